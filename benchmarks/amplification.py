@@ -27,8 +27,8 @@ SIZE = 4_000_000
 
 
 def request(name: str, *options: tuple[str, int], write: bool = False) -> bytes:
-    words = [name, "octet", *(str(word) for option in options for word in option)]
-    return bytes((0, 1 + write)) + b"".join(word.encode() + b"\0" for word in words)
+    fields = [name, "octet", *(str(text) for option in options for text in option)]
+    return bytes((0, 1 + write)) + b"".join(text.encode() + b"\0" for text in fields)
 
 
 def ack(number: int) -> bytes:
@@ -103,29 +103,29 @@ class Forger:
 def measure(ports: dict[str, int]) -> dict[str, list[Forger]]:
     """Play every case against each of the servers, all at the same time."""
     forgers = {name: [Forger(case, port) for case in CASES] for name, port in ports.items()}
-    everybody = [forger for some in forgers.values() for forger in some]
+    all_forgers = [forger for some in forgers.values() for forger in some]
     for step in range(max(len(case.datagrams) for case in CASES)):
-        for forger in everybody:
+        for forger in all_forgers:
             forger.send(step)
         time.sleep(0.02)
-        for forger in everybody:
+        for forger in all_forgers:
             forger.listen()
-    end = time.monotonic() + SILENCE
-    while time.monotonic() < end:
+    deadline = time.monotonic() + SILENCE
+    while time.monotonic() < deadline:
         time.sleep(0.05)
-        for forger in everybody:
+        for forger in all_forgers:
             forger.listen()
     return forgers
 
 
-def in_ports_of_its_own(root: Path, work: Path) -> servers.Server:
+def bootfw_with_ephemeral_ports(root: Path, work: Path) -> servers.Server:
     """bootfw with a port for each transfer."""
     return servers.bootfw(root, work, ports="ephemeral", port=20170)
 
 
-TRIED: dict[str, Callable[[Path, Path], servers.Server]] = {
+CANDIDATES: dict[str, Callable[[Path, Path], servers.Server]] = {
     "bootfw": servers.bootfw,
-    "bootfw, `ports = ephemeral`": in_ports_of_its_own,
+    "bootfw, `ports = ephemeral`": bootfw_with_ephemeral_ports,
     "dnsmasq": servers.dnsmasq,
     "tftpd-hpa": servers.tftpd_hpa,
     "atftpd": servers.atftpd,
@@ -135,19 +135,19 @@ TRIED: dict[str, Callable[[Path, Path], servers.Server]] = {
 def main() -> int:
     """Print the tables; 1: a bound is not kept."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("servers", nargs="*", default=list(TRIED), help=", ".join(TRIED))
+    options.add_argument("servers", nargs="*", default=list(CANDIDATES), help=", ".join(CANDIDATES))
     options.add_argument("--dhcp", action="store_true", help="DHCP only")
-    given = options.parse_args()
-    kept = True
+    arguments = options.parse_args()
+    within_bounds = True
     with tempfile.TemporaryDirectory() as scratch:
         os.chmod(scratch, 0o755)
-        if not given.dhcp:
-            kept = tftp(given.servers, Path(scratch))
-        if given.dhcp or given.servers == list(TRIED):
-            table, dhcp_kept = forgery.table(Path(scratch))
+        if not arguments.dhcp:
+            within_bounds = tftp(arguments.servers, Path(scratch))
+        if arguments.dhcp or arguments.servers == list(CANDIDATES):
+            table, dhcp_within_bounds = forgery.table(Path(scratch))
             sys.stdout.write("\n" + table)
-            kept = kept and dhcp_kept
-    return int(not kept)
+            within_bounds = within_bounds and dhcp_within_bounds
+    return int(not within_bounds)
 
 
 def tftp(names: list[str], scratch: Path) -> bool:
@@ -155,22 +155,22 @@ def tftp(names: list[str], scratch: Path) -> bool:
     root = scratch / "root"
     root.mkdir()
     (root / FILE).write_bytes(os.urandom(SIZE))
-    running = []
+    running_servers = []
     try:
         for number, name in enumerate(names):
             work = scratch / str(number)
             work.mkdir()
-            running.append(TRIED[name](root, work))
+            running_servers.append(CANDIDATES[name](root, work))
         time.sleep(3)
-        forgers = measure({name: server.port for name, server in zip(names, running, strict=True)})
+        forgers = measure({name: server.port for name, server in zip(names, running_servers, strict=True)})
     finally:
-        for server in running:
+        for server in running_servers:
             server.__exit__()
-    out = ["| the forger sends | bytes | " + " | ".join(names) + " |", "| --- | --- |" + " --- |" * len(names)]
+    lines = ["| the forger sends | bytes | " + " | ".join(names) + " |", "| --- | --- |" + " --- |" * len(names)]
     for number, case in enumerate(CASES):
         row = [forgers[name][number] for name in names]
-        out.append(f"| {case.name} | {row[0].sent} | " + " | ".join(f"{forger.ratio:.1f}" for forger in row) + " |")
-    sys.stdout.write("\n".join(out) + "\n")
+        lines.append(f"| {case.name} | {row[0].sent} | " + " | ".join(f"{forger.ratio:.1f}" for forger in row) + " |")
+    sys.stdout.write("\n".join(lines) + "\n")
     return not any(f.ratio > f.case.bound for name in names if name.startswith("bootfw") for f in forgers[name])
 
 

@@ -56,7 +56,9 @@ def main() -> int:
     print(f"{SMALL:>11,} bytes: {alone[FILE]:8.3f} yardsticks; announced: {announced:.3f}; heard: {heard:.3f}")
     for size in SIZES:
         transfer = alone[FILE] + alone[PACKET] * (size - SMALL) / BLKSIZE
-        shares = [f"{(announced + others * heard) / transfer:.2%} with {others + 1} nodes" for others in (1, 2)]
+        shares = [
+            f"{(announced + other_nodes * heard) / transfer:.2%} with {other_nodes + 1} nodes" for other_nodes in (1, 2)
+        ]
         print(f"{size:>11,} bytes: {transfer:8.2f} yardsticks and {announced / transfer:.2%}; {', '.join(shares)}")
     return 0
 
@@ -99,21 +101,21 @@ def node(reactor: Any, publish: Publish, arguments: argparse.Namespace, *, hears
     from bootfw.net.nodes.node import Node
     from bootfw.net.tftp.handover import AdoptedTransfers
 
-    elsewhere = AdoptedTransfers(reactor, publish)
+    adopted_transfers = AdoptedTransfers(reactor, publish)
 
     def send(kind: str, values: tuple[Any, ...]) -> None:
         assert kind == "elsewhere"
-        elsewhere.announced(*values)
+        adopted_transfers.announced(*values)
 
     nodes = Statements(arguments.hear or arguments.announce, hears=hears)
-    made = Node(reactor, Announcements(nodes), send, lambda events: None, list)
-    made.start()
+    cluster_node = Node(reactor, Announcements(nodes), send, lambda events: None, list)
+    cluster_node.start()
 
-    def take(event: Any) -> None:
-        made.publish(event)
+    def publish_and_announce(event: Any) -> None:
+        cluster_node.publish(event)
         publish(event)
 
-    return take
+    return publish_and_announce
 
 
 if __name__ == "__main__":

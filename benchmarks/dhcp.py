@@ -25,13 +25,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from servers import end
+from servers import terminate
 
 HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
-LOST = 0.001
+TOLERATED_LOSS = 0.001
 """The share of exchanges that may be lost."""
-MADE = 0.97
+REQUIRED_RATE_SHARE = 0.97
 """The share of the wanted rate that perfdhcp has to make, else the figure is its own and not the server's."""
 NAME = f"bench-{os.getpid()}"
 
@@ -58,11 +58,11 @@ def main() -> int:
     with network(), room_for_replies():
         for clients in arguments.clients:
             for name in arguments.servers:
-                found = measure(name, clients, arguments)
-                figures.append(found)
+                figure = measure(name, clients, arguments)
+                figures.append(figure)
                 print(
-                    f"{name:8} {clients:8} {found['rate']:12} {found['latency_ms']:10.2f} "
-                    f"{found['cpu_us']:11.0f} {found['resident_mb']:11.0f}",
+                    f"{name:8} {clients:8} {figure['rate']:12} {figure['latency_ms']:10.2f} "
+                    f"{figure['cpu_us']:11.0f} {figure['resident_mb']:11.0f}",
                     flush=True,
                 )
     if arguments.json:
@@ -81,21 +81,21 @@ def measure(name: str, clients: int, arguments: argparse.Namespace) -> dict[str,
         for _ in range(arguments.steps + 1):
             trial = exchange(rate, clients, arguments.seconds)
             trials.append(trial)
-            if trial["lost"] < LOST * trial["sent"] and trial["rate"] >= MADE * rate:
+            if trial["lost"] < TOLERATED_LOSS * trial["sent"] and trial["rate"] >= REQUIRED_RATE_SHARE * rate:
                 low = rate
             else:
                 high = rate
             rate = (low + high) // 2
             time.sleep(1)  # what is still queued is not the next one's
-        before = cpu_seconds(server)
+        cpu_before = cpu_seconds(server)
         half = exchange(max(1, low // 2), clients, arguments.seconds)
-        used = cpu_seconds(server) - before
+        cpu_used = cpu_seconds(server) - cpu_before
         return {
             "server": name,
             "clients": clients,
             "rate": low,
             "latency_ms": half["latency_ms"],
-            "cpu_us": used / max(1, half["sent"]) * 1e6,
+            "cpu_us": cpu_used / max(1, half["sent"]) * 1e6,
             "resident_mb": resident_megabytes(server),
             "trials": [*trials, half],
         }
@@ -103,7 +103,7 @@ def measure(name: str, clients: int, arguments: argparse.Namespace) -> dict[str,
 
 def exchange(rate: int, clients: int, seconds: int) -> dict[str, Any]:
     """Have perfdhcp make *rate* exchanges a second."""
-    done = subprocess.run(
+    result = subprocess.run(
         [
             *("ip", "netns", "exec", f"{NAME}-clients", "perfdhcp", "-4", "-l", "10.77.0.2"),
             *("-r", str(rate), "-R", str(clients), "-p", str(seconds), "-W", "1000000", "-x", "i", "10.77.0.1"),
@@ -112,17 +112,17 @@ def exchange(rate: int, clients: int, seconds: int) -> dict[str, Any]:
         text=True,
         timeout=seconds + 60,
     )
-    text = done.stdout
+    text = result.stdout
     discovers, acks = _DISCOVERS.search(text), _ACKS.search(text)
     if discovers is None or acks is None:
-        raise RuntimeError(f"perfdhcp says nothing of what it did:\n{text}{done.stderr}")
+        raise RuntimeError(f"perfdhcp says nothing of what it did:\n{text}{result.stderr}")
     sent, received = int(discovers[1]), int(acks[1])
-    made = _RATE.search(text)
+    achieved = _RATE.search(text)
     return {
         "wanted": rate,
         "sent": sent,
         "lost": sent - received,
-        "rate": sent / seconds if made is None else max(float(made[1]), sent / seconds),
+        "rate": sent / seconds if achieved is None else max(float(achieved[1]), sent / seconds),
         "latency_ms": sum(map(float, _DELAYS.findall(text))),
     }
 
@@ -199,9 +199,9 @@ SERVERS: dict[str, Callable[[Path], list[str | Path]]] = {"bootfw": bootfw, "kea
 def running(name: str, work: Path) -> Iterator[int]:
     """The server in its namespace; its process id."""
     command = ["ip", "netns", "exec", f"{NAME}-server", *map(str, SERVERS[name](work))]
-    run = work / "run"
-    run.mkdir()
-    environment = {**os.environ, "KEA_PIDFILE_DIR": str(run), "KEA_LOCKFILE_DIR": str(run)}
+    run_directory = work / "run"
+    run_directory.mkdir()
+    environment = {**os.environ, "KEA_PIDFILE_DIR": str(run_directory), "KEA_LOCKFILE_DIR": str(run_directory)}
     with (work / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:
@@ -214,15 +214,15 @@ def running(name: str, work: Path) -> Iterator[int]:
             time.sleep(0.05)
         yield process.pid
     finally:
-        end(process)
+        terminate(process)
 
 
 def is_bound() -> bool:
     """Whether a program in the server's namespace has port 67."""
-    ran = subprocess.run(
+    result = subprocess.run(
         ["ip", "netns", "exec", f"{NAME}-server", "cat", "/proc/net/udp"], capture_output=True, text=True
     )
-    return ":0043 " in ran.stdout
+    return ":0043 " in result.stdout
 
 
 def cpu_seconds(pid: int) -> float:
@@ -242,9 +242,9 @@ def resident_megabytes(pid: int) -> float:
 @contextlib.contextmanager
 def network() -> Iterator[None]:
     """A wire with a namespace at each end."""
-    ends = (("server", "10.77.0.1/16"), ("clients", "10.77.0.2/16"))
+    endpoints = (("server", "10.77.0.1/16"), ("clients", "10.77.0.2/16"))
     try:
-        for name, _ in ends:
+        for name, _ in endpoints:
             ip("netns", "add", f"{NAME}-{name}")
         ip(
             "-n",
@@ -252,13 +252,13 @@ def network() -> Iterator[None]:
             *("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns"),
             f"{NAME}-clients",
         )
-        for name, address in ends:
+        for name, address in endpoints:
             ip("-n", f"{NAME}-{name}", "address", "add", address, "dev", "eth0")
             ip("-n", f"{NAME}-{name}", "link", "set", "eth0", "up")
             ip("-n", f"{NAME}-{name}", "link", "set", "lo", "up")
         yield
     finally:
-        for name, _ in ends:
+        for name, _ in endpoints:
             subprocess.run(["ip", "netns", "delete", f"{NAME}-{name}"], check=False)
 
 
@@ -277,9 +277,9 @@ def room_for_replies() -> Iterator[None]:
         default.write_text(before)
 
 
-def ip(*words: str) -> None:
+def ip(*arguments: str) -> None:
     """ip(8)"""
-    subprocess.run(["ip", *words], check=True)
+    subprocess.run(["ip", *arguments], check=True)
 
 
 if __name__ == "__main__":

@@ -69,12 +69,12 @@ def main() -> int:
         with running("bootfw", Path(scratch)):
             alone = measure(load, root, arguments.seconds // 2, bulk=False)
             busy = measure(load, root, arguments.seconds, bulk=True, images=arguments.images)
-    beside = f"{arguments.images} images" if arguments.images else f"{CLIENTS} bulk transfers"
-    for name, figures in (("alone", alone), (f"beside {beside}", busy)):
+    load_name = f"{arguments.images} images" if arguments.images else f"{CLIENTS} bulk transfers"
+    for name, figures in (("alone", alone), (f"beside {load_name}", busy)):
         print(f"{name}:")
         for kind, milliseconds in figures["ms"].items():
-            shown = "  ".join(f"{part} {value:8.2f}" for part, value in milliseconds.items())
-            print(f"  {kind:12} ms: {shown}   lost or failed {figures['lost'][kind]}")
+            columns = "  ".join(f"{part} {value:8.2f}" for part, value in milliseconds.items())
+            print(f"  {kind:12} ms: {columns}   lost or failed {figures['lost'][kind]}")
         if figures["bulk MB/s"]:
             print(f"  {'bulk':12} {figures['bulk MB/s']:.0f} MB/s, failed {figures.get('bulk failed', 0)}")
     if arguments.json:
@@ -91,7 +91,10 @@ def bootfw(work: Path, root: Path, workers: int, images: int) -> list[str | Path
         f'[http]\nlisten = ["{SERVER}:80"]\n[[backend]]\nuse = "directory"\nroot = "{root}"\n'
         '[dhcp]\nmode = "server"\nprobe-seconds = 0\n'
         '[[dhcp.subnet]]\nnetwork = "10.77.0.0/16"\npool = ["10.77.1.0-10.77.255.250"]\nrouter = "10.77.0.1"\n'
-        + "".join(f'[[multicast.image]]\npath = "{IMAGE}"\naddress = "{_group(n)}:{_port(n)}"\n' for n in range(images))
+        + "".join(
+            f'[[multicast.image]]\npath = "{IMAGE}"\naddress = "{_group(number)}:{_port(number)}"\n'
+            for number in range(images)
+        )
     )
     twistd = Path(sys.executable).with_name("twistd")
     return [twistd, "--nodaemon", "--pidfile=", f"--logfile={work / 'log'}", "bootfw", "-c", configuration]
@@ -107,37 +110,37 @@ def _port(number: int) -> int:
 
 def sent_bytes() -> int:
     """What the server has sent by its interface."""
-    words = ["ip", "netns", "exec", f"{NAME}-server", "cat", "/sys/class/net/eth0/statistics/tx_bytes"]
-    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    command = ["ip", "netns", "exec", f"{NAME}-server", "cat", "/sys/class/net/eth0/statistics/tx_bytes"]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def measure(load: Path, root: Path, seconds: int, *, bulk: bool, images: int = 0) -> dict[str, Any]:
     """What the small ones waited for, in milliseconds."""
 
-    def start(*words: object) -> "subprocess.Popen[str]":
-        command = ["ip", "netns", "exec", f"{NAME}-clients", *map(str, words)]
+    def start(*arguments: object) -> "subprocess.Popen[str]":
+        command = ["ip", "netns", "exec", f"{NAME}-clients", *map(str, arguments)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def files(size: int, clients: int) -> "subprocess.Popen[str]":
         return start(load, "10.77.0.1", 69, size, root / f"{size}", clients, 1_000_000, 1408, 1, seconds)
 
     fairness = sys.executable, HERE / "fairness.py"
-    requesting = start(*fairness, "--images", images, "--request", seconds) if images else None
+    requester = start(*fairness, "--images", images, "--request", seconds) if images else None
     loads = [files(BULK, CLIENTS)] if bulk and not images else []
     time.sleep(1 if bulk else 0)
     before, began = sent_bytes(), time.monotonic()
-    small = files(SMALL, 1)
-    asking = start(*fairness, "--ask", seconds - 2)
-    found = json.loads(asking.communicate()[0])
+    small_load = files(SMALL, 1)
+    asker = start(*fairness, "--ask", seconds - 2)
+    answer = json.loads(asker.communicate()[0])
     rate = (sent_bytes() - before) / (time.monotonic() - began) / 1e6
-    result = json.loads(small.communicate()[0])
+    result = json.loads(small_load.communicate()[0])
     figures = {
-        "ms": {**found["ms"], "30 kB file": {"p50": result["p50"] * 1e3, "p99": result["p99"] * 1e3}},
-        "lost": {**found["lost"], "30 kB file": result["failed"]},
+        "ms": {**answer["ms"], "30 kB file": {"p50": result["p50"] * 1e3, "p99": result["p99"] * 1e3}},
+        "lost": {**answer["lost"], "30 kB file": result["failed"]},
         "bulk MB/s": rate if images else 0.0,
     }
-    if requesting is not None:
-        requesting.wait()
+    if requester is not None:
+        requester.wait()
     for process in loads:
         result = json.loads(process.communicate()[0])
         figures["bulk MB/s"] = result["bytes"] / result["seconds"] / 1e6
@@ -161,13 +164,13 @@ def ask_for_addresses(seconds: int) -> dict[str, Any]:
             if offer is None:
                 lost["OFFER"] += 1
             else:
-                chosen = b"\x35\x01\x03\x32\x04" + offer[16:20] + b"\x36\x04" + socket.inet_aton("10.77.0.1")
-                if _exchange(relay, number, chosen, waits["ACK"]) is None:
+                request_options = b"\x35\x01\x03\x32\x04" + offer[16:20] + b"\x36\x04" + socket.inet_aton("10.77.0.1")
+                if _exchange(relay, number, request_options, waits["ACK"]) is None:
                     lost["ACK"] += 1
             if not _load(waits["30 kB HTTP"]):
                 lost["30 kB HTTP"] += 1
             time.sleep(max(0.0, began + number / 50 - time.monotonic()))
-    return {"ms": {name: _shown(found) for name, found in waits.items()}, "lost": lost}
+    return {"ms": {name: _summary(samples) for name, samples in waits.items()}, "lost": lost}
 
 
 def _load(waits: list[float]) -> bool:
@@ -203,7 +206,7 @@ def request_chunks(images: int, seconds: int) -> None:
         time.sleep(max(0.0, began + requested / REQUESTS - time.monotonic()))
 
 
-def _shown(waits: list[float]) -> dict[str, float]:
+def _summary(waits: list[float]) -> dict[str, float]:
     return {
         "p50": statistics.median(waits) * 1e3,
         "p99": statistics.quantiles(waits, n=100)[98] * 1e3,
@@ -216,7 +219,7 @@ def _exchange(relay: socket.socket, number: int, options: bytes, waits: list[flo
     transaction = os.urandom(4)
     mac = b"\x52\x54" + number.to_bytes(4, "big")
     message = b"\x01\x01\x06\x01" + transaction + bytes(16) + socket.inet_aton("10.77.0.2") + mac.ljust(16, b"\0")
-    sent = time.time()
+    sent_at = time.time()
     relay.sendto(message + bytes(192) + b"\x63\x82\x53\x63" + options + b"\xff", ("10.77.0.1", 67))
     while True:
         try:
@@ -224,8 +227,8 @@ def _exchange(relay: socket.socket, number: int, options: bytes, waits: list[flo
         except TimeoutError:
             return None
         if answer[4:8] == transaction:
-            whole, nanoseconds = _TIME.unpack(ancillary[0][2])
-            waits.append(whole + nanoseconds / 1e9 - sent)
+            full_seconds, nanoseconds = _TIME.unpack(ancillary[0][2])
+            waits.append(full_seconds + nanoseconds / 1e9 - sent_at)
             return answer
 
 

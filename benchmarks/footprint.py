@@ -106,8 +106,8 @@ def request(server: Server, filename: str, options: str) -> socket.socket:
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.settimeout(10)
     client.connect(("127.0.0.1", server.port))
-    words = f"{filename} octet {options}".split()
-    client.send(b"\0\1" + b"".join(word.encode() + b"\0" for word in words))
+    fields = f"{filename} octet {options}".split()
+    client.send(b"\0\1" + b"".join(field.encode() + b"\0" for field in fields))
     answer = client.recv(2000)
     if answer[:2] != b"\0\6":
         raise RuntimeError(f"no OACK: {answer!r}")
@@ -119,11 +119,11 @@ def idle_sessions(server: Server) -> dict[str, float]:
     request(server, "small", "blksize 1408 timeout 255").close()
     before = memory(server)
     clients = [request(server, "small", "blksize 1408 timeout 255") for _ in range(SESSIONS)]
-    taken = memory(server) - before
+    memory_used = memory(server) - before
     share = share_of_a_core(server)
     for client in clients:
         client.close()
-    return {"idle session, bytes": taken / SESSIONS, f"{SESSIONS} idle sessions, share of a core": share}
+    return {"idle session, bytes": memory_used / SESSIONS, f"{SESSIONS} idle sessions, share of a core": share}
 
 
 def many_readers(server: Server) -> dict[str, float]:
@@ -137,10 +137,10 @@ def many_readers(server: Server) -> dict[str, float]:
             for _ in range(64):
                 block = client.recv(2000)
             client.send(b"\0\4" + block[2:4])
-    taken = memory(server) - before
+    memory_used = memory(server) - before
     for client in clients:
         client.close()
-    return {f"{READERS} transfers of 1 GiB, MB": taken / 1e6}
+    return {f"{READERS} transfers of 1 GiB, MB": memory_used / 1e6}
 
 
 if __name__ == "__main__":

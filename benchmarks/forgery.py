@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
-from servers import end
+from servers import terminate
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = f"forgery-{os.getpid()}"
@@ -40,17 +40,19 @@ class Case:
 
     name: str
     data: bytes
-    to: tuple[str, int]
+    destination: tuple[str, int]
     source: tuple[str, int]
     bound: float | None = 3.0
 
 
-def dhcp4(kind: int | None, *options: tuple[int, bytes], giaddr: str = "0.0.0.0", ciaddr: str = "0.0.0.0") -> bytes:
+def dhcp4(
+    message_type: int | None, *options: tuple[int, bytes], giaddr: str = "0.0.0.0", ciaddr: str = "0.0.0.0"
+) -> bytes:
     addresses = socket.inet_aton(ciaddr) + bytes(8) + socket.inet_aton(giaddr)
     header = struct.pack("!4BIHH", 1, 1, 6, 0, 0x12345678, 0, 0x8000) + addresses + MAC + bytes(10 + 192)
-    if kind is None:
+    if message_type is None:
         return header + bytes(64)
-    packed = b"".join(bytes((code, len(value))) + value for code, value in ((53, bytes((kind,))), *options))
+    packed = b"".join(bytes((code, len(value))) + value for code, value in ((53, bytes((message_type,))), *options))
     return header + b"\x63\x82\x53\x63" + packed + b"\xff"
 
 
@@ -58,27 +60,27 @@ def option6(code: int, value: bytes = b"") -> bytes:
     return struct.pack("!HH", code, len(value)) + value
 
 
-def dhcp6(kind: int, *options: bytes) -> bytes:
-    return bytes((kind, 0x12, 0x34, 0x56)) + b"".join(options)
+def dhcp6(message_type: int, *options: bytes) -> bytes:
+    return bytes((message_type, 0x12, 0x34, 0x56)) + b"".join(options)
 
 
 LARGE = (57, struct.pack("!H", 1500))
-LIST = (55, bytes((1, 3, 6, 15, 224, 225, 226, 227)))
+REQUEST_LIST = (55, bytes((1, 3, 6, 15, 224, 225, 226, 227)))
 BOOTING = ((60, b"PXEClient"), (93, b"\0\0"))
 CLIENT6 = option6(1, b"\0\3\0\1" + MAC)
 ASSOCIATION = option6(3, struct.pack("!3I", 7, 0, 0))
-LIST6 = option6(6, struct.pack("!2H", 23, 24))
-SOLICIT = dhcp6(1, CLIENT6, ASSOCIATION, LIST6)
+REQUEST_LIST6 = option6(6, struct.pack("!2H", 23, 24))
+SOLICIT = dhcp6(1, CLIENT6, ASSOCIATION, REQUEST_LIST6)
 RELAYED = b"\x0c\0" + 2 * socket.inet_pton(socket.AF_INET6, FORGER6) + option6(9, SOLICIT)
 
 WIRE, ROUTED = ("255.255.255.255", 67), (SERVER, 67)
 GROUP = ("ff02::1:2", 547)
 CASES = [
     Case("DISCOVER", dhcp4(1), WIRE, (FORGER, 68)),
-    Case("DISCOVER with option 57 of 1500", dhcp4(1, LARGE, LIST), WIRE, (FORGER, 68)),
-    Case("the same by a relay", dhcp4(1, LARGE, LIST, giaddr=FORGER), ROUTED, (FORGER, 67)),
-    Case("the same of a PXE client", dhcp4(1, LARGE, LIST, *BOOTING, giaddr=FORGER), ROUTED, (FORGER, 67)),
-    Case("INFORM with option 57 of 1500", dhcp4(8, LARGE, LIST, ciaddr=FORGER), ROUTED, (FORGER, 68)),
+    Case("DISCOVER with option 57 of 1500", dhcp4(1, LARGE, REQUEST_LIST), WIRE, (FORGER, 68)),
+    Case("the same by a relay", dhcp4(1, LARGE, REQUEST_LIST, giaddr=FORGER), ROUTED, (FORGER, 67)),
+    Case("the same of a PXE client", dhcp4(1, LARGE, REQUEST_LIST, *BOOTING, giaddr=FORGER), ROUTED, (FORGER, 67)),
+    Case("INFORM with option 57 of 1500", dhcp4(8, LARGE, REQUEST_LIST, ciaddr=FORGER), ROUTED, (FORGER, 68)),
     Case("REQUEST of a PXE client, port 4011", dhcp4(3, LARGE, *BOOTING, ciaddr=FORGER), (SERVER, 4011), (FORGER, 68)),
     Case("BOOTP", dhcp4(None), WIRE, (FORGER, 68)),
     Case("INFORMATION-REQUEST, link-local", dhcp6(11), GROUP, ("", 546), None),
@@ -94,10 +96,10 @@ CASES = [
 
 def bootfw(work: Path, mode: str = "server") -> list[list[str]]:
     path = work / "bootfw.toml"
-    long = "".join(f'{code} = {{text = "{LONG}"}}\n' for code in range(224, 228))
+    long_options = "".join(f'{code} = {{text = "{LONG}"}}\n' for code in range(224, 228))
     subnets = (
         f'[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\npool = ["10.77.0.100-10.77.0.200"]\nrouter = "{SERVER}"\n'
-        f'dns = ["{SERVER}"]\ndomain = "example.org"\n[dhcp.subnet.options]\n{long}'
+        f'dns = ["{SERVER}"]\ndomain = "example.org"\n[dhcp.subnet.options]\n{long_options}'
         f'[[dhcp6.subnet]]\nnetwork = "fd77::/64"\npool = ["fd77::100-fd77::1ff"]\ndns = ["{SERVER6}"]\n'
         f"[dhcp6.subnet.options]\ndomain-list = {json.dumps(DOMAINS)}\n"
     )
@@ -146,12 +148,12 @@ def kea(work: Path) -> list[list[str]]:
     data6 = [{"name": "dns-servers", "data": SERVER6}, {"name": "domain-search", "data": ", ".join(DOMAINS)}]
     subnet6 = {"subnet": "fd77::/64", "interface": "eth0", "pools": pools6, "option-data": data6}
     identifier = {"type": "LL", "htype": 1, "identifier": "020000000001", "persist": False}
-    given = {
+    configurations = {
         4: {**interfaces, **common, "option-def": names, "boot-file-name": "boot/pxelinux.0", "subnet4": [subnet4]},
         6: {**interfaces6, **common, "server-id": identifier, "subnet6": [subnet6]},
     }
     commands = []
-    for family, configuration in given.items():
+    for family, configuration in configurations.items():
         program = _program(f"kea-dhcp{family}")
         if program is None or subprocess.run([program, "-V"], capture_output=True).returncode:
             return []
@@ -184,33 +186,36 @@ def measure(name: str, work: Path) -> list[float | None] | None:
         for number, command in enumerate(commands):
             running.enter_context(_running(command, work, work / f"log{number}"))
         ports = _bound_ports()
-        return [_ratio(case) if case.to[1] in ports else None for case in CASES]
+        return [_ratio(case) if case.destination[1] in ports else None for case in CASES]
 
 
 def _ratio(case: Case) -> float:
-    family = socket.AF_INET6 if ":" in case.to[0] else socket.AF_INET
-    with _inside(), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL)) as heard:
-        heard.bind(("eth0", _ETH_P_ALL))
+    family = socket.AF_INET6 if ":" in case.destination[0] else socket.AF_INET
+    with (
+        _in_forger_namespace(),
+        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL)) as sniffer,
+    ):
+        sniffer.bind(("eth0", _ETH_P_ALL))
         with socket.socket(family, socket.SOCK_DGRAM) as sender:
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
             scope = (0, socket.if_nametoindex("eth0")) if family == socket.AF_INET6 else ()
             # Port 68 of one address does not hear what is broadcast, but the packet socket does.
             sender.bind((case.source[0] or _link_local(), case.source[1], *scope))
-            sent = sender.sendto(case.data, (*case.to, *scope))
-            return sum(_received(heard)) / sent
+            sent = sender.sendto(case.data, (*case.destination, *scope))
+            return sum(_received(sniffer)) / sent
 
 
-def _received(heard: socket.socket) -> Iterator[int]:
+def _received(sniffer: socket.socket) -> Iterator[int]:
     """Bytes of UDP payload, of each datagram that a server has sent."""
-    end = time.monotonic() + SILENCE
-    while (left := end - time.monotonic()) > 0:
-        heard.settimeout(left)
+    deadline = time.monotonic() + SILENCE
+    while (remaining := deadline - time.monotonic()) > 0:
+        sniffer.settimeout(remaining)
         try:
-            packet, where = heard.recvfrom(65535)
+            packet, sender_address = sniffer.recvfrom(65535)
         except TimeoutError:
             return
-        if where[2] == socket.PACKET_OUTGOING:
+        if sender_address[2] == socket.PACKET_OUTGOING:
             continue
         if packet[0] >> 4 == 4 and packet[9] == socket.IPPROTO_UDP:
             udp = packet[(packet[0] & 15) * 4 :]
@@ -226,43 +231,43 @@ def _received(heard: socket.socket) -> Iterator[int]:
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
     """A wire with a namespace at each end."""
-    ends = (("server", SERVER, SERVER6), ("forger", FORGER, FORGER6))
+    endpoints = (("server", SERVER, SERVER6), ("forger", FORGER, FORGER6))
     try:
-        for name, _, _ in ends:
+        for name, _, _ in endpoints:
             _ip("netns", "add", f"{NAME}-{name}")
         peer = ("type", "veth", "peer", "name", "eth0", "netns", f"{NAME}-forger")
         _ip("-n", f"{NAME}-server", "link", "add", "eth0", *peer)
-        for name, address, address6 in ends:
-            there = ("-n", f"{NAME}-{name}")
-            _ip(*there, "address", "add", f"{address}/24", "dev", "eth0")
-            _ip(*there, "address", "add", f"{address6}/64", "dev", "eth0", "nodad")
-            _ip(*there, "link", "set", "eth0", "up")
-            _ip(*there, "link", "set", "lo", "up")
+        for name, address, address6 in endpoints:
+            in_namespace = ("-n", f"{NAME}-{name}")
+            _ip(*in_namespace, "address", "add", f"{address}/24", "dev", "eth0")
+            _ip(*in_namespace, "address", "add", f"{address6}/64", "dev", "eth0", "nodad")
+            _ip(*in_namespace, "link", "set", "eth0", "up")
+            _ip(*in_namespace, "link", "set", "lo", "up")
         time.sleep(3)  # until the link-local addresses count
         yield
     finally:
-        for name, _, _ in ends:
+        for name, _, _ in endpoints:
             subprocess.run(["ip", "netns", "delete", f"{NAME}-{name}"], check=False)
 
 
 @contextlib.contextmanager
-def _inside() -> Iterator[None]:
+def _in_forger_namespace() -> Iterator[None]:
     """What is opened meanwhile is the forger's."""
     setns = ctypes.CDLL(None, use_errno=True).setns
-    with open("/proc/self/ns/net") as here, open(f"/run/netns/{NAME}-forger") as there:
-        if setns(there.fileno(), _CLONE_NEWNET):
+    with open("/proc/self/ns/net") as own_namespace, open(f"/run/netns/{NAME}-forger") as forger_namespace:
+        if setns(forger_namespace.fileno(), _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
         try:
             yield
         finally:
-            setns(here.fileno(), _CLONE_NEWNET)
+            setns(own_namespace.fileno(), _CLONE_NEWNET)
 
 
 def _link_local() -> str:
-    ran = subprocess.run(
+    result = subprocess.run(
         ["ip", "-n", f"{NAME}-forger", "-j", "address", "show", "dev", "eth0"], capture_output=True, check=True
     )
-    [interface] = json.loads(ran.stdout)
+    [interface] = json.loads(result.stdout)
     return next(str(each["local"]) for each in interface["addr_info"] if each["local"].startswith("fe80"))
 
 
@@ -270,49 +275,52 @@ def _link_local() -> str:
 def _running(command: Sequence[str], work: Path, log: Path) -> Iterator[None]:
     environment = {**os.environ, "KEA_PIDFILE_DIR": str(work), "KEA_LOCKFILE_DIR": str(work)}
     with log.open("wb") as output:
-        words = ["ip", "netns", "exec", f"{NAME}-server", *command]
-        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
+        full_command = ["ip", "netns", "exec", f"{NAME}-server", *command]
+        process = subprocess.Popen(full_command, stdout=output, stderr=output, env=environment)
     try:
         yield
         if process.poll() is not None:
             raise RuntimeError(f"{command[0]} has ended:\n{log.read_text(errors='replace')}")
     finally:
-        end(process)
+        terminate(process)
 
 
 def _bound_ports() -> set[int]:
     """Return the DHCP ports of the server, after giving it time to open them."""
     time.sleep(6)
-    words = ["ip", "netns", "exec", f"{NAME}-server", "cat", "/proc/net/udp", "/proc/net/udp6", "/proc/net/raw"]
-    sockets = subprocess.run(words, capture_output=True, text=True).stdout
+    command = ["ip", "netns", "exec", f"{NAME}-server", "cat", "/proc/net/udp", "/proc/net/udp6", "/proc/net/raw"]
+    sockets = subprocess.run(command, capture_output=True, text=True).stdout
     ports = {port for port in _FROM_SERVERS if f":{port:04X} " in sockets}
     if not ports:
         raise RuntimeError("the server has opened no port of DHCP")
     return ports
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True)
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
 
 
 def table(work: Path) -> tuple[str, bool]:
     """A Markdown table, and whether bootfw has kept its bounds."""
-    found: dict[str, list[float | None]] = {}
+    ratios_by_server: dict[str, list[float | None]] = {}
     for number, name in enumerate(SERVERS):
         directory = work / f"dhcp{number}"
         directory.mkdir()
-        measured = measure(name, directory)
-        if measured is not None:
-            found[name] = measured
-    lines = ["| the forger sends | bytes | " + " | ".join(found) + " |", "| --- | --- |" + " --- |" * len(found)]
+        measured_ratios = measure(name, directory)
+        if measured_ratios is not None:
+            ratios_by_server[name] = measured_ratios
+    lines = [
+        "| the forger sends | bytes | " + " | ".join(ratios_by_server) + " |",
+        "| --- | --- |" + " --- |" * len(ratios_by_server),
+    ]
     for number, case in enumerate(CASES):
-        row = [ratios[number] for ratios in found.values()]
-        shown = " | ".join("-" if ratio is None else f"{ratio:.1f}" for ratio in row)
-        lines.append(f"| {case.name} | {len(case.data)} | {shown} |")
-    kept = all(
+        row = [ratios[number] for ratios in ratios_by_server.values()]
+        cells = " | ".join("-" if ratio is None else f"{ratio:.1f}" for ratio in row)
+        lines.append(f"| {case.name} | {len(case.data)} | {cells} |")
+    within_bounds = all(
         ratio is None or case.bound is None or ratio <= case.bound
-        for name in found
+        for name in ratios_by_server
         if name.startswith("bootfw")
-        for case, ratio in zip(CASES, found[name], strict=True)
+        for case, ratio in zip(CASES, ratios_by_server[name], strict=True)
     )
-    return "\n".join(lines) + "\n", kept
+    return "\n".join(lines) + "\n", within_bounds

@@ -27,7 +27,7 @@ from dhcp import HERE, NAME, ip, network
 from overload import running
 
 RATE = 20_000
-SERVER, GOOD, BAD = "10.77.0.1", "10.77.0.2", "10.77.0.66"
+SERVER, GOOD_CLIENT, BAD_CLIENT = "10.77.0.1", "10.77.0.2", "10.77.0.66"
 SIZE = 1_000_000
 BLKSIZE = 1456
 FIRMWARE = 3.8
@@ -36,12 +36,18 @@ _DIFFERENT = 5000
 _DISCOVER, _OFFER, _REQUEST, _ACK = 1, 2, 3, 5
 
 
-def message(kind: int, number: int, relay: str = "0.0.0.0", more: bytes = b"", address: bytes = bytes(4)) -> bytes:
+def message(
+    message_type: int, number: int, relay: str = "0.0.0.0", more_options: bytes = b"", address: bytes = bytes(4)
+) -> bytes:
     """A DHCP message of PXE client *number*."""
     head = b"\1\1\6" + bytes([relay != "0.0.0.0"]) + number.to_bytes(4, "big") + bytes(4) + address + bytes(8)
     mac = b"\2\0" + number.to_bytes(4, "big")
-    options = b"\x35\1" + bytes([kind]) + b"\x39\2\5\xc0\x5d\2\0\0\x5e\3\1\2\1\x3c\x20PXEClient:Arch:00000:UNDI:002001"
-    options += b"\x61\x11\0" + mac * 2 + bytes(4) + b"\x37\7\1\3\x2b\x3c\x42\x43\x61" + more + b"\xff"
+    options = (
+        b"\x35\1"
+        + bytes([message_type])
+        + b"\x39\2\5\xc0\x5d\2\0\0\x5e\3\1\2\1\x3c\x20PXEClient:Arch:00000:UNDI:002001"
+    )
+    options += b"\x61\x11\0" + mac * 2 + bytes(4) + b"\x37\7\1\3\x2b\x3c\x42\x43\x61" + more_options + b"\xff"
     return head + socket.inet_aton(relay) + mac + bytes(202) + b"\x63\x82\x53\x63" + options
 
 
@@ -56,7 +62,7 @@ class Case:
 
     mode: str
     port: int
-    what: str
+    garbage: str
     datagram: Callable[[int], bytes]
 
 
@@ -64,7 +70,7 @@ def _unparsable(number: int) -> bytes:
     return b"\xff\xee" + number.to_bytes(4, "big") * 70
 
 
-def _one(number: int) -> bytes:
+def _one_client(number: int) -> bytes:
     return message(_DISCOVER, 1 << 24)
 
 
@@ -73,24 +79,24 @@ def _changing(number: int) -> bytes:
 
 
 def _relayed(number: int) -> bytes:
-    return message(_DISCOVER, (1 << 24) + number, BAD)
+    return message(_DISCOVER, (1 << 24) + number, BAD_CLIENT)
 
 
-def _forged(number: int) -> bytes:
+def _changing_relays(number: int) -> bytes:
     return message(_DISCOVER, (1 << 24) + number, f"10.77.{number >> 8 & 255}.{number & 255}")
 
 
 CASES = (
     Case("server", 67, "unparsable", _unparsable),
-    Case("server", 67, "one client's DISCOVER", _one),
+    Case("server", 67, "one client's DISCOVER", _one_client),
     Case("server", 67, "DISCOVERs with changing MACs", _changing),
     Case("server", 67, "the same by a relay", _relayed),
-    Case("server", 67, "the same by relays that change", _forged),
+    Case("server", 67, "the same by relays that change", _changing_relays),
     Case("server", 69, "unparsable", _unparsable),
     Case("server", 69, "one request", lambda number: read_request("file")),
     Case("server", 69, "requests for missing files", lambda number: read_request(f"no-{number}")),
     Case("proxy", 67, "unparsable", _unparsable),
-    Case("proxy", 67, "one client's DISCOVER", _one),
+    Case("proxy", 67, "one client's DISCOVER", _one_client),
     Case("proxy", 67, "DISCOVERs with changing MACs", _changing),
     Case("proxy", 4011, "unparsable", _unparsable),
     Case("proxy", 4011, "one client's request", lambda number: message(_REQUEST, 1 << 24)),
@@ -106,11 +112,11 @@ def main() -> int:
     options.add_argument("--json", type=Path, help="keep every figure here")
     options.add_argument("--send", nargs=2, type=float, metavar=("CASE", "SECONDS"), help=argparse.SUPPRESS)
     options.add_argument("--boot", nargs=3, metavar=("MODE", "FIRST", "SECONDS"), help=argparse.SUPPRESS)
-    chosen = options.parse_args()
-    if chosen.send:
-        return send(CASES[int(chosen.send[0])], chosen.send[1])
-    if chosen.boot:
-        json.dump(boots(chosen.boot[0], int(chosen.boot[1]), float(chosen.boot[2])), sys.stdout)
+    arguments = options.parse_args()
+    if arguments.send:
+        return send(CASES[int(arguments.send[0])], arguments.send[1])
+    if arguments.boot:
+        json.dump(boots(arguments.boot[0], int(arguments.boot[1]), float(arguments.boot[2])), sys.stdout)
         return 0
     if os.geteuid():
         sys.stderr.write("garbage.py: network namespaces need root\n")
@@ -120,35 +126,37 @@ def main() -> int:
     sys.stdout.write(
         row.format("server", "port", "garbage", "packets/s", "DHCP ms", "4011 ms", "TFTP ms", "all ms", "times", "boot")
     )
-    slow = False
+    too_slow = False
     with network():
-        ip("-n", f"{NAME}-clients", "address", "add", f"{BAD}/16", "dev", "eth0")
+        ip("-n", f"{NAME}-clients", "address", "add", f"{BAD_CLIENT}/16", "dev", "eth0")
         for mode in ("server", "proxy"):
             normal = 0.0
-            for number, case in [(-1, Case(mode, 0, "none", _one)), *enumerate(CASES)]:
-                if case.mode != mode or (chosen.only and case.port and chosen.only not in f"{case.port} {case.what}"):
+            for number, case in [(-1, Case(mode, 0, "none", _one_client)), *enumerate(CASES)]:
+                if case.mode != mode or (
+                    arguments.only and case.port and arguments.only not in f"{case.port} {case.garbage}"
+                ):
                     continue
-                found = measure(case, number, chosen.seconds)
-                normal = normal or found["all"]
-                times, boot = found["all"] / normal, (found["all"] + FIRMWARE) / (normal + FIRMWARE)
-                slow |= boot > 2
-                stages = (f"{1e3 * found[stage]:.1f}" for stage in ("dhcp", "boot server", "tftp", "all"))
+                figures = measure(case, number, arguments.seconds)
+                normal = normal or figures["all"]
+                times, boot = figures["all"] / normal, (figures["all"] + FIRMWARE) / (normal + FIRMWARE)
+                too_slow |= boot > 2
+                stages = (f"{1e3 * figures[stage]:.1f}" for stage in ("dhcp", "boot server", "tftp", "all"))
                 line = (
                     mode,
                     case.port or "",
-                    case.what,
-                    f"{found['sent']:.0f}",
+                    case.garbage,
+                    f"{figures['sent']:.0f}",
                     *stages,
                     f"{times:.1f}",
                     f"{boot:.2f}",
                 )
                 sys.stdout.write(row.format(*line))
                 sys.stdout.flush()
-                results.append({"mode": mode, "port": case.port, "what": case.what, "boot": boot, **found})
+                results.append({"mode": mode, "port": case.port, "what": case.garbage, "boot": boot, **figures})
     sys.stdout.write(f"medians; boot: with the {FIRMWARE} s that firmware waits, in times of that without garbage\n")
-    if chosen.json:
-        chosen.json.write_text(json.dumps(results, indent=1) + "\n")
-    return int(slow)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    return int(too_slow)
 
 
 def measure(case: Case, number: int, seconds: float) -> dict[str, Any]:
@@ -159,19 +167,19 @@ def measure(case: Case, number: int, seconds: float) -> dict[str, Any]:
         (work / "files").mkdir()
         (work / "files" / "file").write_bytes(os.urandom(SIZE))
         with running(bootfw(work, case.mode), work, 69):
-            inside = ["ip", "netns", "exec", f"{NAME}-clients", sys.executable, str(HERE / "garbage.py")]
-            subprocess.run([*inside, "--boot", case.mode, "1", "1.5"], check=True, capture_output=True, timeout=60)
+            prefix = ["ip", "netns", "exec", f"{NAME}-clients", sys.executable, str(HERE / "garbage.py")]
+            subprocess.run([*prefix, "--boot", case.mode, "1", "1.5"], check=True, capture_output=True, timeout=60)
             sender = None
             if number >= 0:
-                command = [*inside, "--send", str(number), str(seconds + 2)]
+                command = [*prefix, "--send", str(number), str(seconds + 2)]
                 sender = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
                 time.sleep(1.5)
-            command = [*inside, "--boot", case.mode, "1000", str(seconds)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
+            command = [*prefix, "--boot", case.mode, "1000", str(seconds)]
+            result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
             sent = float(sender.communicate(timeout=30)[0]) if sender is not None else 0.0
-    found = json.loads(done.stdout)
-    stages = {stage: statistics.median(each[stage] for each in found) for stage in found[0]}
-    return {**stages, "sent": sent, "boots": len(found), "slowest": max(each["all"] for each in found)}
+    boot_times = json.loads(result.stdout)
+    stages = {stage: statistics.median(each[stage] for each in boot_times) for stage in boot_times[0]}
+    return {**stages, "sent": sent, "boots": len(boot_times), "slowest": max(each["all"] for each in boot_times)}
 
 
 def bootfw(work: Path, mode: str) -> list[object]:
@@ -194,7 +202,7 @@ def send(case: Case, seconds: float) -> int:
     """Send garbage, and print how much in a second."""
     datagrams = [case.datagram(number) for number in range(_DIFFERENT)]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((BAD, 0))
+        sock.bind((BAD_CLIENT, 0))
         sock.connect((SERVER, case.port))
         began, sent = time.monotonic(), 0
         while (now := time.monotonic()) - began < seconds:
@@ -209,29 +217,29 @@ def send(case: Case, seconds: float) -> int:
 
 def boots(mode: str, first: int, seconds: float) -> list[dict[str, float]]:
     """Boot over and over; the seconds of each stage."""
-    found: list[dict[str, float]] = []
-    until, number = time.monotonic() + seconds, first
-    while time.monotonic() < until or not found:
+    boot_times: list[dict[str, float]] = []
+    deadline, number = time.monotonic() + seconds, first
+    while time.monotonic() < deadline or not boot_times:
         number += 1
-        found.append(dict(boot(mode, number)))
-    return found
+        boot_times.append(dict(boot(mode, number)))
+    return boot_times
 
 
 def boot(mode: str, number: int) -> Iterator[tuple[str, float]]:
     """One boot: (stage, seconds)."""
     began = time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
-        relay.bind((GOOD, 67))
-        offer = ask(relay, 67, message(_DISCOVER, number, GOOD), _OFFER, 4.0)
+        relay.bind((GOOD_CLIENT, 67))
+        offer = ask(relay, 67, message(_DISCOVER, number, GOOD_CLIENT), _OFFER, 4.0)
         if mode == "server":
-            chosen = b"\x32\4" + offer[16:20] + b"\x36\4" + socket.inet_aton(SERVER)
-            ask(relay, 67, message(_REQUEST, number, GOOD, chosen), _ACK, 4.0)
+            selection = b"\x32\4" + offer[16:20] + b"\x36\4" + socket.inet_aton(SERVER)
+            ask(relay, 67, message(_REQUEST, number, GOOD_CLIENT, selection), _ACK, 4.0)
     assigned = time.monotonic()
     yield "dhcp", assigned - began
     if mode == "proxy":
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind((GOOD, 68))
-            ask(sock, 4011, message(_REQUEST, number, address=socket.inet_aton(GOOD)), _ACK, 1.0)
+            sock.bind((GOOD_CLIENT, 68))
+            ask(sock, 4011, message(_REQUEST, number, address=socket.inet_aton(GOOD_CLIENT)), _ACK, 1.0)
     loading = time.monotonic()
     yield "boot server", loading - assigned
     load()
@@ -239,18 +247,18 @@ def boot(mode: str, number: int) -> Iterator[tuple[str, float]]:
     yield "all", time.monotonic() - began
 
 
-def ask(sock: socket.socket, port: int, data: bytes, kind: int, retry: float) -> bytes:
+def ask(sock: socket.socket, port: int, data: bytes, message_type: int, retry: float) -> bytes:
     """The reply of that kind."""
     sock.settimeout(retry)
     for _ in range(10):
         sock.sendto(data, (SERVER, port))
-        until = time.monotonic() + retry
-        while time.monotonic() < until:
+        deadline = time.monotonic() + retry
+        while time.monotonic() < deadline:
             try:
                 reply = sock.recv(2000)
             except TimeoutError:
                 break
-            if reply[4:8] == data[4:8] and reply[240:243] == b"\x35\1" + bytes([kind]):
+            if reply[4:8] == data[4:8] and reply[240:243] == b"\x35\1" + bytes([message_type]):
                 return reply
     raise SystemExit(f"garbage.py: no reply from port {port}")
 
@@ -259,21 +267,21 @@ def load() -> None:
     """Load the file in lock-step."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(1.0)
-        said, to, block, got = read_request("file"), (SERVER, 69), 0, 0
-        sock.sendto(said, to)
+        packet, address, block, received_bytes = read_request("file"), (SERVER, 69), 0, 0
+        sock.sendto(packet, address)
         for _ in range(10 * SIZE // BLKSIZE):
             try:
-                data, to = sock.recvfrom(2000)
+                data, address = sock.recvfrom(2000)
             except TimeoutError:
-                sock.sendto(said, to)
+                sock.sendto(packet, address)
                 continue
             if data[1] == 5:
                 raise SystemExit(f"garbage.py: {data!r}")
             if data[1] == 3 and data[2:4] == ((block + 1) & 0xFFFF).to_bytes(2, "big"):
-                block, got = block + 1, got + len(data) - 4
-            said = b"\0\4" + (block & 0xFFFF).to_bytes(2, "big")
-            sock.sendto(said, to)
-            if got == SIZE:
+                block, received_bytes = block + 1, received_bytes + len(data) - 4
+            packet = b"\0\4" + (block & 0xFFFF).to_bytes(2, "big")
+            sock.sendto(packet, address)
+            if received_bytes == SIZE:
                 return
     raise SystemExit("garbage.py: the file does not end")
 

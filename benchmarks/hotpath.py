@@ -61,14 +61,14 @@ class Client:
         self.socket.send(b"\0\4" + (self.block & 0xFFFF).to_bytes(2, "big"))
 
 
-def measured(reads: Any, clients: list[Client], rounds: int) -> list[float]:
+def measure(read_all: Any, clients: list[Client], rounds: int) -> list[float]:
     """Seconds of CPU per packet in each round."""
     figures = []
     for _ in range(rounds):
         for client in clients:
             client.ack()
         began = time.thread_time()
-        reads()
+        read_all()
         figures.append((time.thread_time() - began) / len(clients))
     return figures
 
@@ -84,9 +84,9 @@ def kernel(at_once: int, rounds: int) -> list[float]:
         peer.connect(server.getsockname())
     block = bytes(BLKSIZE + 4)
     inbox, outbox = mmsg._Messages(mmsg.LARGEST, 16), mmsg._Messages(2048, 16)
-    for i in range(mmsg.BATCH):
-        outbox.vectors[2 * i + 1] = len(block)
-        outbox.sizes[mmsg._SIZES * i + mmsg._CONTROL_LENGTH] = 0
+    for index in range(mmsg.BATCH):
+        outbox.vectors[2 * index + 1] = len(block)
+        outbox.sizes[mmsg._SIZES * index + mmsg._CONTROL_LENGTH] = 0
     figures = []
     for _ in range(rounds):
         for peer in peers:
@@ -96,12 +96,12 @@ def kernel(at_once: int, rounds: int) -> list[float]:
             _, _, _, peer_name = server.recvmsg(2048, 64)
             server.sendto(block, peer_name)
         else:
-            left = at_once
-            while left:
+            remaining = at_once
+            while remaining:
                 count = mmsg._recvmmsg(server.fileno(), inbox.address, mmsg.BATCH, socket.MSG_DONTWAIT, None)
                 outbox.names[: 32 * count] = inbox.names[: 32 * count]
                 mmsg._sendmmsg(server.fileno(), outbox.address, count, socket.MSG_DONTWAIT)
-                left -= count
+                remaining -= count
         figures.append((time.thread_time() - began) / at_once)
         for peer in peers:
             peer.recv(2048)
@@ -129,20 +129,20 @@ def main() -> int:
             port = DatagramPort(reactor, protocol, "127.0.0.1", 0)
             port.startListening()
             clients = [Client(port._socket.getsockname()) for _ in range(at_once)]
-            reads = drain(port, at_once)
-            reads()
+            read_all = drain(port, at_once)
+            read_all()
             rounds = max(arguments.rounds, 3000 // at_once)
-            measured(reads, clients, rounds // 4)
-            figures = measured(reads, clients, rounds)
-            least = kernel(at_once, rounds)
-            columns = [f"{statistics.quantiles(f, n=10)[0] * 1e6:8.2f}" for f in (figures, least)]
+            measure(read_all, clients, rounds // 4)
+            figures = measure(read_all, clients, rounds)
+            kernel_figures = kernel(at_once, rounds)
+            columns = [f"{statistics.quantiles(values, n=10)[0] * 1e6:8.2f}" for values in (figures, kernel_figures)]
             sys.stdout.write(f"{at_once:8} {' '.join(columns)}\n")
             if arguments.profile:
                 import cProfile
 
                 profile = cProfile.Profile()
                 profile.enable()
-                measured(reads, clients, rounds)
+                measure(read_all, clients, rounds)
                 profile.disable()
                 profile.print_stats("tottime")
             protocol.close()
@@ -155,12 +155,12 @@ def main() -> int:
 def drain(port: DatagramPort, count: int) -> Any:
     """What reads *count* datagrams as the reactor would, which comes back only while there are any."""
 
-    def reads() -> None:
-        end = port.counters.received + count
-        while port.counters.received < end:
+    def read_all() -> None:
+        target = port.counters.received + count
+        while port.counters.received < target:
             port.doRead()
 
-    return reads
+    return read_all
 
 
 if __name__ == "__main__":

@@ -54,12 +54,12 @@ def measure(names: list[str], *program: str) -> dict[str, float]:
 
     :param program: words of the program that is counted, for Python; it gets a directory too. None: this one.
     """
-    yardstick, *costs = _counted(["yardstick", *names], program or ("-P", str(HERE / "instructions.py"), "--serve"))
+    yardstick, *costs = _count(["yardstick", *names], program or ("-P", str(HERE / "instructions.py"), "--serve"))
     unit = yardstick / WORK["yardstick"]
     return {name: cost / WORK[name] / UNIT.get(name, 1) / unit for name, cost in zip(names, costs, strict=True)}
 
 
-def _counted(names: list[str], program: tuple[str, ...]) -> list[int]:
+def _count(names: list[str], program: tuple[str, ...]) -> list[int]:
     """Count the instructions of a server for the rounds of each of *names*.
 
     The server has done some of all work when it forks twice for each name: once for the rounds, and once for none of
@@ -97,10 +97,10 @@ def _counted(names: list[str], program: tuple[str, ...]) -> list[int]:
 
 def _instructions(log: str) -> int:
     """What cachegrind counted."""
-    found = re.search(r"I +refs: +([\d,]+)", log)
-    if found is None:
+    match = re.search(r"I +refs: +([\d,]+)", log)
+    if match is None:
         raise RuntimeError(f"valgrind has counted nothing:\n{log}")
-    return int(found[1].replace(",", ""))
+    return int(match[1].replace(",", ""))
 
 
 class Load:
@@ -141,16 +141,16 @@ class Load:
 
     def _request(self, count: int, filename: str) -> list[socket.socket]:
         request = b"\0\1" + filename.encode() + b"\0octet\0blksize\0%d\0" % BLKSIZE
-        made = []
+        sockets = []
         for _ in range(count):
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.bind(("127.0.0.1", 0))
             sock.connect(self._server)
             sock.settimeout(10)
             sock.send(request)
-            made.append(sock)
+            sockets.append(sock)
         self.command(f"read {count}")
-        return made
+        return sockets
 
     def _acknowledge(self, sockets: list[socket.socket]) -> bytes:
         for sock in sockets:
@@ -192,9 +192,9 @@ class Load:
             self.command(f"dhcp {AT_ONCE}")
             for mac in macs:
                 offer = dhcp4.parse(relay.recv(2048))
-                chosen = {Option.SERVER_IDENTIFIER: offer.options[Option.SERVER_IDENTIFIER]}
-                wanted = {Option.REQUESTED_IP_ADDRESS: address_bytes(offer.yiaddr)}
-                relay.send(dhcp_request(mac, {Option.MESSAGE_TYPE: b"\3"} | chosen | wanted))
+                server_identifier = {Option.SERVER_IDENTIFIER: offer.options[Option.SERVER_IDENTIFIER]}
+                requested_address = {Option.REQUESTED_IP_ADDRESS: address_bytes(offer.yiaddr)}
+                relay.send(dhcp_request(mac, {Option.MESSAGE_TYPE: b"\3"} | server_identifier | requested_address))
             self.command(f"dhcp {AT_ONCE}")
             for _ in macs:
                 assert dhcp4.parse(relay.recv(2048)).message_type is dhcp4.MessageType.ACK
@@ -202,13 +202,13 @@ class Load:
 
 def dhcp_request(mac: bytes, options: Mapping[Option, bytes]) -> bytes:
     """A message of a client behind a relay that says which port its answer goes to (RFC 8357)."""
-    every: dict[int, bytes] = {
+    all_options: dict[int, bytes] = {
         **{int(code): value for code, value in options.items()},
         Option.PARAMETER_REQUEST_LIST: bytes((1, 28, 2, 3, 15, 6, 12)),
         Option.RELAY_AGENT_INFORMATION: encapsulate({RelaySuboption.RELAY_SOURCE_PORT: bytes(2)}, end=False),
     }
     xid = int.from_bytes(mac[2:])
-    return dhcp4.pack(dhcp4.Message(op=1, hops=1, xid=xid, giaddr="127.0.0.1", chaddr=mac, options=every))
+    return dhcp4.pack(dhcp4.Message(op=1, hops=1, xid=xid, giaddr="127.0.0.1", chaddr=mac, options=all_options))
 
 
 def serve(root: str, announcing: Callable[[Any, Publish], Publish] | None = None) -> None:
@@ -259,8 +259,8 @@ def serve(root: str, announcing: Callable[[Any, Publish], Publish] | None = None
             """See IBootFileResolver."""
 
     readers._TICK = -1  # the files have just been made
-    nowhere = open(os.devnull, "w")  # noqa: SIM115
-    globalLogBeginner.beginLoggingTo([LinesLog(nowhere, as_text)], redirectStandardIO=False)
+    devnull = open(os.devnull, "w")  # noqa: SIM115
+    globalLogBeginner.beginLoggingTo([LinesLog(devnull, as_text)], redirectStandardIO=False)
     reactor = Reactor()
     publisher = Publisher(reactor, [("log", LogObserver())])
     # valgrind does not know openat2(2) before version 3.20.
@@ -290,8 +290,8 @@ def serve(root: str, announcing: Callable[[Any, Publish], Publish] | None = None
         Journal(MemoryStore(), publisher.publish, reactor),
     )
     dhcp_port = DatagramPort(reactor, addresses, "127.0.0.1", 0)
-    for listening in (port, dhcp_port):
-        listening.startListening()
+    for udp_port in (port, dhcp_port):
+        udp_port.startListening()
     sys.stdout.write(f"{port.getHost().port} {dhcp_port.getHost().port}\n")
     sys.stdout.flush()
     gc.freeze()  # as bootfw.tap.Daemon does
@@ -312,8 +312,8 @@ def serve(root: str, announcing: Callable[[Any, Publish], Publish] | None = None
             reactor.advance(int(number))
         else:
             receiver = dhcp_port if command == "dhcp" else port
-            end = receiver.counters.received + int(number)
-            while receiver.counters.received < end:
+            target = receiver.counters.received + int(number)
+            while receiver.counters.received < target:
                 receiver.doRead()
             reactor.advance(0.0005)
         sys.stdout.write(answer + "\n")

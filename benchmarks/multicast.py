@@ -51,8 +51,8 @@ class Result:
     """Share of the blocks that found no room in the socket of a receiver."""
 
 
-def _run(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True)
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
 
 
 @contextlib.contextmanager
@@ -69,16 +69,16 @@ def segment(receivers: int, loss: float, link: float = 0) -> Iterator[tuple[str,
         _run("ip", "-n", switch, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
         _run("ip", "-n", switch, "link", "set", "br0", "up")
         for number, host in enumerate(hosts[1:]):
-            end = ("peer", "name", "eth0", "netns", host)
-            _run("ip", "-n", switch, "link", "add", f"p{number}", "type", "veth", *end)
+            peer = ("peer", "name", "eth0", "netns", host)
+            _run("ip", "-n", switch, "link", "add", f"p{number}", "type", "veth", *peer)
             _run("ip", "-n", switch, "link", "set", f"p{number}", "master", "br0", "up")
             address = SERVER if host == server else f"10.99.1.{number}"
             _run("ip", "-n", host, "address", "add", f"{address}/16", "dev", "eth0")
             _run("ip", "-n", host, "link", "set", "eth0", "up")
             _run("ip", "-n", host, "route", "add", "224.0.0.0/4", "dev", "eth0")
             if link and host != server:
-                shape = ("tbf", "rate", f"{link}mbit", "burst", "16kb", "limit", "128kb")
-                _run("tc", "-n", switch, "qdisc", "add", "dev", f"p{number}", "root", *shape)
+                rate_limit = ("tbf", "rate", f"{link}mbit", "burst", "16kb", "limit", "128kb")
+                _run("tc", "-n", switch, "qdisc", "add", "dev", f"p{number}", "root", *rate_limit)
         if loss:
             rules = "add table ip t; add chain ip t in { type filter hook input priority 0; }; "
             rules += f"add rule ip t in meta l4proto udp numgen random mod 1000 < {round(loss * 10)} drop"
@@ -97,12 +97,12 @@ def _cpu(pid: int) -> float:
 
 def _udp(namespace: str) -> tuple[int, int, int]:
     """Return the datagrams that a namespace has received and sent, and those for which its sockets had no room."""
-    shown = subprocess.run(
+    text = subprocess.run(
         ["ip", "netns", "exec", namespace, "cat", "/proc/net/snmp"], capture_output=True, text=True, check=True
     ).stdout
-    names, values = (line.split() for line in shown.splitlines() if line.startswith("Udp:"))
-    found = dict(zip(names, values, strict=True))
-    return int(found["InDatagrams"]), int(found["OutDatagrams"]), int(found["RcvbufErrors"])
+    names, values = (line.split() for line in text.splitlines() if line.startswith("Udp:"))
+    counters = dict(zip(names, values, strict=True))
+    return int(counters["InDatagrams"]), int(counters["OutDatagrams"]), int(counters["RcvbufErrors"])
 
 
 def _server(kind: str, image: Path, directory: Path, arguments: list[str]) -> list[str]:
@@ -127,16 +127,16 @@ def run(kind: str, receivers: int, loss: float, arguments: list[str], size: int,
         image.write_bytes(random.Random(1).randbytes(size))
         server, clients = stack.enter_context(segment(receivers, loss, link))
         log = stack.enter_context((directory / "log").open("wb"))
-        inside = ("ip", "netns", "exec")
-        serving = subprocess.Popen(
-            [*inside, server, *_server(kind, image, directory, arguments)], stdout=log, stderr=log
+        prefix = ("ip", "netns", "exec")
+        server_process = subprocess.Popen(
+            [*prefix, server, *_server(kind, image, directory, arguments)], stdout=log, stderr=log
         )
         try:
             _wait_bound(server)
-            running = [
+            receiver_processes = [
                 subprocess.Popen(
                     [
-                        *(*inside, host, "sh", "-c", 'echo; read go; exec "$@"', "sh"),
+                        *(*prefix, host, "sh", "-c", 'echo; read go; exec "$@"', "sh"),
                         *("frisbee", "-N", "-i", f"10.99.1.{number}", "-m", GROUP, "-p", str(PORT)),
                         str(directory / f"out{number}"),
                     ],
@@ -147,47 +147,47 @@ def run(kind: str, receivers: int, loss: float, arguments: list[str], size: int,
                 for number, host in enumerate(clients, 1)
             ]
             # All of them begin together, however long it took to start them.
-            for each in running:
-                assert each.stdout is not None
-                each.stdout.readline()
-            cpu, (received, sent, _), began = _cpu(serving.pid), _udp(server), time.monotonic()
-            for each in running:
-                assert each.stdin is not None
-                each.stdin.write(b"\n")
-                each.stdin.flush()
+            for process in receiver_processes:
+                assert process.stdout is not None
+                process.stdout.readline()
+            cpu, (received, sent, _), began = _cpu(server_process.pid), _udp(server), time.monotonic()
+            for process in receiver_processes:
+                assert process.stdin is not None
+                process.stdin.write(b"\n")
+                process.stdin.flush()
             try:
-                for each in running:
-                    if each.wait(max(1.0, LIMIT - (time.monotonic() - began))):
+                for process in receiver_processes:
+                    if process.wait(max(1.0, LIMIT - (time.monotonic() - began))):
                         raise SystemExit(f"a receiver failed: {(directory / 'log').read_text()[-2000:]}")
             finally:
-                for each in running:
-                    each.kill()
+                for process in receiver_processes:
+                    process.kill()
             wall = time.monotonic() - began
-            after = _udp(server)
+            udp_after = _udp(server)
             full = sum(_udp(host)[2] for host in clients)
-            cpu = _cpu(serving.pid) - cpu
+            cpu = _cpu(server_process.pid) - cpu
         finally:
-            serving.send_signal(signal.SIGTERM)
+            server_process.send_signal(signal.SIGTERM)
             try:
-                serving.wait(10)
+                server_process.wait(10)
             except subprocess.TimeoutExpired:
-                serving.kill()
-                serving.wait()
+                server_process.kill()
+                server_process.wait()
         # Segmentation by the kernel counts as one datagram, so what bootfw has sent is in its log.
-        counted = re.search(r": (\d+) blocks for", (directory / "log").read_text())
-        blocks = int(counted[1]) if counted is not None else after[1] - sent - receivers
+        match = re.search(r": (\d+) blocks for", (directory / "log").read_text())
+        blocks = int(match[1]) if match is not None else udp_after[1] - sent - receivers
         for number in range(1, receivers + 1):
             if not filecmp.cmp(directory / f"out{number}", image, shallow=False):
                 raise SystemExit(f"receiver {number} of {kind} has another file")
-        return Result(wall, cpu, blocks, after[0] - received, full / receivers / blocks)
+        return Result(wall, cpu, blocks, udp_after[0] - received, full / receivers / blocks)
 
 
 def _wait_bound(namespace: str) -> None:
     for _ in range(600):
-        shown = subprocess.run(
+        text = subprocess.run(
             ["ip", "netns", "exec", namespace, "cat", "/proc/net/udp"], capture_output=True, text=True, check=True
         ).stdout
-        if f":{PORT:04X} " in shown:
+        if f":{PORT:04X} " in text:
             return
         time.sleep(0.05)
     raise SystemExit("the server has not opened its port")
@@ -208,13 +208,13 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=MIB, help="size of the image")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--frisbeed", nargs="*", default=[], help="more arguments for frisbeed, without their dashes")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     for program in ("frisbee", "frisbeed"):
         if shutil.which(program) is None:
             raise SystemExit(f"{program} is not on the PATH")
-    size = given.mib * 2**20
+    size = arguments.mib * 2**20
     blocks = size // 1024
-    arguments = [f"-{word}" for word in given.frisbeed]
+    frisbeed_arguments = [f"-{word}" for word in arguments.frisbeed]
     columns = (
         "loss",
         "receivers",
@@ -230,16 +230,18 @@ def main() -> None:
     )
     print(f"| {' | '.join(columns)} |")
     print(f"| {' | '.join('---' for _ in columns)} |")
-    for loss in given.loss:
-        for receivers in given.receivers:
+    for loss in arguments.loss:
+        for receivers in arguments.receivers:
             # One after the other in each round, so that both see the same load of the machine.
-            rounds: dict[str, list[Result]] = {kind: [] for kind in given.servers}
-            for _ in range(given.runs):
+            rounds: dict[str, list[Result]] = {kind: [] for kind in arguments.servers}
+            for _ in range(arguments.runs):
                 for kind, results in rounds.items():
-                    results.append(run(kind, receivers, loss, arguments, size, given.link))
+                    results.append(run(kind, receivers, loss, frisbeed_arguments, size, arguments.link))
             for kind, results in rounds.items():
-                wall, cpu = (statistics.median(getattr(each, what) for each in results) for what in ("wall", "cpu"))
-                sent, requests = (statistics.median(getattr(each, w) for each in results) for w in ("sent", "requests"))
+                wall, cpu = (statistics.median(getattr(each, name) for each in results) for name in ("wall", "cpu"))
+                sent, requests = (
+                    statistics.median(getattr(each, name) for each in results) for name in ("sent", "requests")
+                )
                 full = statistics.median(each.full for each in results)
                 # What the link loses and what finds no room in a socket is lost to the receiver alike.
                 needed = least(receivers, 1 - (1 - loss / 100) * (1 - full))

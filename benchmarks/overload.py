@@ -26,7 +26,7 @@ import dhcp
 from attrs import frozen
 from dhcp import NAME, ip, network
 from picture import COLOURS, Panel, Point, draw_panels
-from servers import HERE, end, program
+from servers import HERE, program, terminate
 from storm import libraries
 
 RATES = (250, 500, 1000, 2000, 4000, 8000)
@@ -35,16 +35,16 @@ RESULTS = HERE / "overload.json"
 RELAY = "10.78.0.1"
 POOL = "10.78.1.0", "10.78.255.250"
 FILE = "file"
-PROXIED = '[[resolver]]\nuse = "static"\nfile = "file"\n'
+PROXY_RESOLVER = '[[resolver]]\nuse = "static"\nfile = "file"\n'
 
 _Command = Callable[[Path], Sequence[object]]
 
 
-def bootfw(work: Path, mode: str = "off", more: str = "") -> Sequence[object]:
+def bootfw(work: Path, mode: str = "off", more_settings: str = "") -> Sequence[object]:
     """The checkout that this Python imports, with one worker."""
     (work / "bootfw.toml").write_text(
         f'[bootfw]\nworkers = 1\nstate-dir = "{work}/state"\n[tftp]\nlisten = ["0.0.0.0:69"]\n'
-        f'[http]\nlisten = ["0.0.0.0:80"]\n[dhcp]\nmode = "{mode}"\n{more}'
+        f'[http]\nlisten = ["0.0.0.0:80"]\n[dhcp]\nmode = "{mode}"\n{more_settings}'
         f'[[backend]]\nuse = "directory"\nroot = "{work}/files"\n'
     )
     return [sys.executable, "-m", "bootfw.cli.main", "run", "-c", work / "bootfw.toml"]
@@ -55,12 +55,14 @@ def _subnet(probe_seconds: float) -> str:
     return f'probe-seconds = {probe_seconds}\n[[dhcp.subnet]]\nnetwork = "10.78.0.0/16"\n{pool}'
 
 
-def dnsmasq(work: Path, *more: str) -> Sequence[object]:
+def dnsmasq(work: Path, *more_options: str) -> Sequence[object]:
     """Debian's dnsmasq-base."""
-    words = "--keep-in-foreground --conf-file=/dev/null --port=0 --user=root --pid-file= --log-facility=- --quiet-dhcp"
-    words += " --quiet-tftp --dhcp-lease-max=70000 --no-ping --enable-tftp --tftp-max=5000"
-    places = (f"--dhcp-leasefile={work}/leases", f"--tftp-root={work}/files")
-    return [program("dnsmasq"), *words.split(), *places, *more]
+    options = (
+        "--keep-in-foreground --conf-file=/dev/null --port=0 --user=root --pid-file= --log-facility=- --quiet-dhcp"
+    )
+    options += " --quiet-tftp --dhcp-lease-max=70000 --no-ping --enable-tftp --tftp-max=5000"
+    paths = (f"--dhcp-leasefile={work}/leases", f"--tftp-root={work}/files")
+    return [program("dnsmasq"), *options.split(), *paths, *more_options]
 
 
 def kea(work: Path) -> Sequence[object]:
@@ -104,13 +106,18 @@ WORK = {
         67,
         RELAY,
         {
-            "bootfw": partial(bootfw, mode="server", more=_subnet(0)),
-            "bootfw, probing": partial(bootfw, mode="server", more=_subnet(0.2)),
+            "bootfw": partial(bootfw, mode="server", more_settings=_subnet(0)),
+            "bootfw, probing": partial(bootfw, mode="server", more_settings=_subnet(0.2)),
             "kea": kea,
             "dnsmasq": lambda work: dnsmasq(work, _RANGE),
         },
     ),
-    "proxy": Work("DISCOVER to a proxy's OFFER", 67, RELAY, {"bootfw": partial(bootfw, mode="proxy", more=PROXIED)}),
+    "proxy": Work(
+        "DISCOVER to a proxy's OFFER",
+        67,
+        RELAY,
+        {"bootfw": partial(bootfw, mode="proxy", more_settings=PROXY_RESOLVER)},
+    ),
     "tftp": Work("TFTP: files of one block", 69, FILE, {"bootfw": bootfw, "dnsmasq": dnsmasq}),
     "missing": Work("TFTP: missing files", 69, "missing", {"bootfw": bootfw, "dnsmasq": dnsmasq}),
     "http": Work("HTTP: 500 bytes, a connection each", 80, f"/{FILE}", {"bootfw": bootfw, "nginx": nginx}),
@@ -128,34 +135,36 @@ def main() -> int:
     options.add_argument("--again", action="store_true", help="repeat what is in the results already")
     options.add_argument("--json", type=Path, default=RESULTS, help="the results")
     options.add_argument("--plot", type=Path, help="draw all results here: .svg, .png or .pdf (needs matplotlib)")
-    chosen = options.parse_args()
+    arguments = options.parse_args()
     if os.geteuid():
         sys.stderr.write("overload.py: network namespaces need root\n")
         return 2
-    results: dict[str, Any] = json.loads(chosen.json.read_text()) if chosen.json.exists() else {}
+    results: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
     load = HERE / "build/offered"
     load.parent.mkdir(exist_ok=True)
     subprocess.run(["cc", "-O2", "-o", load, HERE / "offered.c"], check=True)
-    until = time.monotonic() + 60 * chosen.minutes
+    deadline = time.monotonic() + 60 * arguments.minutes
     with network(), routed():
-        for name in chosen.works:
+        for name in arguments.works:
             for server in WORK[name].servers:
-                rates = [rate for rate in chosen.rates if chosen.again or f"{name}, {server}, {rate}" not in results]
-                if server in chosen.servers and rates:
-                    for found in run(name, server, rates, chosen.seconds, until):
-                        results[f"{name}, {server}, {found['rate']}"] = found
-                        chosen.json.write_text(json.dumps(results, indent=1) + "\n")
+                rates = [
+                    rate for rate in arguments.rates if arguments.again or f"{name}, {server}, {rate}" not in results
+                ]
+                if server in arguments.servers and rates:
+                    for result in run(name, server, rates, arguments.seconds, deadline):
+                        results[f"{name}, {server}, {result['rate']}"] = result
+                        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     show(results)
-    if chosen.plot:
-        draw(results, chosen.plot)
+    if arguments.plot:
+        draw(results, arguments.plot)
     return 0
 
 
-def run(name: str, server: str, rates: Sequence[int], seconds: int, until: float) -> Iterator[dict[str, Any]]:
+def run(name: str, server: str, rates: Sequence[int], seconds: int, deadline: float) -> Iterator[dict[str, Any]]:
     """The results of one server, one for each rate. It starts again for each, with all addresses of its pool free."""
     work = WORK[name]
     for rate in rates:
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             return
         with tempfile.TemporaryDirectory(prefix="bootfw-overload-") as scratch:
             os.chmod(scratch, 0o755)
@@ -166,10 +175,10 @@ def run(name: str, server: str, rates: Sequence[int], seconds: int, until: float
                 offer(name, 50, 2, 1)  # whatever is loaded at the first request
                 sys.stderr.write(f"{name}, {server}, {rate}/s ... ")
                 sys.stderr.flush()
-                found = offer(name, rate, seconds, 1001)
-        goodput = found["done"] / seconds
+                counts = offer(name, rate, seconds, 1001)
+        goodput = counts["done"] / seconds
         sys.stderr.write(f"{goodput:.0f}/s\n")
-        yield {"work": name, "server": server, "rate": rate, "goodput": goodput, **found}
+        yield {"work": name, "server": server, "rate": rate, "goodput": goodput, **counts}
 
 
 def offer(name: str, rate: int, seconds: int, first: int) -> dict[str, Any]:
@@ -177,11 +186,11 @@ def offer(name: str, rate: int, seconds: int, first: int) -> dict[str, Any]:
     work = WORK[name]
     command = ["ip", "netns", "exec", f"{NAME}-clients", HERE / "build/offered"]
     command += [name, "10.77.0.1", work.port, rate, seconds, PATIENCE, work.name, first]
-    done = subprocess.run(
+    result = subprocess.run(
         [str(word) for word in command], check=True, capture_output=True, text=True, timeout=seconds + 60
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    counts: dict[str, Any] = json.loads(result.stdout)
+    return counts
 
 
 @contextlib.contextmanager
@@ -201,20 +210,20 @@ def running(command: Sequence[object], work: Path, port: int) -> Iterator[None]:
     output = work / "output"
     (work / "run").mkdir()
     environment = {**os.environ, "KEA_PIDFILE_DIR": f"{work}/run", "KEA_LOCKFILE_DIR": f"{work}/run"}
-    inside = ["ip", "netns", "exec", f"{NAME}-server"]
+    prefix = ["ip", "netns", "exec", f"{NAME}-server"]
     with output.open("wb") as file:
-        process = subprocess.Popen([*inside, *map(str, command)], stdout=file, stderr=file, env=environment, cwd=work)
+        process = subprocess.Popen([*prefix, *map(str, command)], stdout=file, stderr=file, env=environment, cwd=work)
     try:
         deadline = time.monotonic() + 60
         tables = ["cat", "/proc/net/udp", "/proc/net/tcp"]
-        while f":{port:04X} " not in subprocess.run([*inside, *tables], capture_output=True, text=True).stdout:
+        while f":{port:04X} " not in subprocess.run([*prefix, *tables], capture_output=True, text=True).stdout:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} does not listen:\n{output.read_text()}")
             time.sleep(0.05)
         time.sleep(1)
         yield
     finally:
-        end(process)
+        terminate(process)
 
 
 def show(results: Mapping[str, Any]) -> None:
@@ -239,13 +248,13 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     """
     panels = []
     for name, work in WORK.items():
-        found = sorted((each for each in results.values() if each["work"] == name), key=lambda each: each["rate"])
-        highest = max((each["rate"] for each in found), default=1)
+        points = sorted((each for each in results.values() if each["work"] == name), key=lambda each: each["rate"])
+        highest = max((each["rate"] for each in points), default=1)
         panels.append(
             Panel(
                 work.about,
                 {
-                    server: [Point(each["rate"], each["goodput"]) for each in found if each["server"] == server]
+                    server: [Point(each["rate"], each["goodput"]) for each in points if each["server"] == server]
                     for server in work.servers
                 },
                 "offered in a second",
@@ -253,7 +262,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
                 limit=(Point(0, 0), Point(highest, highest)),
             )
         )
-    rows = [panels[at : at + 3] for at in range(0, len(panels), 3)]
+    rows = [panels[start : start + 3] for start in range(0, len(panels), 3)]
     draw_panels(rows, path, "What is served when more is offered than can be served", one_scale=False)
 
 

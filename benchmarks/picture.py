@@ -65,11 +65,11 @@ def draw_panels(
     picture = Figure(figsize=(1 + 4.6 * columns, 0.8 + 3.3 * len(panels)), layout="constrained")
     picture.suptitle(title)
     grid = picture.subplots(len(panels), columns, sharey="row" if one_scale else False, squeeze=False)
-    shown: dict[str, Any] = {}
-    for row, places in zip(panels, grid, strict=True):
-        for axes in places[len(row) :]:
+    lines_by_server: dict[str, Any] = {}
+    for row, axes_row in zip(panels, grid, strict=True):
+        for axes in axes_row[len(row) :]:
             axes.set_visible(False)
-        for number, (panel, axes) in enumerate(zip(row, places, strict=False)):
+        for number, (panel, axes) in enumerate(zip(row, axes_row, strict=False)):
             if panel.limit:
                 axes.plot([each.x for each in panel.limit], [each.y for each in panel.limit], ":", color="#bbbbbb")
             for server, curve in panel.curves.items():
@@ -77,12 +77,14 @@ def draw_panels(
                     continue
                 xs, ys = [each.x for each in curve], [each.y for each in curve]
                 (line,) = axes.plot(xs, ys, marker="o", markersize=4, color=COLOURS[server], label=server)
-                shown.setdefault(server, line)
+                lines_by_server.setdefault(server, line)
                 for each in curve:
                     if each.note:
                         axes.plot(each.x, each.y, "X", markersize=9, color=COLOURS[server])
-                        place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-                        axes.annotate(each.note, (each.x, each.y), **place, fontsize="x-small", color=COLOURS[server])
+                        text_position = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+                        axes.annotate(
+                            each.note, (each.x, each.y), **text_position, fontsize="x-small", color=COLOURS[server]
+                        )
             if panel.logarithmic:
                 axes.set(xscale="log", yscale="log")
             axes.set_title(panel.title, fontsize="small")
@@ -97,7 +99,13 @@ def draw_panels(
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.margins(y=0.15)
             axes.grid(alpha=0.3)
-    picture.legend(shown.values(), shown, loc="outside lower center", ncols=len(shown) or 1, frameon=False)
+    picture.legend(
+        lines_by_server.values(),
+        lines_by_server,
+        loc="outside lower center",
+        ncols=len(lines_by_server) or 1,
+        frameon=False,
+    )
     picture.savefig(path)
 
 
@@ -112,15 +120,20 @@ def draw_bars(figures: Figures, path: Path) -> None:
     rates, costs = picture.subplots(1, 2, sharey=True)
     pitch = 0.85 / max(map(len, figures.values()))
     for row, servers in enumerate(figures.values()):
-        compared = beside(servers)
-        unit = median(map(rate, servers[compared])) or 1.0
+        reference = reference_server(servers)
+        unit = median(map(rate, servers[reference])) or 1.0
         for position, (name, rounds) in enumerate(servers.items()):
-            at = row + pitch * (position - (len(servers) - 1) / 2)
-            for axes, values in ((rates, [rate(r) / unit for r in rounds]), (costs, [cost(r) for r in rounds])):
+            center = row + pitch * (position - (len(servers) - 1) / 2)
+            for axes, values in (
+                (rates, [rate(figure) / unit for figure in rounds]),
+                (costs, [cost(figure) for figure in rounds]),
+            ):
                 middle = median(values)
                 spread = [[middle - min(values)], [max(values) - middle]]
                 label = name if row == 0 and axes is rates else None
-                axes.barh(at, middle, 0.9 * pitch, xerr=spread, color=COLOURS[name], label=label, error_kw={"lw": 0.8})
+                axes.barh(
+                    center, middle, 0.9 * pitch, xerr=spread, color=COLOURS[name], label=label, error_kw={"lw": 0.8}
+                )
     rates.axvline(1, color="black", lw=0.6)
     rates.set_yticks(range(len(figures)), list(figures))
     rates.invert_yaxis()
@@ -131,7 +144,7 @@ def draw_bars(figures: Figures, path: Path) -> None:
     picture.savefig(path)
 
 
-def beside(servers: dict[str, Any]) -> str:
+def reference_server(servers: dict[str, Any]) -> str:
     """The server whose rate is 1."""
     return next((name for name in ("dnsmasq", "atftpd") if name in servers), next(iter(servers)))
 

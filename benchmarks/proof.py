@@ -50,17 +50,17 @@ def main() -> None:
     options.add_argument("--loss", type=float, default=5, help="percent of all datagrams, both ways (%(default)s)")
     options.add_argument("--request", type=int, default=60, help="bytes of the request (%(default)s)")
     options.add_argument("--windows", type=int, nargs="+", default=[4, 16, 64], help="their sizes (%(default)s)")
-    given = options.parse_args()
+    arguments = options.parse_args()
     print("| client | window | windows at once | with the proof |\n| --- | --- | --- | --- |")
-    for name in given.clients:
-        for windowsize in given.windows:
+    for name in arguments.clients:
+        for windowsize in arguments.windows:
             cells = []
-            for request_bytes in (None, given.request):
+            for request_bytes in (None, arguments.request):
                 times = [
-                    seconds(CLIENTS[name], windowsize, seed, given.loss / 100, request_bytes)
-                    for seed in range(given.transfers)
+                    seconds(CLIENTS[name], windowsize, seed, arguments.loss / 100, request_bytes)
+                    for seed in range(arguments.transfers)
                 ]
-                error = stdev(times) / given.transfers**0.5
+                error = stdev(times) / arguments.transfers**0.5
                 cells.append(f"{median(times):.2f}, {mean(times):.2f} ± {error:.2f}")
             print(f"| {name} | {windowsize} | {cells[0]} | {cells[1]} |", flush=True)
 

@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
+def terminate(process: "subprocess.Popen[bytes]") -> None:
     """Terminate a server; kill it if it does not end within 10 s."""
     process.terminate()
     try:
@@ -93,9 +93,9 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time of the server and of everything it has started."""
-        counted = self._account.seconds()
-        if counted is not None:
-            return counted
+        account_seconds = self._account.seconds()
+        if account_seconds is not None:
+            return account_seconds
         total = 0
         for pid in self.processes():
             try:
@@ -116,7 +116,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end(self._process)
+        terminate(self._process)
         self._account.close()
 
 
@@ -195,9 +195,9 @@ PACKAGES = {
 
 
 def program(name: str, work: Path | None = None) -> Path:
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
-    if found:
-        return Path(found)
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if path:
+        return Path(path)
     if work is None:
         raise RuntimeError(f"{name} is not installed (Debian: {PACKAGES[name][0]})")
     unpacked = work.parent / "debian" / name
@@ -231,12 +231,12 @@ def _is_bound(port: int, kind: socket.SocketKind) -> bool:
 
 
 def _with_children(pid: int) -> list[int]:
-    found = [pid]
+    pids = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             children = task.read_text().split()
         except OSError:
             continue
         for child in children:
-            found += _with_children(int(child))
-    return found
+            pids += _with_children(int(child))
+    return pids

@@ -64,10 +64,10 @@ def bootfw_proxy(work: Path, file: str) -> Sequence[object]:
     return _bootfw(work, f'[dhcp]\nmode = "proxy"\n[[resolver]]\nuse = "pxe-menu"\ntimeout-seconds = 0\n{item}')
 
 
-def _bootfw(work: Path, more: str) -> Sequence[object]:
+def _bootfw(work: Path, more_settings: str) -> Sequence[object]:
     (work / "bootfw.toml").write_text(
         f'[bootfw]\nstate-dir = "{work}/state"\n[tftp]\nlisten = ["0.0.0.0:69"]\n[http]\nlisten = ["0.0.0.0:80"]\n'
-        f'{more}[[backend]]\nuse = "directory"\nroot = "{work}/files"\n'
+        f'{more_settings}[[backend]]\nuse = "directory"\nroot = "{work}/files"\n'
     )
     return [sys.executable, "-m", "bootfw.cli.main", "run", "-c", work / "bootfw.toml"]
 
@@ -91,10 +91,10 @@ def _tftp(work: Path) -> str:
     return f"enable-tftp\ntftp-root={work}/files\ntftp-max=5000\n"
 
 
-def _dnsmasq(work: Path, more: str) -> Sequence[object]:
+def _dnsmasq(work: Path, more_settings: str) -> Sequence[object]:
     path = work / "dnsmasq.conf"
     path.write_text(
-        f"port=0\ninterface=eth0\nbind-interfaces\nuser=root\npid-file=\nlog-facility=-\nquiet-dhcp\nquiet-tftp\n{more}"
+        f"port=0\ninterface=eth0\nbind-interfaces\nuser=root\npid-file=\nlog-facility=-\nquiet-dhcp\nquiet-tftp\n{more_settings}"
     )
     return [program("dnsmasq"), "--keep-in-foreground", f"--conf-file={path}"]
 
@@ -105,14 +105,14 @@ def addresses(work: Path, file: str) -> Sequence[object]:
     With Kea there, half of 1,000 machines needed three rounds of DISCOVER until they had both offers, and with bootfw
     one round (both on a busy machine); why was not measured. dnsmasq has not been tried.
     """
-    own = work / "addresses"
-    own.mkdir()
-    (own / "bootfw.toml").write_text(
-        f'[bootfw]\nworkers = 1\nstate-dir = "{own}/state"\n[tftp]\nlisten = []\n[http]\nlisten = []\n'
+    directory = work / "addresses"
+    directory.mkdir()
+    (directory / "bootfw.toml").write_text(
+        f'[bootfw]\nworkers = 1\nstate-dir = "{directory}/state"\n[tftp]\nlisten = []\n[http]\nlisten = []\n'
         f'[dhcp]\nmode = "server"\n{_subnet()}'
         '[[resolver]]\nuse = "by-client"\n[[resolver.clients]]\nmac = "02:00:00:00:00:01"\nfile = "none"\n'
     )
-    return [sys.executable, "-m", "bootfw.cli.main", "run", "-c", own / "bootfw.toml"]
+    return [sys.executable, "-m", "bootfw.cli.main", "run", "-c", directory / "bootfw.toml"]
 
 
 def _subnet() -> str:
@@ -122,7 +122,7 @@ def _subnet() -> str:
 def tftpd_hpa(work: Path, file: str) -> Sequence[object]:
     """Debian's tftpd-hpa, and dnsmasq for DHCP."""
     server = program("in.tftpd", HERE / "build" / "run")
-    return _both(
+    return _two_commands(
         dnsmasq(work, file, tftp=False),
         ["env", libraries(server), server, "--foreground", "--secure", "--user", "root", work / "files"],
     )
@@ -138,10 +138,10 @@ def nginx(work: Path, file: str) -> Sequence[object]:
         f"http {{ access_log {work}/access.log; sendfile on; {temporary}\n"
         f"server {{ listen 80 backlog=4096; root {work}/files; }} }}\n"
     )
-    return _both(dnsmasq(work, file, tftp=False), ["env", libraries(server), server, "-c", work / "nginx.conf"])
+    return _two_commands(dnsmasq(work, file, tftp=False), ["env", libraries(server), server, "-c", work / "nginx.conf"])
 
 
-def _both(first: Sequence[object], second: Sequence[object]) -> Sequence[object]:
+def _two_commands(first: Sequence[object], second: Sequence[object]) -> Sequence[object]:
     def line(command: Sequence[object]) -> str:
         return shlex.join(map(str, command))
 
@@ -213,46 +213,46 @@ def main() -> int:
         help="write the table of all results here; default: docs/storms.md for the default of --json",
     )
     options.add_argument("--plot", type=Path, help="draw all results here: .svg, .png or .pdf (needs matplotlib)")
-    asked = options.parse_args()
-    results = json.loads(asked.json.read_text()) if asked.json.exists() else {}
-    if not asked.report:
+    arguments = options.parse_args()
+    results = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+    if not arguments.report:
         if os.geteuid():
             sys.stderr.write("storm.py: network namespaces need root\n")
             return 2
-        run_all(asked, results)
+        run_all(arguments, results)
     show(results)
-    page = asked.page or (PAGE if asked.json == RESULTS else None)
+    page = arguments.page or (PAGE if arguments.json == RESULTS else None)
     if page is not None:
         write_table(results, page)
-    if asked.plot:
-        draw(results, asked.plot)
+    if arguments.plot:
+        draw(results, arguments.plot)
     return 0
 
 
-def run_all(asked: argparse.Namespace, results: dict[str, Any]) -> None:
+def run_all(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     """Run what is missing in *results*, and add it."""
-    wanted = [
+    runs = [
         (storm, loss, machines, server)
-        for machines in asked.machines
+        for machines in arguments.machines
         for storm in STORMS
-        for loss in asked.loss
+        for loss in arguments.loss
         for server in storm.servers
-        if (asked.boots is None or storm.name in asked.boots) and server in asked.servers
+        if (arguments.boots is None or storm.name in arguments.boots) and server in arguments.servers
     ]
     began = time.monotonic()
-    for number, (storm, loss, machines, server) in enumerate(wanted):
+    for number, (storm, loss, machines, server) in enumerate(runs):
         name = f"{storm.name}, {machines} machines, {loss:.0%} lost, {server}"
-        if name in results and not asked.again:
+        if name in results and not arguments.again:
             continue
-        if time.monotonic() - began > 60 * asked.minutes:
-            sys.stderr.write(f"storm.py: the time is over, {len(wanted) - number} runs are left\n")
+        if time.monotonic() - began > 60 * arguments.minutes:
+            sys.stderr.write(f"storm.py: the time is over, {len(runs) - number} runs are left\n")
             break
-        sys.stderr.write(f"{number + 1} of {len(wanted)}: {name} ... ")
+        sys.stderr.write(f"{number + 1} of {len(runs)}: {name} ... ")
         sys.stderr.flush()
-        found = run(storm, loss, machines, server)
-        results[name] = {"boot": storm.name, "machines": machines, "loss": loss, "server": server, **found}
-        sys.stderr.write(f"{found['booted']} booted, the last after {found['seconds']:.1f} s\n")
-        asked.json.write_text(json.dumps(results, indent=1) + "\n")
+        figures = run(storm, loss, machines, server)
+        results[name] = {"boot": storm.name, "machines": machines, "loss": loss, "server": server, **figures}
+        sys.stderr.write(f"{figures['booted']} booted, the last after {figures['seconds']:.1f} s\n")
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def run(storm: Storm, loss: float, machines: int, server: str) -> dict[str, Any]:
@@ -264,14 +264,14 @@ def run(storm: Storm, loss: float, machines: int, server: str) -> dict[str, Any]
             path = work / "files" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(os.urandom(size))
-        storming = [sys.executable, "-m", "bootfw.cli.main", "storm", "--json", "--boot", storm.boot]
+        command_line = [sys.executable, "-m", "bootfw.cli.main", "storm", "--json", "--boot", storm.boot]
         for command in storm.servers[server]:
-            storming += ["--lab", shlex.join(map(str, command(work, storm.file)))]
-        storming += ["--machines", str(machines), "--loss", str(loss), "--seconds", "300"]
-        done = subprocess.run(storming, capture_output=True, text=True, check=False, cwd=work)
-        if not done.stdout:
-            raise SystemExit(f"storm.py: {server}: {done.stderr}")
-        document: dict[str, Any] = json.loads(done.stdout)
+            command_line += ["--lab", shlex.join(map(str, command(work, storm.file)))]
+        command_line += ["--machines", str(machines), "--loss", str(loss), "--seconds", "300"]
+        result = subprocess.run(command_line, capture_output=True, text=True, check=False, cwd=work)
+        if not result.stdout:
+            raise SystemExit(f"storm.py: {server}: {result.stderr}")
+        document: dict[str, Any] = json.loads(result.stdout)
     del document["outcomes"]
     return document
 
@@ -279,7 +279,7 @@ def run(storm: Storm, loss: float, machines: int, server: str) -> dict[str, Any]
 def show(results: Mapping[str, Any]) -> None:
     """The results as a table."""
     row = "{:12} {:>8} {:>5} {:10} {:>7} {:>7} {:>7} {:>8} {:>14} {:>5} {:>9}\n"
-    head = (
+    header = (
         "boot",
         "machines",
         "lost",
@@ -292,17 +292,17 @@ def show(results: Mapping[str, Any]) -> None:
         "4011",
         "simulator",
     )
-    sys.stdout.write(row.format(*head))
+    sys.stdout.write(row.format(*header))
     for each in ordered(results):
-        half, _, most = each["boot_percentiles"]
+        median, _, most = each["boot_percentiles"]
         retries = {
-            what: sum(s["retries"] for s in each["stages"] if s["stage"].endswith(": dhcp") == what)
-            for what in (True, False)
+            is_dhcp: sum(s["retries"] for s in each["stages"] if s["stage"].endswith(": dhcp") == is_dhcp)
+            for is_dhcp in (True, False)
         }
         sys.stdout.write(
             row.format(
                 *(each["boot"], each["machines"], f"{each['loss']:.0%}", each["server"], each["booted"]),
-                *(f"{half:.1f}", f"{most:.1f}", f"{each['seconds']:.1f}"),
+                *(f"{median:.1f}", f"{most:.1f}", f"{each['seconds']:.1f}"),
                 f"{retries[True]} + {retries[False]}",
                 *_most_retries_of_4011(each),
                 "limit" if each["limited"] else "",
@@ -335,7 +335,12 @@ def markdown(results: Mapping[str, Any]) -> str:
             for machines in MACHINES:
                 cells = [
                     next(
-                        (_cell(each) for each in _of(results, storm, loss, server) if each["machines"] == machines), ""
+                        (
+                            _cell(each)
+                            for each in _results_of(results, storm, loss, server)
+                            if each["machines"] == machines
+                        ),
+                        "",
                     )
                     for server in SERVERS
                 ]
@@ -353,7 +358,7 @@ def _cell(result: Mapping[str, Any]) -> str:
     return f"{text} †" if result["limited"] else text
 
 
-def _of(results: Mapping[str, Any], storm: Storm, loss: float, server: str) -> list[Mapping[str, Any]]:
+def _results_of(results: Mapping[str, Any], storm: Storm, loss: float, server: str) -> list[Mapping[str, Any]]:
     return [
         each for each in ordered(results) if (each["boot"], each["loss"], each["server"]) == (storm.name, loss, server)
     ]
@@ -373,7 +378,10 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
         [
             Panel(
                 f"{storm.about}\n{100 * loss:g} % of all packets lost",
-                {server: [_point(each) for each in _of(results, storm, loss, server)] for server in storm.servers},
+                {
+                    server: [_point(each) for each in _results_of(results, storm, loss, server)]
+                    for server in storm.servers
+                },
                 "machines switched on at the same second",
                 "seconds until the last one has booted",
                 logarithmic=True,

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from picture import beside, draw_bars, rate
+from picture import draw_bars, rate, reference_server
 from servers import HERE, SERVERS
 
 SECONDS = 40
@@ -47,15 +47,17 @@ def main() -> int:
     options.add_argument("--json", type=Path, help="keep every figure here")
     options.add_argument("--plot", type=Path, help="draw them here: .svg, .png or .pdf (needs matplotlib)")
     arguments = options.parse_args()
-    kept = HERE / "build"
-    kept.mkdir(exist_ok=True)
-    load = kept / "load"
+    build_directory = HERE / "build"
+    build_directory.mkdir(exist_ok=True)
+    load = build_directory / "load"
     subprocess.run(["cc", "-O2", "-o", load, HERE / "load.c"], check=True)
     with tempfile.TemporaryDirectory(prefix="bootfw-bench-") as scratch:
         root = Path(scratch) / "root"
         root.mkdir()
         os.chmod(scratch, 0o755)
-        figures = {work: measure(work, arguments, load, root, kept / "run") for work in arguments.only or WORK}
+        figures = {
+            work: measure(work, arguments, load, root, build_directory / "run") for work in arguments.only or WORK
+        }
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2))
     if arguments.plot:
@@ -80,8 +82,8 @@ def measure(work: str, arguments: argparse.Namespace, load: Path, root: Path, lo
                 before = server.cpu_seconds()
                 command = [load, "127.0.0.1", server.port, content.name if size else "missing"]
                 command += [content if size else "-", clients, transfers, blksize, windowsize, SECONDS]
-                done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, check=False)
-                figure = json.loads(done.stdout)
+                result = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, check=False)
+                figure = json.loads(result.stdout)
                 figure["server_cpu"] = server.cpu_seconds() - before
                 figure["resident"] = server.resident_bytes()
                 figures[name].append(figure)
@@ -96,16 +98,16 @@ def show(work: str, figures: dict[str, list[Any]]) -> None:
     def median(name: str, value: Any) -> float:
         return float(statistics.median(value(figure) for figure in figures[name]))
 
-    compared = beside(figures)
+    reference = reference_server(figures)
     sys.stdout.write(f"\n{work}\n")
     row = "  {:17} {:>8} {:4} {:>10} {:>9} {:>9} {:>9} {:>7}\n"
-    sys.stdout.write(row.format("", "rate", "", "/" + compared, "files/s", "CPU s/GB", "load CPU", "failed"))
+    sys.stdout.write(row.format("", "rate", "", "/" + reference, "files/s", "CPU s/GB", "load CPU", "failed"))
     for name in figures:
         amount = median(name, lambda f: f["bytes"])
         cpu = median(name, lambda f: f["server_cpu"] * 1e9 / f["bytes"] if f["bytes"] else f["server_cpu"])
         files = median(name, lambda f: f["done"] / f["seconds"])
         failed = sum(figure["failed"] + figure["unfinished"] for figure in figures[name])
-        ratio = median(name, rate) / (median(compared, rate) or 1)
+        ratio = median(name, rate) / (median(reference, rate) or 1)
         unit = "MB/s" if amount else "/s"
         load = median(name, lambda f: f["cpu"] / f["seconds"])
         columns = (f"{median(name, rate):.1f}", unit, f"{ratio:.2f}", f"{files:.0f}", f"{cpu:.2f}", f"{load:.0%}")

@@ -90,8 +90,8 @@ def main() -> int:
     options.add_argument("--only", action="append", choices=WORK, help="this work, not all; can be repeated")
     options.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     options.add_argument("--json", type=Path, help="keep every figure here")
-    asked = options.parse_args()
-    if missing := needed([WORK[name] for name in asked.only or WORK], asked.servers):
+    arguments = options.parse_args()
+    if missing := missing_programs([WORK[name] for name in arguments.only or WORK], arguments.servers):
         sys.stderr.write("".join(f"webserver.py: {line}\n" for line in missing))
         return 2
     work = HERE / "build" / "run"
@@ -99,66 +99,69 @@ def main() -> int:
     figures: dict[str, dict[str, list[Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="bootfw-bench-") as scratch:
         os.chmod(scratch, 0o755)
-        for name in asked.only or WORK:
-            figures[name] = measure(name, asked, Path(scratch), work)
+        for name in arguments.only or WORK:
+            figures[name] = measure(name, arguments, Path(scratch), work)
             show(name, figures[name])
-    if asked.json:
-        asked.json.write_text(json.dumps(figures, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2))
     return 0
 
 
-def needed(works: Sequence[Work], servers: Sequence[str]) -> list[str]:
+def missing_programs(works: Sequence[Work], servers: Sequence[str]) -> list[str]:
     """What is not installed here, and how to get it or to do without."""
-    without = " ".join(f'--only "{name}"' for name, work in WORK.items() if not work.tls)
+    without_tls = " ".join(f'--only "{name}"' for name, work in WORK.items() if not work.tls)
     missing = [] if shutil.which("curl") else ["curl is the load, and is not installed: apt-get install curl"]
     if any(work.tls for work in works):
         if not shutil.which("openssl"):
-            missing.append(f"HTTPS needs openssl: apt-get install openssl, or leave HTTPS out: {without}")
+            missing.append(f"HTTPS needs openssl: apt-get install openssl, or leave HTTPS out: {without_tls}")
         if "bootfw" in servers and not find_spec("OpenSSL"):
-            missing.append(f"HTTPS needs pyOpenSSL: pip install 'bootfw[tls]', or leave HTTPS out: {without}")
+            missing.append(f"HTTPS needs pyOpenSSL: pip install 'bootfw[tls]', or leave HTTPS out: {without_tls}")
     return missing
 
 
-def measure(name: str, asked: argparse.Namespace, root: Path, work: Path) -> dict[str, list[Any]]:
+def measure(name: str, arguments: argparse.Namespace, root: Path, work: Path) -> dict[str, list[Any]]:
     """Every round's figures of one kind of work, by server."""
-    what = WORK[name]
-    content = root / f"{what.size}.bin"
+    kind = WORK[name]
+    content = root / f"{kind.size}.bin"
     if not content.exists():
         with content.open("wb") as file:
-            for left in range(what.size, 0, -1_000_000):
-                file.write(os.urandom(min(left, 1_000_000)))
-    if what.tls:
+            for remaining in range(kind.size, 0, -1_000_000):
+                file.write(os.urandom(min(remaining, 1_000_000)))
+    if kind.tls:
         certify(work / "both.pem")
-    figures: dict[str, list[Any]] = {server: [] for server in asked.servers}
-    for number in range(asked.rounds):
-        for server in asked.servers:
-            sys.stderr.write(f"\r{name}: round {number + 1} of {asked.rounds}, {server}   ")
-            with SERVERS[server](root, work, what.tls) as running:
-                figures[server].append(fetch(what, content.name, running, work))
+    figures: dict[str, list[Any]] = {server: [] for server in arguments.servers}
+    for number in range(arguments.rounds):
+        for server in arguments.servers:
+            sys.stderr.write(f"\r{name}: round {number + 1} of {arguments.rounds}, {server}   ")
+            with SERVERS[server](root, work, kind.tls) as server_process:
+                figures[server].append(fetch(kind, content.name, server_process, work))
     sys.stderr.write("\r" + " " * 70 + "\r")
     return figures
 
 
-def fetch(what: Work, name: str, server: Server, work: Path) -> dict[str, float]:
+def fetch(kind: Work, name: str, server: Server, work: Path) -> dict[str, float]:
     """One figure."""
-    scheme = "https" if what.tls else "http"
+    scheme = "https" if kind.tls else "http"
     url = f"{scheme}://127.0.0.1:{server.port}/{name}"
-    asked = work / "curl.config"
-    asked.write_text(f'url = "{url}"\noutput = "/dev/null"\n' * what.files)
-    command = ["curl", "--silent", "--fail", "--insecure", "--noproxy", "*", "--config", str(asked)]
-    if what.limit:
-        command += ["--limit-rate", what.limit]
-    before, own, began = server.cpu_seconds(), os.times(), time.monotonic()
-    clients = [subprocess.Popen(command) for _ in range(what.clients)]
+    curl_config = work / "curl.config"
+    curl_config.write_text(f'url = "{url}"\noutput = "/dev/null"\n' * kind.files)
+    command = ["curl", "--silent", "--fail", "--insecure", "--noproxy", "*", "--config", str(curl_config)]
+    if kind.limit:
+        command += ["--limit-rate", kind.limit]
+    cpu_before, times_before, began = server.cpu_seconds(), os.times(), time.monotonic()
+    clients = [subprocess.Popen(command) for _ in range(kind.clients)]
     failed = sum(client.wait() != 0 for client in clients)
-    seconds, used = time.monotonic() - began, os.times()
+    seconds, times_after = time.monotonic() - began, os.times()
     return {
-        "bytes": what.size * what.files * (what.clients - failed),
-        "files": what.files * (what.clients - failed),
+        "bytes": kind.size * kind.files * (kind.clients - failed),
+        "files": kind.files * (kind.clients - failed),
         "failed": failed,
         "seconds": seconds,
-        "server_cpu": server.cpu_seconds() - before,
-        "load_cpu": used.children_user + used.children_system - own.children_user - own.children_system,
+        "server_cpu": server.cpu_seconds() - cpu_before,
+        "load_cpu": times_after.children_user
+        + times_after.children_system
+        - times_before.children_user
+        - times_before.children_system,
         "resident": server.resident_bytes(),
     }
 
@@ -187,9 +190,9 @@ def show(name: str, figures: dict[str, list[Any]]) -> None:
 
 def certify(path: Path) -> None:
     """Write a certificate without names, with its key."""
-    words = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=benchmark", "-batch")
-    command = ["openssl", *words, "-keyout", path.with_suffix(".key"), "-out", path.with_suffix(".crt")]
-    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    options = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=benchmark", "-batch")
+    command = ["openssl", *options, "-keyout", path.with_suffix(".key"), "-out", path.with_suffix(".crt")]
+    subprocess.run([str(argument) for argument in command], check=True, capture_output=True)
     path.write_bytes(path.with_suffix(".crt").read_bytes() + path.with_suffix(".key").read_bytes())
 
 

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     if find_spec("atheris") is None:
         print("atheris is not installed: .venv/bin/pip install --editable '.[fuzz]'", file=sys.stderr)
         return 2
-    broken = []
+    failed_targets = []
     for number, name in enumerate(names, 1):
         began = time.monotonic()
         print(f"{name}: target {number} of {len(names)}, for {options.seconds} s", flush=True)
@@ -55,13 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
         with TemporaryDirectory(prefix="bootfw-fuzz-") as temporary:
             command = [sys.executable, "-m", "fuzz.engine", name, *_flags(name, options.seconds)]
             if subprocess.run(command, env={**os.environ, "TMPDIR": temporary}).returncode:
-                broken.append(name)
+                failed_targets.append(name)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-    for name in broken:
+    for name in failed_targets:
         print(f"{name}: an input broke a rule, or the target did not run; see above")
-        for path in _new(name):
+        for path in _new_inputs(name):
             print(f'  kept as {path}; again: make fuzz ARGS="{name} --again {path}"')
-    return 1 if broken else 0
+    return 1 if failed_targets else 0
 
 
 def _flags(name: str, seconds: int) -> list[str]:
@@ -78,7 +78,7 @@ def _flags(name: str, seconds: int) -> list[str]:
     ]
 
 
-def _new(name: str) -> list[Path]:
+def _new_inputs(name: str) -> list[Path]:
     """What libFuzzer has written, by the beginnings of its names."""
     return [path for path in sorted((FOUND / name).iterdir()) if path.name.startswith(("crash-", "timeout-", "oom-"))]
 

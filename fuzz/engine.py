@@ -17,9 +17,9 @@ def main(name: str, arguments: list[str]) -> None:
     inputs = [*target.seeds(), *(path.read_bytes() for path in target.found())]
     for data in inputs:
         (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)
-    words = corpus.with_suffix(".words")
-    words.write_text(_dictionary(inputs) + "\n")
-    atheris.Setup([sys.argv[0], f"-max_len={target.largest}", f"-dict={words}", *arguments], target.run)
+    dictionary = corpus.with_suffix(".words")
+    dictionary.write_text(_dictionary(inputs) + "\n")
+    atheris.Setup([sys.argv[0], f"-max_len={target.largest}", f"-dict={dictionary}", *arguments], target.run)
     atheris.Fuzz()
 
 

@@ -107,7 +107,7 @@ def dhcp4_client(data: bytes) -> None:
     with suppress(WireError):
         message = dhcp4.parse(data)
         for boot_server, addresses in _ROLES:
-            found = classify(
+            request = classify(
                 message,
                 stock().match,
                 boot_server=boot_server,
@@ -115,7 +115,7 @@ def dhcp4_client(data: bytes) -> None:
                 server="10.0.0.1",
                 own_urls=("http://10.0.0.1", ""),
             )
-            _adapted(found)
+            _adapt(request)
 
 
 _ADDRESS, _SERVER = b"\x0a\0\0\x0a", b"\x0a\0\0\1"
@@ -123,7 +123,7 @@ TO_BOOT_SERVER = len(firmware.BOOT_CLIENTS) + 1
 """How many of dhcp4_requests() are for port 4011: the first ones."""
 AFTER_LEASES = TO_BOOT_SERVER + 18
 """Where its requests of clients that have no address yet begin."""
-LEASED = [TO_BOOT_SERVER + place for place in (4, 2, 3, 0, 1, 5)]
+LEASED = [TO_BOOT_SERVER + offset for offset in (4, 2, 3, 0, 1, 5)]
 """What iPXE does with an address, in dhcp4_requests(): REQUEST, renewal, INFORM, DECLINE, RELEASE; and BOOTP."""
 LEASED6 = [5, 6, 3, 4, 8, 7]
 """What EDK2 does with an address, in dhcp6_requests(): REQUEST, RENEW, CONFIRM, REBIND, DECLINE, RELEASE."""
@@ -132,8 +132,8 @@ LEASED6 = [5, 6, 3, 4, 8, 7]
 def dhcp4_requests() -> Iterator[bytes]:
     """Yield the requests of every client in tests/firmware.py, and some that are overloaded, relayed or split."""
     for client in firmware.BOOT_CLIENTS:
-        yield dhcp4.pack(firmware.asks_boot_server(client), 1472)
-    yield dhcp4.pack(firmware.ipxe_asks_for_boot_item(), 1472)
+        yield dhcp4.pack(firmware.boot_server_request(client), 1472)
+    yield dhcp4.pack(firmware.ipxe_boot_item_request(), 1472)
     for client in (firmware.IPXE_ROM, firmware.OVMF, firmware.DHCLIENT):
         options = {**client.options, 54: _SERVER}
         yield client.datagram(options={**options, 53: bytes((MessageType4.DECLINE,)), 50: _ADDRESS})
@@ -170,10 +170,10 @@ def _overloaded(client: firmware.Client) -> bytes:
     return bytes(data)
 
 
-def _adapted(found: Any) -> None:
-    if isinstance(found, BootRequest):
+def _adapt(request: Any) -> None:
+    if isinstance(request, BootRequest):
         for name in ("{http}/{mac}/{uuid}.efi", "{architecture}/loader", "tftp://{server}/x", "ipxe.efi"):
-            adapt(BootFile(name), found, stock().is_ipxe_program)
+            adapt(BootFile(name), request, stock().is_ipxe_program)
 
 
 # DHCPv6
@@ -199,7 +199,7 @@ def dhcp6_client(data: bytes) -> None:
     is_firmware6(message)
     mac = client_mac(message, relays, firmware6.LINK_LOCAL)
     for boot_server, addresses in _ROLES:
-        found = classify6(
+        request = classify6(
             message,
             relays,
             stock().match,
@@ -210,7 +210,7 @@ def dhcp6_client(data: bytes) -> None:
             server="fd77::1",
             own_urls=("http://[fd77::1]", ""),
         )
-        _adapted(found)
+        _adapt(request)
 
 
 def dhcp6_requests(server: bytes = b"\0\3\0\1RT\0\0\0\1") -> Iterator[bytes]:
@@ -218,21 +218,24 @@ def dhcp6_requests(server: bytes = b"\0\3\0\1RT\0\0\0\1") -> Iterator[bytes]:
 
     :param server: the DUID of the server that has given them their address, fd77::1000.
     """
-    link, more = dhcp6.Relay(0, "fd77::2", firmware6.LINK_LOCAL), dhcp6.Relay(1, "::", "fe80::2", ((18, b"port"),))
+    first_relay, second_relay = (
+        dhcp6.Relay(0, "fd77::2", firmware6.LINK_LOCAL),
+        dhcp6.Relay(1, "::", "fe80::2", ((18, b"port"),)),
+    )
     address = options6.ia_address_bytes(options6.IAAddress("fd77::1000", 60, 120))
-    inside = options6.options_bytes([(Option6.IA_ADDRESS, address)])
-    ours = (Option6.SERVER_ID, server)
-    for client in (firmware6.OVMF, firmware6.OVMF_HTTP, firmware6.OVMF_OWN, firmware6.IPXE, firmware6.LINUX):
+    address_option = options6.options_bytes([(Option6.IA_ADDRESS, address)])
+    server_id = (Option6.SERVER_ID, server)
+    for client in (firmware6.OVMF, firmware6.OVMF_HTTP, firmware6.OVMF_IP_DRIVER, firmware6.IPXE, firmware6.LINUX):
         yield dhcp6.pack(client.message())
         yield dhcp6.pack(client.message(MessageType.SOLICIT, (Option6.RAPID_COMMIT, b"")))
         yield dhcp6.pack(client.message(MessageType.INFORMATION_REQUEST, ia=None))
-        for kind in (MessageType.CONFIRM, MessageType.REBIND):
-            yield dhcp6.pack(client.message(kind, ia=inside))
-        for kind in (MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE):
-            yield dhcp6.pack(client.message(kind, ours, ia=inside))
-        yield dhcp6.pack(client.message(MessageType.REQUEST, ours))
-        yield firmware6.relayed(client.message(), link)
-        yield firmware6.relayed(client.message(), link, more)
+        for message_type in (MessageType.CONFIRM, MessageType.REBIND):
+            yield dhcp6.pack(client.message(message_type, ia=address_option))
+        for message_type in (MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE):
+            yield dhcp6.pack(client.message(message_type, server_id, ia=address_option))
+        yield dhcp6.pack(client.message(MessageType.REQUEST, server_id))
+        yield firmware6.relayed(client.message(), first_relay)
+        yield firmware6.relayed(client.message(), first_relay, second_relay)
 
 
 # Options
@@ -286,20 +289,20 @@ def _read(
     data: bytes,
     total: tuple[Callable[[bytes], Any], ...],
     readers: tuple[Callable[[bytes], Any], ...],
-    both: tuple[tuple[Callable[[bytes], Any], Callable[[Any], bytes]], ...],
+    codecs: tuple[tuple[Callable[[bytes], Any], Callable[[Any], bytes]], ...],
 ) -> None:
     for read in total:
         read(data)
     for read in readers:
         with suppress(WireError):
             read(data)
-    for read, encode in both:
+    for read, encode in codecs:
         try:
-            found = read(data)
+            value = read(data)
         except WireError:
             continue
-        encoded = encode(found)
-        assert read(encoded) == found, read
+        encoded = encode(value)
+        assert read(encoded) == value, read
         assert read not in _EXACT or encoded == data, read
 
 

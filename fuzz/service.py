@@ -60,23 +60,23 @@ _PATIENCE = 2000.0
 
 
 @contextmanager
-def _no_bug_is_logged() -> Iterator[None]:
+def _assert_no_bug_is_logged() -> Iterator[None]:
     """What is raised and caught on the way is logged as a failure; here it is raised."""
-    found: list[Any] = []
+    failures: list[Any] = []
 
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
         if "log_failure" in event or event.get("log_level") is LogLevel.critical:
-            found.append(event)
+            failures.append(event)
 
     globalLogPublisher.addObserver(observe)
     try:
         yield
     finally:
         globalLogPublisher.removeObserver(observe)
-    if found:
-        failure = found[0].get("log_failure")
-        raise AssertionError(f"logged: {found[0].get('log_format')}") from (failure.value if failure else None)
+    if failures:
+        failure = failures[0].get("log_failure")
+        raise AssertionError(f"logged: {failures[0].get('log_format')}") from (failure.value if failure else None)
 
 
 @implementer(IBootObserver)
@@ -84,13 +84,13 @@ def _no_bug_is_logged() -> Iterator[None]:
 class _Transfers:
     """How many have begun and not ended."""
 
-    under_way: int = 0
+    running: int = 0
 
     def observe(self, event: Event) -> None:
         if isinstance(event, TransferBegun):
-            self.under_way += 1
+            self.running += 1
         elif isinstance(event, TransferEnded):
-            self.under_way -= 1
+            self.running -= 1
 
 
 # The service
@@ -182,13 +182,13 @@ class _SlowStore(MemoryStore):
 
     def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
         self.commits += 1
-        done: Deferred[Any] = Deferred()
+        deferred: Deferred[Any] = Deferred()
         if self.commits % _FAILS_EACH:
             super().commit(leases)
-            self.clock.callLater(_COMMITTED_AFTER, done.callback, None)
+            self.clock.callLater(_COMMITTED_AFTER, deferred.callback, None)
         else:
-            self.clock.callLater(_COMMITTED_AFTER, done.errback, StateError("the disk is full"))
-        return done
+            self.clock.callLater(_COMMITTED_AFTER, deferred.errback, StateError("the disk is full"))
+        return deferred
 
 
 @implementer(IBootFileResolver)
@@ -199,15 +199,15 @@ class _SlowResolver:
     clock: Clock
 
     def resolve(self, request: BootRequest) -> "Deferred[BootFile | None]":
-        found: Deferred[BootFile | None] = Deferred()
+        answer: Deferred[BootFile | None] = Deferred()
         machine = int(request.mac[-1:] or "0", 16) % 4
         if machine == 0:
-            self.clock.callLater(0.1, found.callback, None)
+            self.clock.callLater(0.1, answer.callback, None)
         elif machine == 1:
-            self.clock.callLater(0.3, found.callback, BootFile("x.efi"))
+            self.clock.callLater(0.3, answer.callback, BootFile("x.efi"))
         elif machine == 3:
-            self.clock.callLater(0.01, found.errback, BootRefused("it is not known"))
-        return found
+            self.clock.callLater(0.01, answer.errback, BootRefused("it is not known"))
+        return answer
 
 
 class _Network:
@@ -256,8 +256,13 @@ class _Network:
         )
         self.service._kernel.__class__ = _Kernel
         self.clients = [
-            _Client(f"10.77.0.{9 + n}", f"fe80::5054:ff:fe00:{n}", b"RT\0\0\0" + bytes((n,)), self._host(n))
-            for n in range(4)
+            _Client(
+                f"10.77.0.{9 + number}",
+                f"fe80::5054:ff:fe00:{number}",
+                b"RT\0\0\0" + bytes((number,)),
+                self._host(number),
+            )
+            for number in range(4)
         ]
 
     def _host(self, number: int) -> MemoryHost:
@@ -273,11 +278,11 @@ class _Network:
 
     def send(self, client: _Client, kind: str, data: bytes, port: int | None = None) -> None:
         """Send a packet of a client to the service."""
-        host, known = _KINDS[kind]
+        host, default_port = _KINDS[kind]
         if kind == "dhcp" and data[12:16].strip(b"\0"):
             host = SERVER  # a client with an address sends from it
         client.last = data
-        client.port(kind).send(data, (host, known if port is None else port))
+        client.port(kind).send(data, (host, default_port if port is None else port))
         if kind == "tftp":
             client.sent += len(data)
             client.proven |= data[:2] not in (b"\0\1", b"\0\2")
@@ -293,13 +298,13 @@ class _Network:
             sent = self.sent_to.get(client.address, 0)
             assert client.proven or sent <= 52 * client.sent, f"{sent} bytes for {client.sent}"
         assert len(self.network.clock.getDelayedCalls()) <= _MOST_TIMERS
-        assert self.transfers.under_way >= 0
+        assert self.transfers.running >= 0
 
     def stop(self) -> None:
         """Let all waits end, stop the service, and look for what it leaves behind."""
         self.network.advance(_PATIENCE)
         self.check()
-        assert self.transfers.under_way == 0, "a transfer does not end"
+        assert self.transfers.running == 0, "a transfer does not end"
         self.network.result_of(self.service.stopService())
         for client in self.clients:
             for peer in client.ports.values():
@@ -310,17 +315,19 @@ class _Network:
 
 def service(data: bytes) -> None:
     """Whatever clients send, and when: no bug is logged, replies have the bounds of docs/security.md, and all ends."""
-    how = data[0] if data else 0
-    with _no_bug_is_logged():
-        made = _Network("ephemeral" if how & 1 else "single", "proxy" if how & 2 else "server", bool(how & 4))
-        made.service.startService()
-        made.network.advance(1)
+    mode_bits = data[0] if data else 0
+    with _assert_no_bug_is_logged():
+        testbed = _Network(
+            "ephemeral" if mode_bits & 1 else "single", "proxy" if mode_bits & 2 else "server", bool(mode_bits & 4)
+        )
+        testbed.service.startService()
+        testbed.network.advance(1)
         try:
             for step in _steps(data[1:]):
-                step(made)
-                made.check()
+                step(testbed)
+                testbed.check()
         finally:
-            made.stop()
+            testbed.stop()
 
 
 @cache
@@ -341,36 +348,38 @@ Step = Callable[[_Network], None]
 
 def _steps(data: bytes) -> Iterator[Step]:
     """Decode steps of four bytes: the kind of step, the client and the delay after it, and two parameters."""
-    for at in range(0, min(len(data) - 3, 4 * 64), 4):
-        what, which, one, two = data[at : at + 4]
-        yield lambda made, what=what, which=which, one=one, two=two: _step(made, what, which, one, two)  # type: ignore[misc]
+    for position in range(0, min(len(data) - 3, 4 * 64), 4):
+        operation, client_and_delay, first, second = data[position : position + 4]
+        yield lambda testbed, operation=operation, client_and_delay=client_and_delay, first=first, second=second: _step(
+            testbed, operation, client_and_delay, first, second
+        )  # type: ignore[misc]
 
 
-def _step(made: _Network, what: int, which: int, one: int, two: int) -> None:
-    client = made.clients[which & 3]
+def _step(testbed: _Network, operation: int, client_and_delay: int, first: int, second: int) -> None:
+    client = testbed.clients[client_and_delay & 3]
     kinds = (*_SEEDS, "tftp", "dhcp", "tftp")
-    kind = kinds[what & 7]
-    change = what >> 3
+    kind = kinds[operation & 7]
+    change = operation >> 3
     seeds = _SEEDS[kind]
     if change < 12:  # what a real client sends
-        made.send(client, kind, _own(kind, seeds[one % len(seeds)], client, two))
+        testbed.send(client, kind, _as_client(kind, seeds[first % len(seeds)], client, second))
     elif change < 18:  # the same with one byte changed, or cut
-        packet = bytearray(_own(kind, seeds[one % len(seeds)], client, 0))
-        position = two * len(packet) // 256
-        packet[position] ^= 1 << (which >> 5)
-        made.send(client, kind, bytes(packet) if change < 15 else bytes(packet[:position]))
+        packet = bytearray(_as_client(kind, seeds[first % len(seeds)], client, 0))
+        position = second * len(packet) // 256
+        packet[position] ^= 1 << (client_and_delay >> 5)
+        testbed.send(client, kind, bytes(packet) if change < 15 else bytes(packet[:position]))
     elif change < 20:
-        made.send(client, kind, client.last)
+        testbed.send(client, kind, client.last)
     elif change < 28:
-        _answer(made, client, one, two)
+        _answer(testbed, client, first, second)
     elif change < 30:
-        made.send(client, "tftp", struct.pack("!HBB", one % 8, two >> 4, two & 15) + bytes(two * 4))
+        testbed.send(client, "tftp", struct.pack("!HBB", first % 8, second >> 4, second & 15) + bytes(second * 4))
     else:
-        made.send(client, kind, bytes((one, two)) * (1 + which % 16))
-    made.network.advance(_DELAYS[which >> 2 & 7])
+        testbed.send(client, kind, bytes((first, second)) * (1 + client_and_delay % 16))
+    testbed.network.advance(_DELAYS[client_and_delay >> 2 & 7])
 
 
-def _own(kind: str, data: bytes, client: _Client, number: int) -> bytes:
+def _as_client(kind: str, data: bytes, client: _Client, number: int) -> bytes:
     """A packet of the seeds as this client sends it.
 
     :param number: makes the transaction, the address and the name of the file differ. The address is mostly the one of
@@ -401,30 +410,30 @@ def _address_of(port: FakePeer, number: int) -> bytes:
 
 def _address6_of(port: FakePeer, number: int) -> bytes:
     reply = port.received[-1].data if port.received and number % 4 else b""
-    at = reply.find(_POOL6)
-    return reply[at : at + 16] if at >= 0 else b""
+    position = reply.find(_POOL6)
+    return reply[position : position + 16] if position >= 0 else b""
 
 
-def _answer(made: _Network, client: _Client, one: int, two: int) -> None:
+def _answer(testbed: _Network, client: _Client, first: int, second: int) -> None:
     """Reply to the latest TFTP packet that the client has got: an ACK, a DATA or an ERROR."""
-    got: list[Received] = client.port("tftp").received
-    if not got:
+    received: list[Received] = client.port("tftp").received
+    if not received:
         return
-    port, block = got[-1].peer[1], 0
+    port, block = received[-1].peer[1], 0
     try:
-        packet = tftp.parse(got[-1].data)
+        packet = tftp.parse(received[-1].data)
     except WireError:
         return
     if isinstance(packet, tftp.Data | tftp.Ack):
         block = packet.block
-    made.send(
+    testbed.send(
         client,
         "tftp",
         (
-            *(tftp.ack(block), tftp.ack(block), tftp.ack(block), tftp.ack((block + two) & 0xFFFF)),
-            *(tftp.data((block + 1) & 0xFFFF, bytes(512)), tftp.data((block + 1) & 0xFFFF, bytes(two))),
-            *(tftp.data((block - two) & 0xFFFF, bytes(one)), tftp.error(two % 9, "no")),
-        )[one % 8],
+            *(tftp.ack(block), tftp.ack(block), tftp.ack(block), tftp.ack((block + second) & 0xFFFF)),
+            *(tftp.data((block + 1) & 0xFFFF, bytes(512)), tftp.data((block + 1) & 0xFFFF, bytes(second))),
+            *(tftp.data((block - second) & 0xFFFF, bytes(first)), tftp.error(second % 9, "no")),
+        )[first % 8],
         port,
     )
 
@@ -439,19 +448,19 @@ def _life(kind: int, discover: int, leased: Sequence[int]) -> Iterator[int]:
 def _boots() -> Iterator[bytes]:
     """Whole boots as the steps above spell them: an address, the boot server, a file with its ACKs, an upload."""
     acks = bytes((20 << 3, 0b100, 0, 0)) * 40
-    for how in (0, 1, 2, 3, 4, 6):
-        boot = bytearray((how,))
+    for mode_bits in (0, 1, 2, 3, 4, 6):
+        boot = bytearray((mode_bits,))
         for client in range(4):
             discover = packets.AFTER_LEASES + 3 * client
             boot += bytes((0, client | 0b100, discover, 1)) + bytes((0, client | 0b100, discover + 2, 1))
             boot += bytes((0, client | 0b1100, discover + 1, 1))
             boot += bytes((1, client | 0b100, 2 * client, 1)) + bytes((2, client | 0b100, client, 1))
         yield bytes(boot)
-        yield bytes((how, *_life(0, packets.AFTER_LEASES, packets.LEASED))) + bytes(_life(2, 0, packets.LEASED6))
-        yield bytes((how, 4, 0b100, 8, 0)) + acks
-        yield bytes((how, 4, 0b100, 16, 2, *acks[:80]))
-        yield bytes((how, 4, 0b100, 24, 4)) + bytes((20 << 3, 0b100, 4, 0)) * 3 + bytes((20 << 3, 0b100, 5, 9))
-        yield bytes((how, 3, 0b100, 1, 0, 2, 0b101, 3, 0, 19 << 3 | 4, 0b11100, 0, 0))
+        yield bytes((mode_bits, *_life(0, packets.AFTER_LEASES, packets.LEASED))) + bytes(_life(2, 0, packets.LEASED6))
+        yield bytes((mode_bits, 4, 0b100, 8, 0)) + acks
+        yield bytes((mode_bits, 4, 0b100, 16, 2, *acks[:80]))
+        yield bytes((mode_bits, 4, 0b100, 24, 4)) + bytes((20 << 3, 0b100, 4, 0)) * 3 + bytes((20 << 3, 0b100, 5, 9))
+        yield bytes((mode_bits, 3, 0b100, 1, 0, 2, 0b101, 3, 0, 19 << 3 | 4, 0b11100, 0, 0))
 
 
 # HTTP
@@ -463,7 +472,7 @@ _SITE: Any = site
 
 def http(data: bytes) -> None:
     """Whatever comes, in whatever pieces: no bug is logged, it ends, and the fast path of HTTP answers alike."""
-    with _no_bug_is_logged():
+    with _assert_no_bug_is_logged():
         fast = _answered(data)
         fast_path, _SITE.parse = _SITE.parse, lambda *arguments: None
         try:
@@ -477,9 +486,9 @@ def _answered(data: bytes) -> tuple[bytes, list[str], bool]:
     """What comes back, the events, and whether the connection was closed."""
     web = Web(lambda: Dated(_FILE, size=len(_FILE)))
     wire = web.connect()
-    for piece in data.split(b"\0\0"):
+    for chunk in data.split(b"\0\0"):
         if not wire.disconnecting and not wire.gone:
-            wire.protocol.dataReceived(piece)
+            wire.protocol.dataReceived(chunk)
         for _ in range(3):
             wire.take()
     received, closed = re.sub(rb"Date: [^\r]*", b"Date: now", wire.value()), wire.disconnecting or wire.aborted
@@ -511,28 +520,28 @@ _TOKEN = "0123456789abcdef"
 
 def web(data: bytes) -> None:
     """Whatever a browser sends to the operator's pages, with and without the token: no bug is logged, and it ends."""
-    made = _Network("single", "server")
-    made.service.startService()
-    made.network.advance(1)
-    pages = WebSite(made.network.clock, made.service, token=_TOKEN)
+    testbed = _Network("single", "server")
+    testbed.service.startService()
+    testbed.network.advance(1)
+    pages = WebSite(testbed.network.clock, testbed.service, token=_TOKEN)
     try:
-        with _no_bug_is_logged():
+        with _assert_no_bug_is_logged():
             connection = pages.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
-            wire = Wire(made.network.clock, connection)
+            wire = Wire(testbed.network.clock, connection)
             connection.makeConnection(wire)
-            for piece in data.split(b"\0\0"):
+            for chunk in data.split(b"\0\0"):
                 if not wire.disconnecting and not wire.gone:
-                    connection.dataReceived(piece)
-                made.network.advance(0.1)
+                    connection.dataReceived(chunk)
+                testbed.network.advance(0.1)
                 wire.take()
             assert wire.value()[:5] in (b"", b"HTTP/")
             assert b"HTTP/1.1 500" not in wire.value()
-            made.network.advance(400)
+            testbed.network.advance(400)
             if not wire.gone:
                 wire.lose(ConnectionDone())
             pages.close()
     finally:
-        made.stop()
+        testbed.stop()
 
 
 def _page_requests() -> Iterator[bytes]:
@@ -560,34 +569,34 @@ def _page_requests() -> Iterator[bytes]:
 
 def control(data: bytes) -> None:
     """Whatever an operator's program sends, it gets records or an error in words, and no bug is logged."""
-    with _no_bug_is_logged():
-        made = _Network("single", "server")
-        made.service.startService()
-        made.network.advance(1)
-        made.send(made.clients[0], "dhcp", _own("dhcp", _DHCP[0], made.clients[0], 1))
-        made.send(made.clients[0], "dhcp", _own("dhcp", _DHCP[2], made.clients[0], 1))
-        made.network.advance(1)
-        factory = ControlFactory(made.service.operations())
+    with _assert_no_bug_is_logged():
+        testbed = _Network("single", "server")
+        testbed.service.startService()
+        testbed.network.advance(1)
+        testbed.send(testbed.clients[0], "dhcp", _as_client("dhcp", _DHCP[0], testbed.clients[0], 1))
+        testbed.send(testbed.clients[0], "dhcp", _as_client("dhcp", _DHCP[2], testbed.clients[0], 1))
+        testbed.network.advance(1)
+        factory = ControlFactory(testbed.service.operations())
         try:
             for line in data.split(b"\n")[:8]:
                 transport = StringTransport()
                 protocol: Any = factory.buildProtocol(None)
                 protocol.makeConnection(transport)
                 protocol.dataReceived(line + b"\n")
-                made.network.advance(1)
+                testbed.network.advance(1)
                 while transport.producer is not None:
                     transport.producer.resumeProducing()
-                *_, last = (json.loads(each) for each in transport.value().splitlines())
-                assert last.keys() <= {"done", "error"}, last
+                *_, result = (json.loads(each) for each in transport.value().splitlines())
+                assert result.keys() <= {"done", "error"}, result
                 assert transport.disconnecting
                 protocol.connectionLost(Failure(ConnectionDone()))
         finally:
-            made.stop()
+            testbed.stop()
 
 
 def _lines() -> Iterator[bytes]:
     mac = firmware.MAC_TEXT
-    for name, given in (
+    for name, arguments in (
         ("leases", {"who": mac, "state": "active", "network": "10.77.0.0/24"}),
         ("release", {"address": "10.77.0.100"}),
         ("reservations", {}),
@@ -601,7 +610,7 @@ def _lines() -> Iterator[bytes]:
         ("boots", {"machine": mac, "verdict": "booted", "since": 0, "before": 9e9, "limit": 5}),
         ("boot", {"id": "1"}),
     ):
-        yield json.dumps({"do": name, "with": given}).encode()
+        yield json.dumps({"do": name, "with": arguments}).encode()
     yield b'{"do": "order", "with": {"mac": "52:54:00:12:34:56", "file": "x"}}\n{"do": "next"}\n{"do": "nothing"}\n[]'
 
 

@@ -88,13 +88,13 @@ _VALUES: tuple[Callable[[Any], Any], ...] = (
 def values(data: bytes) -> None:
     """Sizes, times, addresses and ranges are read, or refused with ValueError or ConfigError."""
     text = _text(data)
-    given: list[Any] = [text]
+    inputs: list[Any] = [text]
     with suppress(ValueError, RecursionError):
         number = json.loads(text)
         if isinstance(number, int | float):
-            given.append(number)
+            inputs.append(number)
     for read in _VALUES:
-        for value in given if read in (Size.read, Seconds.read) else given[:1]:
+        for value in inputs if read in (Size.read, Seconds.read) else inputs[:1]:
             with suppress(ValueError, ConfigError):
                 found = read(value)
                 if read == Size.read:
@@ -123,8 +123,8 @@ def state(data: bytes) -> None:
         for table, columns in _COLUMNS.items():
             for row in _rows(document.get(table), columns):
                 with suppress(sqlite3.Error, OverflowError, UnicodeEncodeError):
-                    marks = ",".join("?" * columns)
-                    file.connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+                    placeholders = ",".join("?" * columns)
+                    file.connection.execute(f"INSERT INTO {table} VALUES ({placeholders})", row)
         reads: tuple[Callable[[], Any], ...] = (
             *(file.leases, file.reservations, lambda: file.orders("next-boot")),
             lambda: file.attempts("", "", 0.0, 0.0, 100),
@@ -137,20 +137,20 @@ def state(data: bytes) -> None:
 _COLUMNS = {"lease": 10, "lease6": 10, "reservation": 8, "machine_order": 3, "attempt": 5}
 
 
-def _rows(given: Any, columns: int) -> Iterator[list[Any]]:
+def _rows(value: Any, columns: int) -> Iterator[list[Any]]:
     """Rows of as many values as SQLite takes; {"hex": ...} stands for bytes, and {"zip": ...} for compressed JSON."""
-    for row in given if isinstance(given, list) else ():
+    for row in value if isinstance(value, list) else ():
         if isinstance(row, list) and len(row) == columns:
             yield [_value(each) for each in row]
 
 
-def _value(given: Any) -> Any:
-    if isinstance(given, dict):
-        if isinstance(given.get("hex"), str):
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        if isinstance(value.get("hex"), str):
             with suppress(ValueError):
-                return bytes.fromhex(given["hex"])
-        return zlib.compress(json.dumps(given.get("zip")).encode())
-    return json.dumps(given) if isinstance(given, list) else given
+                return bytes.fromhex(value["hex"])
+        return zlib.compress(json.dumps(value.get("zip")).encode())
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def _state_file() -> StateFile:
@@ -179,8 +179,8 @@ def _states() -> Iterator[bytes]:
             "machine_order": [["next-boot", "52:54:00:12:34:56", order]],
         }
     ).encode()
-    fold = attempt_record(BootAttempt("1", 1.0, 2.0, mac="52:54:00:12:34:56"))
-    yield json.dumps({"attempt": [["1", "52:54:00:12:34:56", "booted", 1.0, {"zip": fold}]]}).encode()
+    record = attempt_record(BootAttempt("1", 1.0, 2.0, mac="52:54:00:12:34:56"))
+    yield json.dumps({"attempt": [["1", "52:54:00:12:34:56", "booted", 1.0, {"zip": record}]]}).encode()
 
 
 def lease_files(data: bytes) -> None:
@@ -222,11 +222,11 @@ def recording(data: bytes) -> None:
         packets = read_pcapng(data)
     except WireError:
         return
-    again = read_pcapng(write_pcapng(packets))
-    assert [each.data for each in again] == [each.data for each in packets]
+    rewritten = read_pcapng(write_pcapng(packets))
+    assert [each.data for each in rewritten] == [each.data for each in packets]
     failures: list[Failure] = []
-    answered: Deferred[Any] = ensureDeferred(replay._answered(_Replies(), packets))  # type: ignore[arg-type]
-    answered.addErrback(failures.append)
+    comparison: Deferred[Any] = ensureDeferred(replay._answered(_Replies(), packets))  # type: ignore[arg-type]
+    comparison.addErrback(failures.append)
     if failures and not failures[0].check(CommandError):
         failures[0].raiseException()
 
@@ -261,8 +261,8 @@ def _recordings() -> Iterator[bytes]:
     solicit = dhcp6.pack(firmware6.OVMF.message())
     yield write_pcapng([Datagram(1.0, (firmware6.LINK_LOCAL, 546), ("ff02::1:2", 547), solicit)])
     get = Segment(1.0, client, ("10.77.0.1", 80), b"GET /a%20b HTTP/1.1\r\n\r\n")
-    found = Segment(1.1, ("10.77.0.1", 80), client, b"HTTP/1.1 200 OK\r\n\r\n", True, "", 1000)
-    yield write_pcapng([get, found], "a boot")
+    response = Segment(1.1, ("10.77.0.1", 80), client, b"HTTP/1.1 200 OK\r\n\r\n", True, "", 1000)
+    yield write_pcapng([get, response], "a boot")
 
 
 # Files and their names

@@ -42,7 +42,11 @@ def make_zip(path: Path, files: Files, compression: int = zipfile.ZIP_STORED) ->
 def make_iso(
     path: Path, files: Files, links: Mapping[str, str] = {}, view: str = "rock ridge", volume: str = ""
 ) -> None:
-    """*volume*: its label. *view* is where the names stand as they are: "rock ridge", "joliet", "udf" or "plain"."""
+    """Make an ISO 9660 image.
+
+    :param view: the directory tree that has the names as they are: "rock ridge", "joliet", "udf" or "plain".
+    :param volume: the label.
+    """
     image = pycdlib.PyCdlib()
     image.new(
         interchange_level=3,
@@ -51,31 +55,31 @@ def make_iso(
         joliet=3 if view == "joliet" else None,
         udf="2.60" if view == "udf" else None,
     )
-    plain: dict[str, str] = {"": ""}
+    iso_paths: dict[str, str] = {"": ""}
 
-    def names(name: str, plain_name: str, last: str) -> dict[str, Any]:
-        named = {"iso_path": plain_name}
+    def names(name: str, iso_path: str, base: str) -> dict[str, Any]:
+        arguments = {"iso_path": iso_path}
         if view == "rock ridge":
-            named["rr_name"] = last
+            arguments["rr_name"] = base
         elif view != "plain":
-            named[f"{view}_path"] = f"/{name}"
-        return named
+            arguments[f"{view}_path"] = f"/{name}"
+        return arguments
 
     def directory(name: str) -> str:
-        if name not in plain:
-            above, _, last = name.rpartition("/")
-            spelled = last.upper() if view == "plain" else f"D{len(plain)}"
-            plain[name] = f"{directory(above)}/{spelled}"
-            image.add_directory(**names(name, plain[name], last))
-        return plain[name]
+        if name not in iso_paths:
+            parent, _, base = name.rpartition("/")
+            iso_name = base.upper() if view == "plain" else f"D{len(iso_paths)}"
+            iso_paths[name] = f"{directory(parent)}/{iso_name}"
+            image.add_directory(**names(name, iso_paths[name], base))
+        return iso_paths[name]
 
     for number, (name, data) in enumerate(files.items()):
-        above, _, last = name.rpartition("/")
-        spelled = f"{last.upper()}{'' if '.' in last else '.'};1" if view == "plain" else f"F{number}.;1"
-        image.add_fp(io.BytesIO(data), len(data), **names(name, f"{directory(above)}/{spelled}", last))
+        parent, _, base = name.rpartition("/")
+        iso_name = f"{base.upper()}{'' if '.' in base else '.'};1" if view == "plain" else f"F{number}.;1"
+        image.add_fp(io.BytesIO(data), len(data), **names(name, f"{directory(parent)}/{iso_name}", base))
     for number, (name, target) in enumerate(links.items()):
-        above, _, last = name.rpartition("/")
-        image.add_symlink(f"{directory(above)}/L{number}.;1", last, target)
+        parent, _, base = name.rpartition("/")
+        image.add_symlink(f"{directory(parent)}/L{number}.;1", base, target)
     image.write(str(path))
     image.close()
 
@@ -94,4 +98,4 @@ MAKERS: Mapping[str, Callable[[Path, Files], None]] = {
     "deflated.zip": lambda path, files: make_zip(path, files, zipfile.ZIP_DEFLATED),
     "lzma.zip": lambda path, files: make_zip(path, files, zipfile.ZIP_LZMA),
 }
-"""Name of an archive -> what makes it."""
+"""Name of an archive -> the function that makes it."""

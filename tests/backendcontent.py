@@ -1,4 +1,4 @@
-"""What a backend has under a name, whether it answers at once or from a thread."""
+"""The content of a file of a backend, whether the backend answers at once or from a thread."""
 
 from contextlib import closing
 from typing import Any
@@ -10,7 +10,7 @@ from bootfw.api import FileMissing, TransferError
 
 
 def content(backend: Any, path: str) -> bytes | str:
-    """What is got; "missing" or the message when there is nothing.
+    """The content of the file; "missing" if there is none, or the message of another error.
 
     :param backend: has a reactor of ``threads.Threads``, if it answers from a thread.
     """

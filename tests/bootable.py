@@ -3,19 +3,19 @@
 import struct
 
 
-def pe(machine: int, subsystem: int = 10, at: int = 0x80) -> bytes:
+def pe(machine: int, subsystem: int = 10, offset: int = 0x80) -> bytes:
     """A PE file's headers."""
-    data = bytearray(at + 384)
+    data = bytearray(offset + 384)
     data[:2] = b"MZ"
-    struct.pack_into("<I", data, 0x3C, at)
-    data[at : at + 4] = b"PE\0\0"
-    struct.pack_into("<H", data, at + 4, machine)
-    struct.pack_into("<H", data, at + 24 + 68, subsystem)
+    struct.pack_into("<I", data, 0x3C, offset)
+    data[offset : offset + 4] = b"PE\0\0"
+    struct.pack_into("<H", data, offset + 4, machine)
+    struct.pack_into("<H", data, offset + 24 + 68, subsystem)
     return bytes(data)
 
 
 def bzimage(version: str = "", *, flags: int = 1, protocol: int = 0x20F, efi: int = 0) -> bytes:
-    """An x86 Linux kernel's; *efi*: the machine of its EFI stub."""
+    """The headers of an x86 Linux kernel; *efi*: the machine type of its EFI stub, 0: it has none."""
     data = bytearray(pe(efi).ljust(2048, b"\0") if efi else bytes(2048))
     data[0x202:0x206] = b"HdrS"
     struct.pack_into("<H", data, 0x206, protocol)
@@ -28,7 +28,7 @@ def bzimage(version: str = "", *, flags: int = 1, protocol: int = 0x20F, efi: in
 
 
 def arm64() -> bytes:
-    """An arm64 Linux kernel's, with its EFI stub."""
+    """The headers of an arm64 Linux kernel with its EFI stub."""
     data = bytearray(pe(0xAA64))
     data[56:60] = b"ARM\x64"
     return bytes(data)
@@ -58,8 +58,8 @@ def disk(code: bytes = b"\xeb\x3c\x90", *partitions: int) -> bytes:
     """A disk's boot record with partitions of these types."""
     data = bytearray(1024)
     data[: len(code)] = code
-    for number, kind in enumerate(partitions):
-        data[446 + 16 * number + 4] = kind
+    for number, partition_type in enumerate(partitions):
+        data[446 + 16 * number + 4] = partition_type
     data[510:512] = b"\x55\xaa"
     return bytes(data)
 

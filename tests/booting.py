@@ -1,4 +1,4 @@
-"""A machine that boots on a MemoryNetwork: it asks by DHCP, as the firmware does that it is, and fetches by TFTP."""
+"""A machine that boots on a MemoryNetwork: it sends the DHCP messages of a firmware, and fetches files by TFTP."""
 
 from itertools import count
 from typing import Any
@@ -20,11 +20,14 @@ _xids = count(1)
 
 @define(eq=False)
 class Site:
-    """A proxy with resolvers and files, and the machines on its wire. It knows whose address an address is, or not."""
+    """A proxy with resolvers and files, and the machines on its link.
+
+    :param knows_macs: whether it finds the MAC of an address, as in the kernel's neighbour table.
+    """
 
     resolvers: list[Any]
     backends: list[Any] = field(factory=list)
-    known: bool = True
+    knows_macs: bool = True
     network: MemoryNetwork = field(factory=MemoryNetwork)
     events: list[Event] = field(factory=list)
     service: Any = None
@@ -32,27 +35,28 @@ class Site:
     """Address -> MAC."""
 
     def start(self) -> None:
-        """Begin as the process does."""
+        """Start the service, with the plugins as they are now."""
         host = next((h for h in self.network.hosts if h.name == "server"), None)
         if host is None:
             host = self.network.host(SERVER, name="server", rich=True)
         recorder = EventList(self.events)
         self.service = BootService(host, resolvers=self.resolvers, backends=self.backends, observers=[recorder])
-        # The kernel's table of neighbours is not of this network.
-        self.service._clients._hardware_address = lambda peer: self.machines.get(peer[0], "") if self.known else ""
+        # The kernel's neighbour table knows nothing about this network.
+        self.service._clients._hardware_address = lambda peer: self.machines.get(peer[0], "") if self.knows_macs else ""
         self.service.startService()
 
     def stop(self) -> None:
         self.network.result_of(self.service.stopService())
 
-    def said(self, kind: type) -> list[Any]:
+    def events_of(self, kind: type) -> list[Any]:
+        """The events of that type so far."""
         self.network.advance(0)
         return [event for event in self.events if isinstance(event, kind)]
 
 
 @define(eq=False)
 class Machine:
-    """Its firmware, and its place on the wire of *site*."""
+    """A machine on the link of *site*; its firmware is an argument of the methods."""
 
     site: Site
     mac: str = firmware.MAC_TEXT
@@ -63,30 +67,30 @@ class Machine:
         self.host = self.site.network.host(self.address, name=self.address)
         self.site.machines[self.address] = self.mac
 
-    def asks(self, client: firmware.Client, **header: Any) -> str | None:
-        """The name of the boot file that it is told; None: it gets no answer."""
+    def offered_file(self, client: firmware.Client, **header: Any) -> str | None:
+        """Send the DISCOVER of *client*: the name of the boot file in the reply; None: there is no reply."""
         chaddr = bytes.fromhex(self.mac.replace(":", ""))
-        return self._told(
+        return self._boot_file_of_reply(
             68, client.message(**({"xid": next(_xids), "chaddr": chaddr} | header)), "255.255.255.255", 67
         )
 
-    def asks_boot_server(self, client: firmware.Client) -> str | None:
-        """The same, of port 4011."""
+    def boot_server_file(self, client: firmware.Client) -> str | None:
+        """The same for a request to port 4011."""
         chaddr = bytes.fromhex(self.mac.replace(":", ""))
-        message = firmware.asks_boot_server(client, xid=next(_xids), chaddr=chaddr, ciaddr=self.address)
-        return self._told(4011, message, SERVER, 4011)
+        message = firmware.boot_server_request(client, xid=next(_xids), chaddr=chaddr, ciaddr=self.address)
+        return self._boot_file_of_reply(4011, message, SERVER, 4011)
 
-    def _told(self, source: int, message: Message, server: str, port: int) -> str | None:
-        own = FakePeer(self.host, source)
-        own.send(pack(message, 1472), (server, port))
+    def _boot_file_of_reply(self, source: int, message: Message, server: str, port: int) -> str | None:
+        peer = FakePeer(self.host, source)
+        peer.send(pack(message, 1472), (server, port))
         self.site.network.advance(0.01)
-        told = [parse(received.data) for received in own.take() if received.data[0] == 2]
-        own.close()
+        replies = [parse(received.data) for received in peer.take() if received.data[0] == 2]
+        peer.close()
         self.site.network.advance(0)
-        return _name(told[0]) if told else None
+        return _name(replies[0]) if replies else None
 
-    def gets(self, name: str) -> bytes | None:
-        """The file; None: there is none."""
+    def fetch(self, name: str) -> bytes | None:
+        """The content of a file, by its name or URL; None: there is none."""
         path = urlsplit(name).path if "://" in name else name
         client = TFTPClient(self.host, (SERVER, 69))
         try:
@@ -96,7 +100,7 @@ class Machine:
         self.site.network.advance(0.01)
         return data
 
-    def probes(self, name: str) -> None:
+    def probe(self, name: str) -> None:
         """Ask for the size of the file, as UEFI does before it fetches it."""
         port = FakePeer(self.host)
         port.send(tftp.request(False, name, "octet", (("tsize", "0"),)), (SERVER, 69))
@@ -106,10 +110,10 @@ class Machine:
         port.close()
         self.site.network.advance(0.01)
 
-    def boots(self, client: firmware.Client) -> bytes | None:
-        """What it has loaded at the end; None: it boots its own disk."""
-        name = self.asks(client)
-        return None if name is None else self.gets(name)
+    def boot(self, client: firmware.Client) -> bytes | None:
+        """The content of the boot file that it is offered; None: it is offered none, and boots its own disk."""
+        name = self.offered_file(client)
+        return None if name is None else self.fetch(name)
 
 
 def _name(message: Message) -> str:

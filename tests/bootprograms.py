@@ -7,7 +7,7 @@ IA32, X64, AA64 = 0x014C, 0x8664, 0xAA64
 
 
 def pe(machine: int = X64, signed: bool = False, names: tuple[str, ...] = (), size: int = 2048) -> bytes:
-    """A UEFI program with one section; *names* stand in it as a shim has them."""
+    """A UEFI program with one section; it contains *names* as a shim does."""
     plus = machine != IA32
     optional = struct.pack("<H", 0x20B if plus else 0x10B) + bytes(66) + struct.pack("<H", 10)
     optional = optional.ljust(108 if plus else 92, b"\0") + struct.pack("<I", 16)

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 
 @implementer(IReactorFromThreads)
-class Callbacks:
+class CallbackReactor:
     def __init__(self) -> None:
         self.calls: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self.turns = 0

@@ -1,4 +1,4 @@
-"""The cost of something in function calls, which is the same on any machine."""
+"""The cost of code in function calls, which is the same on any machine."""
 
 import gc
 import sys
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 
 def calls_of(use: Callable[[], object]) -> int:
-    """How many functions are called, in Python and in C."""
+    """The number of function calls by *use*, in Python and in C."""
     count = 0
 
     def counting(frame: object, event: str, argument: object) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
-    gc.disable()  # Hypothesis, and others, have functions called when it runs
+    gc.disable()  # Hypothesis and others register functions that the collector calls
     sys.setprofile(counting)
     try:
         use()

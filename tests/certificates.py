@@ -30,7 +30,7 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
 
 
 class Authority:
-    """Issues certificates. Its own is ``pem``, and ``der``."""
+    """A certificate authority. Its own certificate is ``pem``, and ``der``."""
 
     def __init__(self) -> None:
         # Firmware of before 2023 knows no elliptic curves.
@@ -51,9 +51,9 @@ class Authority:
         now = datetime.datetime.now(datetime.UTC)
         serial = x509.load_pem_x509_certificate(chain).serial_number
         revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - DAY).build()
-        made = x509.CertificateRevocationListBuilder().issuer_name(self._name).add_revoked_certificate(revoked)
-        made = made.last_update(now - DAY).next_update(now + DAY)
-        return made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name).add_revoked_certificate(revoked)
+        builder = builder.last_update(now - DAY).next_update(now + DAY)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def _issue(
         self,
@@ -64,7 +64,7 @@ class Authority:
         authority: bool,
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        made = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
@@ -76,17 +76,17 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         )
         issuer = self._key.public_key()
-        made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False)
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False)
         if authority:
             # RFC 5280 section 4.2.1.3; Python 3.13 insists on it.
-            made = made.add_extension(_SIGNS_CERTIFICATES, True)
+            builder = builder.add_extension(_SIGNS_CERTIFICATES, True)
         if names:
-            made = made.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), False)
-        return made.sign(self._key, hashes.SHA256())
+            builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), False)
+        return builder.sign(self._key, hashes.SHA256())
 
 
 def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:
-    """A private key as a file has it."""
+    """A private key in PEM, encrypted if there is a password."""
     encryption = NoEncryption() if password is None else BestAvailableEncryption(password)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 

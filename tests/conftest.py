@@ -1,4 +1,4 @@
-"""A reactor of one's own, TFTP servers on each kind of port, what is logged as a failure, and what CI may not skip."""
+"""A private reactor, TFTP servers on each kind of port, the failures that are logged, and the tests CI may not skip."""
 
 import configparser
 import contextlib
@@ -100,7 +100,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 @hypothesis.settings(database=None)
 @hypothesis.given(hypothesis.strategies.text())
 def _any_text(text: str) -> None:
-    """What Hypothesis has to know about Unicode and about the imported modules for this, it keeps in files."""
+    """For this, Hypothesis collects data about Unicode and the imported modules, and keeps them in files."""
 
 
 def pytest_collection_finish() -> None:
@@ -143,24 +143,24 @@ def _running(reactor: _R) -> Iterator[_R]:
 
 @pytest.fixture
 def private_reactor() -> Iterator[EPollReactor]:
-    """A reactor that is not the global one. It turns when the test says so."""
+    """A reactor that is not the global one. It runs when the test calls iterate()."""
     with _running(EPollReactor()) as reactor:
         yield reactor
         poller = reactor._poller
         if reactor.threadpool is not None and not reactor.threadpool.joined:
-            # Names are resolved in threads, for whose end the process would wait.
+            # Names are resolved in threads; the process would wait for them at its end.
             reactor.threadpool.stop()
     poller.close()
 
 
 @pytest.fixture
 def turn_until(private_reactor: EPollReactor) -> TurnUntil:
-    """Turn the private reactor until something is so; fail after some *seconds*."""
+    """Run the private reactor until a condition holds; fail after some *seconds*."""
 
     def turn(condition: Callable[[], object], seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, "it did not come"
+            assert time.monotonic() < deadline, "the condition did not become true"
             private_reactor.iterate(0.01)
 
     return turn
@@ -170,11 +170,11 @@ def turn_until(private_reactor: EPollReactor) -> TurnUntil:
 def result(turn_until: TurnUntil) -> Result:
     """What a call returned, once its Deferred has fired; a failure is raised."""
 
-    def result(answer: Any) -> Any:
-        if not isinstance(answer, Deferred):
-            return answer
+    def result(value: Any) -> Any:
+        if not isinstance(value, Deferred):
+            return value
         results: list[Any] = []
-        answer.addBoth(results.append)
+        value.addBoth(results.append)
         turn_until(lambda: results)
         if isinstance(results[0], Failure):
             results[0].raiseException()
@@ -185,7 +185,7 @@ def result(turn_until: TurnUntil) -> Result:
 
 @pytest.fixture
 def alongside(turn_until: TurnUntil) -> Alongside:
-    """Runs something that blocks in a thread, while the reactor turns."""
+    """Runs a function that blocks in a thread, while the reactor runs."""
 
     def run(function: Callable[..., _T], *arguments: Any) -> _T:
         results: list[_T] = []
@@ -225,7 +225,7 @@ class _Failures:
 
 @pytest.fixture
 def failures() -> Iterator[list[BaseException]]:
-    """Every traceback that went to Twisted's log. A test that provokes one takes it out."""
+    """Every failure in Twisted's log. A test that causes one removes it from the list."""
     observer = _Failures()
     globalLogPublisher.addObserver(observer)
     yield observer.found
@@ -235,13 +235,13 @@ def failures() -> Iterator[list[BaseException]]:
 
 @pytest.fixture
 def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
-    """One of the KINDS of port that a protocol can stand on."""
+    """A network with one of the KINDS of port."""
     if request.param.startswith("memory"):
         yield MemoryWire(rich=request.param == "memory-rich")
         return
-    made = SocketWire(request.getfixturevalue("private_reactor"), own=request.param == "socket-own")
-    yield made
-    made.close()
+    socket_wire = SocketWire(request.getfixturevalue("private_reactor"), rich=request.param == "socket-own")
+    yield socket_wire
+    socket_wire.close()
 
 
 @pytest.fixture
@@ -266,5 +266,5 @@ def serve(request: pytest.FixtureRequest, start: Serve) -> Serve:
 
 @pytest.fixture
 def proven_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Peers with windows have proven themselves: it is about what comes then."""
+    """Take peers with windows for proven, for a test of what comes after the proof."""
     monkeypatch.setattr(read, "Proof", lambda *arguments: None)

@@ -5,6 +5,6 @@ import os
 
 
 def open_descriptors() -> list[str]:
-    """Their numbers. What earlier tests have dropped is closed first: the collector would do it at any moment."""
+    """Their numbers. What earlier tests have dropped is closed first: the collector would do it at any time."""
     gc.collect()
     return os.listdir("/proc/self/fd")

@@ -1,4 +1,4 @@
-"""The DHCP ports with what a test cares for, and defaults for the rest."""
+"""The DHCP ports, with defaults for what a test does not set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +33,7 @@ def proxy_port(
 
 
 def boot_server_port(*arguments: Any, **options: Any) -> Proxy4:
-    """The boot server's port of IPv4."""
+    """The boot server's DHCPv4 port, 4011."""
     return proxy_port(*arguments, boot_server=True, **options)
 
 
@@ -72,7 +72,7 @@ def proxy6_port(
 
 
 def boot_server6_port(*arguments: Any, **options: Any) -> Proxy6:
-    """The boot server's port of IPv6."""
+    """The boot server's DHCPv6 port."""
     return proxy6_port(*arguments, boot_server=True, **options)
 
 

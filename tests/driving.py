@@ -13,12 +13,12 @@ from bootfw.values import Agreed
 from bootfw.wire import tftp as wire
 
 OACK = (("blksize", "8"),)
-"""What an agreed OACK says where it doesn't matter."""
+"""The options of an OACK, where they don't matter."""
 
 
 @define(eq=False)
 class Waits:
-    """A watchdog with a list of waits, which notes the round trips that it is told."""
+    """A watchdog with a list of waits, which records the round trips that are reported to it."""
 
     seconds: tuple[float, ...] = (1.0, 3.0, 7.0)
     samples: list[float | None] = field(factory=list)
@@ -46,7 +46,7 @@ def numbered(size: int) -> bytes:
 
 
 def step(session: Any, event: Any, argument: Any, now: float) -> None:
-    """One input, with everything checked that must hold after each."""
+    """Give the session one input, and check what must hold after each."""
     before, outcome = session.state, session.outcome
     cell = session._table[before][event]
     acked, size = session.acked, session.bytes_transferred
@@ -60,11 +60,11 @@ def step(session: Any, event: Any, argument: Any, now: float) -> None:
     assert session.bytes_transferred >= size
     if outcome is not None:
         assert session.outcome is outcome
-    hold(session)
+    check_attributes(session)
 
 
-def hold(session: Any) -> None:
-    """What the published attributes promise."""
+def check_attributes(session: Any) -> None:
+    """Check that the public attributes agree with the state."""
     state = session.state.name
     assert (session.outcome is not None) == (state in ("CLOSED", "LINGERING"))
     if isinstance(session, read.ReadSession):
@@ -97,6 +97,7 @@ class Reading:
     agreed: Agreed = field(factory=lambda: Agreed(blksize=8))
     watchdog: Any = field(factory=Waits)
     known: bool = True
+    """Whether the size of the file is known."""
     lazy: bool = False
     resumed: int | Position | None = None
     request_bytes: int | None = None
@@ -108,7 +109,7 @@ class Reading:
     """(offset, length) of every read."""
     datagrams: list[bytes] = field(factory=list, init=False)
     _untaken: list[bytes] = field(factory=list, init=False)
-    """Those that take() has not given."""
+    """Those that take() has not returned yet."""
 
     def __attrs_post_init__(self) -> None:
         size = len(self.content) if self.known else None
@@ -123,7 +124,7 @@ class Reading:
             oack_once=self.oack_once,
             randbelow=self.randbelow,
         )
-        hold(self.session)
+        check_attributes(self.session)
         self._go_on()
 
     def take(self) -> list[wire.Packet]:
@@ -133,13 +134,13 @@ class Reading:
         return sent
 
     def put(self, event: read.Input, argument: Any = None, at: float | None = None) -> None:
-        """One input."""
+        """Give the session one input."""
         self.now = self.now if at is None else at
         step(self.session, event, argument, self.now)
         self._go_on()
 
     def give(self, event: read.Input, argument: Any = None, at: float | None = None) -> list[wire.Packet]:
-        """One input; gives what is sent then."""
+        """Give the session one input; returns what is sent then."""
         self.put(event, argument, at)
         return self.take()
 
@@ -152,7 +153,7 @@ class Reading:
         return self.give(read.Input.TICK, None, self.session.deadline)
 
     def fetch(self) -> list[wire.Packet]:
-        """The reader answers."""
+        """Let the reader answer."""
         self._fetch()
         self._drain()
         return self.take()
@@ -161,9 +162,9 @@ class Reading:
         wants = self.session.wants
         assert wants is not None
         offset = (wants.first - 1) * self.agreed.blksize
-        self._held = self.content[offset : offset + self.session.wanted_bytes]
+        self._fetched_bytes = self.content[offset : offset + self.session.wanted_bytes]
         self.fetched.append((offset, self.session.wanted_bytes))
-        step(self.session, read.Input.FETCHED, len(self._held), self.now)
+        step(self.session, read.Input.FETCHED, len(self._fetched_bytes), self.now)
 
     def _go_on(self) -> None:
         self._drain()
@@ -174,7 +175,7 @@ class Reading:
     def _drain(self) -> None:
         for item in self.session.out:
             if isinstance(item, Blocks):
-                run = frame(item, self.agreed.blksize, self._held)
+                run = frame(item, self.agreed.blksize, self._fetched_bytes)
                 size = self.agreed.blksize + 4
                 datagrams = [run[at : at + size] for at in range(0, len(run), size)]
                 assert len(datagrams) == item.count
@@ -184,7 +185,7 @@ class Reading:
             self._untaken += datagrams
         self.session.out.clear()
 
-    _held: bytes = field(default=b"", init=False)
+    _fetched_bytes: bytes = field(default=b"", init=False)
 
 
 @define(eq=False)
@@ -203,7 +204,7 @@ class Writing:
 
     def __attrs_post_init__(self) -> None:
         self.session = write.WriteSession(self.agreed, self.watchdog, self.now)
-        hold(self.session)
+        check_attributes(self.session)
         self._go_on()
 
     def take(self) -> list[wire.Packet]:
@@ -212,7 +213,7 @@ class Writing:
         return sent
 
     def give(self, event: write.Input, argument: Any = None, at: float | None = None) -> list[wire.Packet]:
-        """One input; gives what is sent then."""
+        """Give the session one input; returns what is sent then."""
         self.now = self.now if at is None else at
         step(self.session, event, argument, self.now)
         self._go_on()
@@ -227,7 +228,7 @@ class Writing:
         return self.give(write.Input.TICK, None, self.session.deadline)
 
     def store(self) -> list[wire.Packet]:
-        """The writer answers, once."""
+        """Let the writer answer, once."""
         self._store()
         self._drain()
         return self.take()

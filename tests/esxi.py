@@ -84,18 +84,18 @@ class Mboot:
     def boot(self, directory: str, config: str = "", mac: str = "") -> Iterator[tuple[str, tuple[int, bytes] | None]]:
         """Yield each file that it loads, without its directory: kernel, modules, the module for signatures.
 
-        :param directory: that of the boot program; iPXE doesn't tell it.
-        :param config: what -c names.
+        :param directory: that of the boot program; iPXE doesn't pass it on.
+        :param config: the argument of -c.
         """
-        places = [config] if config else [f"01-{mac}/boot.cfg", "boot.cfg"]
-        places = [_path(directory, place) for place in places]
-        place, (_, data) = next((place, found) for place in places if (found := self._request(place)) is not None)
+        names = [config] if config else [f"01-{mac}/boot.cfg", "boot.cfg"]
+        paths = [_path(directory, name) for name in names]
+        path, (_, data) = next((path, found) for path in paths if (found := self._request(path)) is not None)
         lines = dict(line.split("=", 1) for line in data.decode().splitlines())
-        prefix = lines.get("prefix", place.rpartition("/")[0])
+        prefix = lines.get("prefix", path.rpartition("/")[0])
         for name in (item.strip() for item in [lines["kernel"], *lines["modules"].split("---")]):
             yield name.rpartition("/")[2], self._request(_path(prefix, name))
-        for above, name in ((directory, ""), (prefix, ""), (prefix, "efi/boot/")):
-            crypto = self._request(_path(above, f"{name}crypto64.efi"))
+        for root, name in ((directory, ""), (prefix, ""), (prefix, "efi/boot/")):
+            crypto = self._request(_path(root, f"{name}crypto64.efi"))
             if crypto is not None:
                 yield "crypto64.efi", crypto
                 break

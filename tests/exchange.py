@@ -1,4 +1,4 @@
-"""Two ends and a network between them, in simulated time. The receivers behave as the firmware does that they name."""
+"""A sender, a receiver and a network between them, in simulated time. Each firmware class receives as that firmware."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -16,7 +16,7 @@ Fate = Callable[[bytes], list[float]]
 
 
 class End(Protocol):
-    """What can stand at one end of the network."""
+    """A sender or receiver at one end of the network."""
 
     sent: list[bytes]
 
@@ -25,7 +25,8 @@ class End(Protocol):
     @property
     def open(self) -> bool: ...
     def receive(self, datagram: bytes, now: float) -> None: ...
-    def ring(self, now: float) -> None: ...
+    def ring(self, now: float) -> None:
+        """The deadline has come."""
 
 
 def perfect(datagram: bytes) -> list[float]:
@@ -118,7 +119,7 @@ class Receiver:
 
 @define(eq=False)
 class Firmware:
-    """A client that downloads; subclasses say how it answers what it did not expect."""
+    """A client that downloads; a subclass defines how it answers blocks that it did not expect."""
 
     windowsize: int = 1
     blksize: int = 8
@@ -127,8 +128,8 @@ class Firmware:
     sent: list[bytes] = field(factory=list)
     deadline: float | None = None
     block: int = 0
-    """The last good one."""
-    told: int = 0
+    """The last one that was received in order."""
+    acknowledged: int = 0
     """The block acknowledged last."""
 
     @property
@@ -152,11 +153,11 @@ class Firmware:
         self.block += 1
         self.content += payload
         self.complete = len(payload) < self.blksize
-        if self.complete or self.block - self.told == self.windowsize:
+        if self.complete or self.block - self.acknowledged == self.windowsize:
             self.ack()
 
     def ack(self) -> None:
-        self.told = self.block
+        self.acknowledged = self.block
         self.sent.append(wire.ack(self.block % 65536))
 
     def unexpected(self, number: int) -> None:
@@ -167,7 +168,7 @@ class Firmware:
 
 
 class EDK2(Firmware):
-    """Answers each block that it did not expect, old or new, with the last good one; again every 4 s."""
+    """Answers each unexpected block, old or new, by acknowledging the last good one, which it also does every 4 s."""
 
     def unexpected(self, number: int) -> None:
         self.ack()
@@ -179,7 +180,7 @@ class EDK2(Firmware):
 
 @define(eq=False)
 class UBoot(Firmware):
-    """Is silent about old blocks, tells one gap once, and acknowledges again every 5 s."""
+    """Ignores old blocks, reports each gap once, and acknowledges again every 5 s."""
 
     gap: int = -1
 
@@ -203,7 +204,7 @@ class UBoot(Firmware):
 
 @define(eq=False)
 class ATFTP(Firmware):
-    """Acknowledges what it did not expect, old or new, once for each block; again after 5 s in which nothing came."""
+    """Acknowledges unexpected blocks, old or new, once until the next good one; and after 5 s without a datagram."""
 
     extra: bool = False
 
@@ -236,10 +237,10 @@ class GRUB(Firmware):
 
 @define(eq=False)
 class Exchange:
-    """Runs both ends until they are done."""
+    """Runs sender and receiver until they are done."""
 
-    here: Any
-    there: Any
+    sender: Any
+    receiver: Any
     fate: Fate = perfect
     now: float = 0.0
     datagrams: list[tuple[float, bytes]] = field(factory=list)
@@ -250,10 +251,12 @@ class Exchange:
     def run(self, until: float = 1e5, most: int = 100_000) -> "Exchange":
         """Until nothing moves any more; *until* seconds and *most* datagrams must not be exceeded."""
         while True:
-            self._carry(self.here, self.there)
-            self._carry(self.there, self.here)
+            self._carry(self.sender, self.receiver)
+            self._carry(self.receiver, self.sender)
             assert len(self.datagrams) <= most, "too many datagrams"
-            rings = [(end.deadline, end) for end in (self.here, self.there) if end.open and end.deadline is not None]
+            rings = [
+                (end.deadline, end) for end in (self.sender, self.receiver) if end.open and end.deadline is not None
+            ]
             ring = min(rings, key=lambda entry: entry[0], default=None)
             if self._events and (ring is None or self._events[0][0] <= ring[0]):
                 self.now, _, end, datagram = heappop(self._events)

@@ -22,7 +22,7 @@ _EDK2_LIST = bytes((*range(1, 7), 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43
 
 @frozen
 class Client:
-    """Who sends; ``options`` are those of its DISCOVER."""
+    """A DHCP client; ``options`` are those of its DISCOVER."""
 
     name: str
     options: dict[int, bytes]
@@ -160,8 +160,8 @@ DHCPCD = Client("dhcpcd", {53: DISCOVER, 57: b"\5\xc0", 60: b"dhcpcd-9.4.1:Linux
 ORDINARY_CLIENTS = [SLOF, SYSLINUX_EFI, DHCLIENT, UDHCPC, DHCPCD]
 
 
-def asks_boot_server(client: Client, **header: Any) -> Message:
-    """What *client* sends to port 4011, with the address 10.0.0.9 that it has by now."""
+def boot_server_request(client: Client, **header: Any) -> Message:
+    """The request of *client* to port 4011, with the address 10.0.0.9 that it has got."""
     options = {**client.options, 53: REQUEST}
     if client.options.get(77) == b"iPXE":
         fields = {"flags": 0x8000, "xid": XID, "options": {**options, 54: bytes((10, 0, 0, 1))}}
@@ -170,6 +170,6 @@ def asks_boot_server(client: Client, **header: Any) -> Message:
     return client.message(**({"ciaddr": "10.0.0.9"} | fields | header))
 
 
-def ipxe_asks_for_boot_item() -> Message:
+def ipxe_boot_item_request() -> Message:
     options = {53: REQUEST, 93: b"\0\0", 60: b"PXEClient", 77: b"iPXE", 43: BOOT_ITEM, 54: bytes((10, 0, 0, 1))}
     return IPXE_ROM.message(xid=0, flags=0x8000, ciaddr="10.0.0.9", options=options)

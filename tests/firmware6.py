@@ -23,7 +23,7 @@ XID = 0x123456
 
 @frozen
 class Client:
-    """Who sends; ``options`` are those that all of its messages have."""
+    """A DHCPv6 client; ``options`` are those that all of its messages have."""
 
     options: dict[int, bytes]
     iaid: int = 7
@@ -31,7 +31,7 @@ class Client:
     def message(
         self, kind: MessageType = MessageType.SOLICIT, *more: tuple[int, bytes], ia: bytes | None = b""
     ) -> Message:
-        """:param ia: what is in the identity association, as bytes; None: there is none."""
+        """:param ia: the options in the identity association, as bytes; None: there is no association."""
         options = dict(self.options)
         if ia is not None:
             options[Option.IA_NA] = identity_association_bytes(IdentityAssociation(self.iaid)) + ia
@@ -58,8 +58,8 @@ def _edk2(kind: str, architecture: int) -> Client:
 
 OVMF = _edk2("PXEClient", 7)
 OVMF_HTTP = _edk2("HTTPClient", 16)
-OVMF_OWN = Client({Option.CLIENT_ID: DUID_OF_EDK2, Option.OPTION_REQUEST: uint16s_bytes([23])}, iaid=1)
-"""The IP driver of the same firmware, which asks for itself when router advertisements say M."""
+OVMF_IP_DRIVER = Client({Option.CLIENT_ID: DUID_OF_EDK2, Option.OPTION_REQUEST: uint16s_bytes([23])}, iaid=1)
+"""The IP driver of the same firmware, which requests an address when router advertisements have the flag M."""
 IPXE = Client(
     {
         Option.CLIENT_ID: DUID_OF_IPXE,

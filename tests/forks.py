@@ -27,7 +27,7 @@ from typing import Any
 ONE_PROCESSOR = ("taskset", "--cpu-list", str(secrets.choice(sorted(os.sched_getaffinity(0)))))
 """Followed by a command: on one processor a server has no workers, unless its configuration says how many.
 
-What is tested with workers says so.
+Tests of workers configure their number.
 """
 WORKER_NAME = "bootfw.cli.work"
 """/proc/PID/comm of a worker that is a fork."""
@@ -40,7 +40,7 @@ _PROGRAMS = {
 _WORKER = "bootfw.cli.worker"
 _REACTOR = "twisted.internet.reactor"
 _IMPORT_IT = ("bootfw.tap", _WORKER)
-"""These import the reactor, and each process needs one of its own."""
+"""These modules import the reactor, and each process needs its own."""
 _NAMESPACES = Path("/run/netns")
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # <sys/prctl.h>
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWNET = 0x20000, 0x4000000, 0x40000000  # <sched.h>
@@ -52,13 +52,13 @@ _ABOVE_STREAMS = 64
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def known(command: Sequence[str]) -> bool:
-    """Whether a process can be forked for this command: one of the programs here, maybe on ONE_PROCESSOR."""
-    return any(word in _PROGRAMS for word in _apart(command)[1][:1])
+def can_fork(command: Sequence[str]) -> bool:
+    """Whether Fork can run this command: it is one of _PROGRAMS, maybe on ONE_PROCESSOR."""
+    return any(word in _PROGRAMS for word in _split_processors(command)[1][:1])
 
 
-def _apart(command: Sequence[str]) -> tuple[list[int], list[str]]:
-    """The processors that it runs on, and the command itself."""
+def _split_processors(command: Sequence[str]) -> tuple[list[int], list[str]]:
+    """The processors that a command runs on, and the command itself."""
     words = [os.fspath(word) for word in command]
     count = len(ONE_PROCESSOR)
     if tuple(words[:count]) == ONE_PROCESSOR:
@@ -69,7 +69,7 @@ def _apart(command: Sequence[str]) -> tuple[list[int], list[str]]:
 class Fork(subprocess.Popen[bytes]):
     """A process like that of Popen, forked instead of executed.
 
-    :param command: of which known() is true.
+    :param command: one for which can_fork() is true.
     :param namespace: the name of the network namespace that it runs in, as by ``ip netns exec``.
     :param beside: a process whose mount namespace and directory it has, as by ``nsenter --mount --wd``.
     :param first: a shell command that runs before, in its namespaces.
@@ -97,11 +97,13 @@ class Fork(subprocess.Popen[bytes]):
         }
         super().__init__(command, **options)
 
-    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *others: Any) -> None:
-        _close_fds, _pass_fds, cwd, env, _, _, _, *pipes = others[:13]
-        read, _, _, written, _, error = pipes
-        streams = [stream if stream != -1 else number for number, stream in enumerate((read, written, error))]
-        processors, command = _apart(args)
+    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
+        _close_fds, _pass_fds, cwd, env, _, _, _, *pipes = rest[:13]
+        stdin_read, _, _, stdout_write, _, stderr_write = pipes
+        streams = [
+            stream if stream != -1 else number for number, stream in enumerate((stdin_read, stdout_write, stderr_write))
+        ]
+        processors, command = _split_processors(args)
         request = {
             **self._request,
             "command": command,
@@ -138,7 +140,7 @@ _servers: dict[int, _Server] = {}
 
 
 def _server() -> _Server:
-    """That of this process."""
+    """The server of this test process."""
     if os.getpid() not in _servers:
         _servers[os.getpid()] = _Server()
     return _servers[os.getpid()]
@@ -155,7 +157,7 @@ def _fork_by(server: socket.socket, request: dict[str, Any], streams: Sequence[i
 
 @contextmanager
 def _adopting() -> Iterator[None]:
-    """Meanwhile processes whose parent ends become children of this one."""
+    """While in this context, processes whose parent ends become children of this one."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         yield
@@ -183,15 +185,15 @@ def _serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if not message:
             os._exit(0)
         reading, writing = os.pipe()
-        between = os.fork()
-        if between:
-            # First the process between has ended, and its child has another parent; then the test process goes on.
-            os.waitpid(between, 0)
+        intermediate = os.fork()
+        if intermediate:
+            # The intermediate process ends, so its child has another parent; then the test process goes on.
+            os.waitpid(intermediate, 0)
             requests.send(os.read(reading, 100))
             for descriptor in (*streams, writing, reading):
                 os.close(descriptor)
             continue
-        middle = os.getpid()
+        intermediate_pid = os.getpid()
         child = os.fork()
         if child:
             os.write(writing, b"%d" % child)
@@ -199,14 +201,14 @@ def _serve(requests: socket.socket) -> tuple[dict[str, Any], list[int]]:
         os.close(writing)
         os.close(reading)
         requests.close()
-        while os.getppid() == middle:
+        while os.getppid() == intermediate_pid:
             time.sleep(0.001)
         assert os.getppid() == tester
         return json.loads(message), list(streams)
 
 
 def _become(request: dict[str, Any], streams: list[int]) -> None:
-    """What Popen, ``setpriv`` and ``ip netns exec`` do for a program."""
+    """Set the process up as Popen, ``setpriv`` and ``ip netns exec`` do for a program."""
     _use_streams(dict(enumerate(streams)))
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     os.setsid()
@@ -218,7 +220,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     if request["namespace"]:
         _enter(_NAMESPACES / request["namespace"])
     if request["hostname"]:
-        _must(_libc.unshare(_CLONE_NEWUTS), "unshare")
+        _check_result(_libc.unshare(_CLONE_NEWUTS), "unshare")
         socket.sethostname(request["hostname"])
     if request["first"]:
         subprocess.run(["sh", "-c", request["first"]], check=True)
@@ -233,19 +235,19 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
 
 
 def _use_streams(streams: dict[int, int]) -> None:
-    """Have these descriptors only: number -> what it is now."""
+    """Keep these descriptors only: number -> the present descriptor."""
     moved = {number: fcntl.fcntl(stream, fcntl.F_DUPFD, _ABOVE_STREAMS) for number, stream in streams.items()}
     os.closerange(0, _ABOVE_STREAMS)
     for number, stream in moved.items():
         os.dup2(stream, number)
         os.close(stream)
-    # The objects know of the old ones whether they are terminals, and where they are.
+    # The old objects remember whether they were terminals, and their position.
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def _fork_workers() -> None:
-    """Have the workers of this process, a server, be forks of one that is as this one is now, a child of it."""
+    """Fork a child of this process, a server, as it is now; from then on its workers are forks of that child."""
     from twisted.internet.process import Process
 
     server, (ours, theirs) = os.getpid(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -259,13 +261,15 @@ def _fork_workers() -> None:
     theirs.close()
     execute: Any = Process._fork
 
-    def fork(self: Any, path: Any, uid: Any, gid: Any, program: Any, args: Any, environment: Any, **how: Any) -> None:
+    def fork(
+        self: Any, path: Any, uid: Any, gid: Any, program: Any, args: Any, environment: Any, **options: Any
+    ) -> None:
         words = [os.fsdecode(word) for word in args]
         # twistd may have gone to the background as another process.
         if words[1:] != ["-m", _WORKER] or os.getpid() != server:
-            execute(self, path, uid, gid, program, args, environment, **how)
+            execute(self, path, uid, gid, program, args, environment, **options)
             return
-        streams = how["fdmap"]
+        streams = options["fdmap"]
         request = {
             "command": words,
             "numbers": list(streams),
@@ -282,7 +286,7 @@ def _fork_workers() -> None:
 
 
 def _become_worker(request: dict[str, Any], streams: list[int]) -> None:
-    """What Twisted and ``python -m`` do for a worker."""
+    """Set the process up as Twisted and ``python -m`` do for a worker."""
     _libc.prctl(_PR_SET_NAME, WORKER_NAME.encode(), 0, 0, 0)
     _use_streams(dict(zip(request["numbers"], streams, strict=True)))
     sys.stdin = None
@@ -305,32 +309,32 @@ def _become_worker(request: dict[str, Any], streams: list[int]) -> None:
 
 
 def _enter(namespace: Path) -> None:
-    """With the /sys of the network namespace, as ``ip netns exec`` has it."""
+    """Enter a network namespace, with its /sys, as ``ip netns exec`` does."""
     with open(namespace) as opened:
-        _must(_libc.setns(opened.fileno(), _CLONE_NEWNET), "setns")
-    _must(_libc.unshare(_CLONE_NEWNS), "unshare")
-    _must(_libc.mount(b"", b"/", b"none", _MS_SLAVE | _MS_REC, None), "mount /")
+        _check_result(_libc.setns(opened.fileno(), _CLONE_NEWNET), "setns")
+    _check_result(_libc.unshare(_CLONE_NEWNS), "unshare")
+    _check_result(_libc.mount(b"", b"/", b"none", _MS_SLAVE | _MS_REC, None), "mount /")
     _libc.umount2(b"/sys", 2)
-    _must(_libc.mount(namespace.name.encode(), b"/sys", b"sysfs", 0, None), "mount /sys")
+    _check_result(_libc.mount(namespace.name.encode(), b"/sys", b"sysfs", 0, None), "mount /sys")
 
 
 def _join(pid: int) -> None:
-    """The mount namespace of a process, and its directory there."""
+    """Enter the mount namespace of a process, and its directory there."""
     directory = os.open(f"/proc/{pid}/cwd", os.O_RDONLY | os.O_DIRECTORY)
     with open(f"/proc/{pid}/ns/mnt") as opened:
-        _must(_libc.setns(opened.fileno(), _CLONE_NEWNS), "setns")
+        _check_result(_libc.setns(opened.fileno(), _CLONE_NEWNS), "setns")
     os.fchdir(directory)
     os.close(directory)
 
 
-def _must(result: int, what: str) -> None:
+def _check_result(result: int, call: str) -> None:
     if result != 0:
-        raise OSError(ctypes.get_errno(), what)
+        raise OSError(ctypes.get_errno(), call)
 
 
 def main() -> None:
     _import_all()
-    gc.freeze()  # what is shared stays so
+    gc.freeze()  # so that the collector doesn't copy the pages that the forks share
     _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))
     if Path(sys.argv[0]).name == "twistd" or sys.argv[1:2] == ["run"]:
         _fork_workers()

@@ -1,4 +1,4 @@
-"""A receiver of images by frisbee's protocol, without sockets and time: it requests a chunk after the other."""
+"""A receiver of images by frisbee's protocol, without sockets and time: it requests one chunk after the other."""
 
 from attrs import define, field
 
@@ -17,10 +17,10 @@ class FrisbeeReceiver:
     size: int | None = field(default=None, init=False)
     blocks: dict[tuple[int, int], bytes] = field(factory=dict, init=False)
     """(chunk, block) -> its bytes."""
-    held: dict[int, int] = field(factory=dict, init=False)
-    """Chunk -> which of its blocks there are, a bit for each."""
+    received: dict[int, int] = field(factory=dict, init=False)
+    """Chunk -> the blocks of it that have come, a bit for each."""
     repeated: int = field(default=0, init=False)
-    """Blocks that it had already."""
+    """How many blocks came again."""
     servers: set[str] = field(factory=set, init=False)
     """The addresses in the packets of the server."""
     requested: set[int] = field(factory=set, init=False)
@@ -30,8 +30,8 @@ class FrisbeeReceiver:
         """Ask for the size."""
         self._send(Join(self.address, CLIENT, 2))
 
-    def take(self, data: bytes) -> None:
-        """Take a datagram."""
+    def receive(self, data: bytes) -> None:
+        """Handle a datagram of the server."""
         packet = frisbee.parse(data)
         if isinstance(packet, Join2Reply) and self.size is None:
             self.servers.add(packet.source)
@@ -39,15 +39,15 @@ class FrisbeeReceiver:
             self._request_next()
         elif isinstance(packet, Block):
             self.servers.add(packet.source)
-            place = packet.chunk, packet.block
-            self.repeated += place in self.blocks
-            self.blocks[place] = packet.data
-            self.held[packet.chunk] = self.held.get(packet.chunk, 0) | 1 << packet.block
+            key = packet.chunk, packet.block
+            self.repeated += key in self.blocks
+            self.blocks[key] = packet.data
+            self.received[packet.chunk] = self.received.get(packet.chunk, 0) | 1 << packet.block
             if self.size is not None and not self._missing(packet.chunk):
                 self._request_next()
 
-    def ask_again(self) -> None:
-        """Nothing has come for a while: request what is missing."""
+    def request_missing(self) -> None:
+        """Request the missing blocks again, when nothing has come for a while."""
         if self.size is None:
             self.join()
         for chunk in self.requested:
@@ -60,7 +60,7 @@ class FrisbeeReceiver:
         """The image; None: some of it is missing."""
         if self.size is None or len(self.blocks) < frisbee.blocks_of(self.size):
             return None
-        return b"".join(self.blocks[place] for place in sorted(self.blocks))[: self.size]
+        return b"".join(self.blocks[key] for key in sorted(self.blocks))[: self.size]
 
     def leave(self) -> None:
         """Say that all has come."""
@@ -76,14 +76,14 @@ class FrisbeeReceiver:
 
     def _missing(self, chunk: int) -> int:
         assert self.size is not None
-        has = frisbee.blocks_in(chunk, frisbee.blocks_of(self.size))
-        return ((1 << has) - 1) & ~self.held.get(chunk, 0)
+        count = frisbee.blocks_in(chunk, frisbee.blocks_of(self.size))
+        return ((1 << count) - 1) & ~self.received.get(chunk, 0)
 
     def _send(self, packet: frisbee.Packet) -> None:
         self.out.append(frisbee.pack(packet))
 
 
 def image_of(size: int) -> bytes:
-    """Bytes of which no two blocks are equal."""
+    """An image of which no two blocks are equal."""
     count = frisbee.blocks_of(size)
     return b"".join(number.to_bytes(4, "big") * (BLOCK_SIZE // 4) for number in range(count))[:size]

@@ -1,6 +1,6 @@
 """A file system that can hang: FUSE, by its protocol (linux/fuse.h), with files of one directory.
 
-It stands for an NFS server that is gone. While it hangs, whoever waits for an answer of it waits in the kernel.
+It stands for an NFS server that is gone. While it hangs, a thread that waits for its answer waits in the kernel.
 """
 
 import ctypes
@@ -28,13 +28,13 @@ _LIMIT = 60
 
 
 class HangingFileSystem:
-    """Mounted at *place*, where it has *files*; one thread answers for it.
+    """A file system with *files*, mounted at *mount_point*; one thread answers for it.
 
     :param files: name -> content.
     """
 
-    def __init__(self, place: Path, files: Mapping[str, bytes]) -> None:
-        self.place = place
+    def __init__(self, mount_point: Path, files: Mapping[str, bytes]) -> None:
+        self.mount_point = mount_point
         self._files = list(files.items())
         self._answers = threading.Event()
         self._answers.set()
@@ -43,10 +43,10 @@ class HangingFileSystem:
         self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         libc = ctypes.CDLL(None, use_errno=True)
         options = f"fd={self._device},rootmode=40000,user_id=0,group_id=0"
-        if libc.mount(b"hanging", os.fsencode(place), b"fuse", 0, options.encode()):
+        if libc.mount(b"hanging", os.fsencode(mount_point), b"fuse", 0, options.encode()):
             os.close(self._device)
             pytest.skip(f"no FUSE here: {os.strerror(ctypes.get_errno())}")
-        self._unmount: Callable[[], object] = lambda: libc.umount2(os.fsencode(place), _MNT_DETACH)
+        self._unmount: Callable[[], object] = lambda: libc.umount2(os.fsencode(mount_point), _MNT_DETACH)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -59,11 +59,11 @@ class HangingFileSystem:
         self._answers.set()
 
     def fail_beyond(self, offset: int | None) -> None:
-        """From now on each read that goes beyond *offset* is an error of the disk; None: no read is."""
+        """From now on each read beyond *offset* fails as on a bad disk; None: no read does."""
         self._readable = offset
 
     def close(self) -> None:
-        """Unmount it. Whoever waits for it gets an error."""
+        """Unmount it. Threads that wait for it get an error."""
         self._closed = True
         self._answers.set()
         self._unmount()
@@ -88,8 +88,8 @@ class HangingFileSystem:
                 continue
             try:
                 error, answer = 0, self._answer(opcode, node, request[_HEADER.size :])
-            except OSError as failed:
-                error, answer = failed.errno or errno.EIO, b""
+            except OSError as failure:
+                error, answer = failure.errno or errno.EIO, b""
             # ENOENT: the process that waited for it has been interrupted.
             with suppress(FileNotFoundError):
                 os.write(self._device, struct.pack("<IiQ", 16 + len(answer), -error, unique) + answer)
@@ -102,8 +102,8 @@ class HangingFileSystem:
             names = [name for name, _ in self._files]
             if name not in names:
                 raise OSError(errno.ENOENT, name)
-            found = names.index(name) + 2
-            return struct.pack("<QQQQII", found, 0, 0, 0, 0, 0) + self._attributes(found)
+            number = names.index(name) + 2
+            return struct.pack("<QQQQII", number, 0, 0, 0, 0, 0) + self._attributes(number)
         if opcode == _GETATTR:
             return struct.pack("<QII", 0, 0, 0) + self._attributes(node)
         if opcode == _OPEN:
@@ -123,20 +123,20 @@ class HangingFileSystem:
         return struct.pack("<6Q10I", node, size, 0, *[1_000_000_000] * 3, *[0] * 3, mode, 1, 0, 0, 0, 4096, 0)
 
 
-def mounted(place: Path, files: Mapping[str, bytes], seconds: int = 30) -> HangingFileSystem:
-    """A HangingFileSystem that answers. Skips where only root may mount one."""
+def mounted(mount_point: Path, files: Mapping[str, bytes], seconds: int = 30) -> HangingFileSystem:
+    """A HangingFileSystem that answers. Skips the test if it can't be mounted here."""
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
         pytest.skip("a file system in user space needs root and /dev/fuse")
-    made = HangingFileSystem(place, files)
-    end = time.monotonic() + seconds
-    file = os.path.join(place, next(iter(files)))
+    file_system = HangingFileSystem(mount_point, files)
+    deadline = time.monotonic() + seconds
+    file = os.path.join(mount_point, next(iter(files)))
     while not os.access(file, os.R_OK):
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
     # At the first close the kernel learns that there is no FLUSH, and never waits for one again. Else a process that
     # subprocess starts would wait for it when it closes its copies of open files, and this one would wait for that
     # process with Python's lock, which the thread needs that answers.
     os.close(os.open(file, os.O_RDONLY))
-    return made
+    return file_system
 
 
 def threads() -> list[threading.Thread]:

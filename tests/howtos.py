@@ -1,4 +1,4 @@
-"""The pages in docs/howto, and the code blocks on them: what is tested is what is printed."""
+"""The pages in docs/howto, and the code blocks on them, for tests that execute them."""
 
 import re
 import textwrap
@@ -28,6 +28,6 @@ def all_blocks(page: str) -> list[tuple[str, str]]:
 
 
 def commands(page: str) -> list[str]:
-    """The commands in the tables that say what to say for what."""
+    """The commands in the tables of a page, such as ``bootfw leases``."""
     rows = re.findall(r"^\| [^|]+ \| (`bootfw [^|]*) \|$", read(page), re.MULTILINE)
     return [command for row in rows for command in re.findall(r"`(bootfw [^`]*)`", row)]

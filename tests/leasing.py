@@ -1,4 +1,4 @@
-"""Clients of an AddressServer, without a network between."""
+"""Clients of an AddressServer, which they call without a network."""
 
 from socket import inet_aton
 from typing import Any
@@ -11,14 +11,14 @@ from bootfw.dhcp.subnet import Subnet
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
 
 SERVER = "10.77.0.1"
-HERE = Arrival(SERVER)
-TO_US = Arrival(SERVER, unicast=True)
+BY_BROADCAST = Arrival(SERVER)
+BY_UNICAST = Arrival(SERVER, unicast=True)
 BEGIN = 1_700_000_000.0
 LEASE, FIRMWARE_LEASE = 3600.0, 600.0
 
 OFFER, ACK, NAK = MessageType.OFFER, MessageType.ACK, MessageType.NAK
 ROM = {60: b"PXEClient:Arch:00000:UNDI:002001", 93: b"\0\0"}
-"""What tells boot firmware from a system."""
+"""Options by which boot firmware is told from an operating system."""
 
 
 def subnet(**changed: Any) -> Subnet:
@@ -32,12 +32,12 @@ def server(*subnets: Subnet, **rules: Any) -> AddressServer:
 
 
 def pool(count: int) -> Subnet:
-    """10.77.0.0/24 with *count* addresses to give, .100 and up."""
+    """10.77.0.0/24 with a pool of *count* addresses, .100 and up."""
     return subnet(pool=[f"10.77.0.100-10.77.0.{99 + count}"])
 
 
 def address(answer: Answer | NoReply, kind: MessageType | None = ACK) -> str:
-    """yiaddr of what has to be an answer of that kind."""
+    """yiaddr of an answer, which must be of that kind."""
     assert isinstance(answer, Answer), answer
     assert answer.kind is kind, answer
     return answer.address
@@ -45,23 +45,23 @@ def address(answer: Answer | NoReply, kind: MessageType | None = ACK) -> str:
 
 @define
 class Machine:
-    """One network interface, and what it says."""
+    """A DHCP client: one network interface, and the messages that it sends."""
 
     number: int
     server: AddressServer
     options: dict[int, bytes] = field(factory=dict)
-    """In every message."""
-    arrival: Arrival = HERE
+    """Those of every message."""
+    arrival: Arrival = BY_BROADCAST
     giaddr: str = "0.0.0.0"
     now: float = BEGIN
 
-    def says(self, kind: int | None, options: dict[int, bytes] | None = None, **header: Any) -> Answer | NoReply:
+    def send(self, kind: int | None, options: dict[int, bytes] | None = None, **header: Any) -> Answer | NoReply:
         return self.server.handle(self.message(kind, options, **header), self.arrival, self.now)
 
     def message(self, kind: int | None, options: dict[int, bytes] | None = None, **header: Any) -> Message:
         fields = {"op": BOOTREQUEST, "xid": self.number, "chaddr": self.chaddr, "giaddr": self.giaddr}
-        told = {} if kind is None else {53: bytes((kind,))}
-        return Message(**{**fields, **header}, options={**told, **self.options, **(options or {})})
+        message_type = {} if kind is None else {53: bytes((kind,))}
+        return Message(**{**fields, **header}, options={**message_type, **self.options, **(options or {})})
 
     @property
     def chaddr(self) -> bytes:
@@ -71,50 +71,50 @@ class Machine:
     def mac(self) -> str:
         return self.chaddr.hex(":")
 
-    def discovers(self, wanted: str = "") -> Answer | NoReply:
-        return self.says(1, {50: inet_aton(wanted)} if wanted else None)
+    def discovers(self, requested: str = "") -> Answer | NoReply:
+        return self.send(1, {50: inet_aton(requested)} if requested else None)
 
-    def selects(self, wanted: str, chosen: str = SERVER) -> Answer | NoReply:
-        return self.says(3, {50: inet_aton(wanted), 54: inet_aton(chosen)})
+    def selects(self, requested: str, server_id: str = SERVER) -> Answer | NoReply:
+        return self.send(3, {50: inet_aton(requested), 54: inet_aton(server_id)})
 
-    def restarts_with(self, wanted: str) -> Answer | NoReply:
-        """INIT-REBOOT."""
-        return self.says(3, {50: inet_aton(wanted)})
+    def restarts_with(self, requested: str) -> Answer | NoReply:
+        """Send the REQUEST of a client in INIT-REBOOT."""
+        return self.send(3, {50: inet_aton(requested)})
 
-    def renews(self, held: str) -> Answer | NoReply:
-        return self.reached_by(TO_US).says(3, ciaddr=held)
+    def renews(self, leased: str) -> Answer | NoReply:
+        return self.reached_by(BY_UNICAST).send(3, ciaddr=leased)
 
-    def rebinds(self, held: str) -> Answer | NoReply:
-        return self.says(3, ciaddr=held)
+    def rebinds(self, leased: str) -> Answer | NoReply:
+        return self.send(3, ciaddr=leased)
 
-    def declines(self, held: str, chosen: str = SERVER) -> Answer | NoReply:
-        return self.says(4, {50: inet_aton(held), 54: inet_aton(chosen)})
+    def declines(self, leased: str, server_id: str = SERVER) -> Answer | NoReply:
+        return self.send(4, {50: inet_aton(leased), 54: inet_aton(server_id)})
 
-    def releases(self, held: str, chosen: str = SERVER) -> Answer | NoReply:
-        return self.reached_by(TO_US).says(7, {54: inet_aton(chosen)}, ciaddr=held)
+    def releases(self, leased: str, server_id: str = SERVER) -> Answer | NoReply:
+        return self.reached_by(BY_UNICAST).send(7, {54: inet_aton(server_id)}, ciaddr=leased)
 
-    def informs(self, held: str) -> Answer | NoReply:
-        return self.says(8, ciaddr=held)
+    def informs(self, leased: str) -> Answer | NoReply:
+        return self.send(8, ciaddr=leased)
 
-    def boots(self) -> str:
-        """DISCOVER to ACK; the address."""
+    def get_lease(self) -> str:
+        """Get a lease, from DISCOVER to ACK; its address."""
         offered = address(self.discovers(), OFFER)
         assert address(self.selects(offered)) == offered
         return offered
 
-    def boots_and_declines(self) -> str:
-        """Finds that another machine uses what it gets; the address."""
-        held = self.boots()
-        assert isinstance(self.declines(held), NoReply)
-        return held
+    def get_lease_and_decline(self) -> str:
+        """Get a lease, and find its address in use by another machine; the address."""
+        leased = self.get_lease()
+        assert isinstance(self.declines(leased), NoReply)
+        return leased
 
     def reached_by(self, arrival: Arrival) -> "Machine":
         return evolve(self, arrival=arrival)
 
     def after(self, seconds: float) -> "Machine":
-        """The same, so much later."""
+        """The same machine, some seconds later."""
         return evolve(self, now=self.now + seconds)
 
     def sending(self, options: dict[int, bytes]) -> "Machine":
-        """The same with other software on it."""
+        """The same machine with other software on it."""
         return evolve(self, options=options)

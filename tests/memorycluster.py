@@ -1,6 +1,6 @@
-"""A store in memory that several servers share: leases, reservations, orders and who leads, as PostgreSQL does it.
+"""A store in memory that several servers share: leases, reservations, orders and the leader, as in PostgreSQL.
 
-Each server has its own way to it, which can be cut, or hang.
+Each server has its own link to it, which can be cut, or hang.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from bootfw.lease import Lease, Reservation
 
 @define(eq=False)
 class Content:
-    """What the store holds."""
+    """The content of the store."""
 
     leases: dict[str, Lease] = field(factory=dict)
     reservations: list[Reservation] = field(factory=list)
@@ -36,22 +36,23 @@ class Content:
 @implementer(ILeaseStore, IReservationStore, IOrderStore, ILeadership, INodes, IReadableStore)
 @define(eq=False)
 class Link:
-    """The way of one node to the store."""
+    """The connection of one node to the store."""
 
     content: Content
     nodes: MemoryNodes = field(factory=lambda: Cluster().node(), kw_only=True)
     """Carries the announcements."""
     cut: bool = False
-    """Whatever is asked fails."""
+    """Each call fails."""
     hangs: bool = False
-    """What is asked is done, and answered by answer_all()."""
+    """Calls are done, but answered by answer_all() only."""
     loses: bool = False
-    """What is asked is not done, and fails by answer_all()."""
+    """Calls are not done, and fail by answer_all() only."""
     waiting: list[Callable[[], object]] = field(factory=list)
+    """Functions that answer the calls which wait."""
     epoch: int = 0
-    """Of this node, when it led last."""
+    """That in which this node led last."""
     _loaded: int | None = None
-    """The epoch whose content prepare() has found; what is written is of that epoch."""
+    """The epoch in which prepare() was called; writes count in that epoch only."""
 
     def _do(self, work: Callable[[], Any]) -> "Deferred[Any]":
         if self.cut:
@@ -64,7 +65,7 @@ class Link:
         return later
 
     def answer_all(self) -> None:
-        """Answer what was asked while the store hung."""
+        """Answer the calls that were made while the store hung."""
         waiting, self.waiting = self.waiting, []
         for each in waiting:
             each()
@@ -94,7 +95,7 @@ class Link:
     def prepare(self) -> "Deferred[Any]":
         def prepared() -> None:
             self._loaded = self.epoch
-            self._own()
+            self._check_leads()
 
         return self._do(prepared)
 
@@ -105,7 +106,7 @@ class Link:
         if self.content.owner is self:
             self.content.owner = None
 
-    def _own(self) -> None:
+    def _check_leads(self) -> None:
         if self.content.epoch != self._loaded or self.content.owner is not self:
             raise StateError(f"{self.content.leader} leads")
 
@@ -139,20 +140,20 @@ class Link:
 
     def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
         def committed() -> None:
-            self._own()
+            self._check_leads()
             self.content.leases.update({lease.address: lease for lease in leases})
 
         return self._do(committed)
 
     def close(self) -> "Deferred[Any]":
-        return self._do(lambda: None).addErrback(lambda failure: None)  # after what was asked before
+        return self._do(lambda: None).addErrback(lambda failure: None)  # after the calls before it
 
     def reservations(self) -> Iterable[Reservation]:
         return list(self.content.reservations)
 
     def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[Any]":
         def saved() -> None:
-            self._own()
+            self._check_leads()
             self.content.reservations[:] = reservations
 
         return self._do(saved)
@@ -164,12 +165,12 @@ class Link:
 
     def save_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[Any]":
         def saved() -> None:
-            self._own()
-            kept = self.content.orders.setdefault(kind, {})
+            self._check_leads()
+            stored = self.content.orders.setdefault(kind, {})
             for mac, order in orders.items():
-                kept.pop(mac, None)
+                stored.pop(mac, None)
                 if order is not None:
-                    kept[mac] = order
+                    stored[mac] = order
 
         return self._do(saved)
 

@@ -1,4 +1,4 @@
-"""Nodes in memory: what one announces the others get when the test says so."""
+"""Nodes in memory: what one announces is delivered to the others when the test says so."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ Receive = Callable[[str, Sequence[object]], None]
 
 @define(eq=False)
 class Cluster:
-    """The nodes, and what is on its way between them."""
+    """The nodes, and the announcements under way between them."""
 
     nodes: "list[MemoryNodes]" = field(factory=list)
     lost: bool = False
-    """What is announced from now on gets lost."""
+    """Announcements get lost from now on."""
 
     def node(self) -> "MemoryNodes":
-        self.nodes.append(made := MemoryNodes(self))
-        return made
+        self.nodes.append(node := MemoryNodes(self))
+        return node
 
     def deliver(self) -> int:
-        """Deliver all that is on its way, and what is announced in answer; return how many announcements there were."""
+        """Deliver all announcements, and those that are made in answer; return how many there were."""
         count = 0
         while any(node.waiting for node in self.nodes):
             for node in self.nodes:
@@ -40,14 +40,14 @@ class Cluster:
 @implementer(INodes)
 @define(eq=False)
 class MemoryNodes:
-    """One of them."""
+    """One node of a cluster."""
 
     cluster: Cluster
     receive: Receive | None = None
     behind: float | None = 0.0
     waiting: list[tuple[str, str]] = field(factory=list)
     sent: list[tuple[str, Sequence[object]]] = field(factory=list)
-    """All that it has announced."""
+    """All its announcements."""
 
     def join_nodes(self, receive: Receive) -> Callable[[], Deferred[None]]:
         self.receive = receive

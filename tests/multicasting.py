@@ -43,7 +43,7 @@ class Multicasting:
         return member, self.give(Input.JOINED, member)
 
     def give(self, event: Input, member: Member | None, argument: Any = None, at: float | None = None) -> list[Sent]:
-        """One input; gives what is sent then. Everything is checked that must hold after each."""
+        """Give the session one input, and check what must hold after each; returns what is sent then."""
         self.now = self.now if at is None else at
         self._step(event, member, argument)
         if not self.lazy:
@@ -60,7 +60,7 @@ class Multicasting:
         return self.give(Input.TICK, None, None, max(self.now, self.session.deadline))
 
     def fetch(self) -> list[Sent]:
-        """The reader answers."""
+        """Let the reader answer."""
         session = self.session
         if session.wants is not None:
             offset, length = session.wanted
@@ -81,10 +81,10 @@ class Multicasting:
             ("group" if to is None else self.names[to], wire.parse(datagram)) for to, datagram in session.out
         ]
         session.out.clear()
-        self._hold()
+        self._check_attributes()
 
-    def _hold(self) -> None:
-        """What the published attributes promise."""
+    def _check_attributes(self) -> None:
+        """Check that the public attributes agree with the state."""
         session = self.session
         idle = session.state is State.IDLE
         assert (session.master is None) == idle == (not session.members)

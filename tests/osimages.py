@@ -1,7 +1,7 @@
-"""Images of operating systems as trees: the names that theirs have, with small contents.
+"""Trees with the file names of operating systems' images, and small contents.
 
-Where no image is at hand the names are those of the vendors' public file lists, and the arguments that are expected are
-those of the documentation that ``source`` in images.toml names.
+The names are from images, or from the vendors' public file lists; the expected arguments are from the documentation
+that ``source`` in images.toml names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,14 +67,14 @@ def treeinfo(family: str, version: str) -> bytes:
 
 @frozen
 class Tree:
-    """The files of an image, and what should be found out about it."""
+    """The files of an image, and what should be found about it."""
 
     family: str
     title: str
     files: Mapping[str, bytes]
     volume: str = ""
     arguments: Sequence[str] = ()
-    """Of each way to boot it, with the URLs of ``ARGUMENTS_AT``."""
+    """The kernel arguments of each way to boot it, with the URLs of ``ARGUMENTS_AT``."""
     kernels: Sequence[str] = ()
     answers: str = ""
     """The arguments that point the first way to its answers."""

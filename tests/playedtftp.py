@@ -1,4 +1,4 @@
-"""A TFTP server whose replies a test makes."""
+"""A TFTP server whose replies are those of a test's function."""
 
 import socket
 import threading
@@ -11,8 +11,8 @@ Answer = Callable[[tftp.Packet], list[bytes]]
 
 
 @contextmanager
-def played(answer: Answer) -> Iterator[int]:
-    """A TFTP server on the loopback address that sends what *answer* says; its port."""
+def scripted_server(answer: Answer) -> Iterator[int]:
+    """Runs a TFTP server on the loopback address that sends the replies which *answer* returns; yields its port."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     sock.settimeout(10)

@@ -13,11 +13,11 @@ mmsg.AVAILABLE = False
 vars(listener)["attach"] = lambda port, seconds: None
 
 OF_THE_TUNED_PATHS = frozenset({"test_fastpath.py", "test_instructions.py", "test_walk.py"})
-"""Modules whose tests are about what is hidden."""
+"""Modules with tests of the tuned paths."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave those out."""
+    """Deselect the tests of the tuned paths."""
     hidden = [item for item in items if item.path.name in OF_THE_TUNED_PATHS]
     config.hook.pytest_deselected(items=hidden)
     items[:] = [item for item in items if item.path.name not in OF_THE_TUNED_PATHS]

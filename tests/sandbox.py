@@ -27,7 +27,7 @@ def forbid(families: list[int]) -> None:
     """Let socket(2) fail with EAFNOSUPPORT for these, here and in all children."""
     rows = [(_LOAD, 0, 0, _NUMBER), (_EQUAL, 0, len(families) + 1, SYSCALL[os.uname().machine])]
     rows.append((_LOAD, 0, 0, _FIRST_ARGUMENT))
-    rows += [(_EQUAL, len(families) - place, 0, family) for place, family in enumerate(families)]
+    rows += [(_EQUAL, len(families) - index, 0, family) for index, family in enumerate(families)]
     rows += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _FAIL | errno.EAFNOSUPPORT)]
     buffer = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in rows))
     libc = ctypes.CDLL(None, use_errno=True)

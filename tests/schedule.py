@@ -1,5 +1,5 @@
-"""The order of the tests: long ones first, the next one to the process of pytest-xdist that has least to do so far, and
-machines under emulation to half of them.
+"""The order of the tests: long ones first, each to the process of pytest-xdist that has least to do so far, and those
+with machines under emulation to half of the processes.
 
 ``pytest --record-durations`` writes ``durations.json`` anew, from what it runs; tests that it does not run keep their
 line. A test without a line is taken for a short one, which costs time only.
@@ -34,20 +34,20 @@ def dealt(units: Sequence[list[str]], seconds: dict[str, float], machines: set[s
     timed = [(sum(tenths.get(item, 0) for item in unit), not machines.isdisjoint(unit), unit) for unit in units]
     # By name where the times are equal: the same order, wherever the tests come from.
     timed.sort(key=lambda entry: (-entry[0], entry[1], entry[2] if entry[0] else []))
-    few = max(1, processes // 2)
+    for_machines = max(1, processes // 2)
     pieces: list[list[str]] = [[] for _ in range(processes)]
     loads = [0] * processes
     for load, machine, unit in timed:
         if load:
-            place = min(range(few if machine else processes), key=loads.__getitem__)
-            loads[place] += load
-            pieces[place].extend(unit)
-    # As xdist cuts: what is left, divided by how many processes are left. A piece that is too long runs into the next.
-    left, rest = sum(map(len, units)), iter([item for load, _, unit in timed if not load for item in unit])
+            process = min(range(for_machines if machine else processes), key=loads.__getitem__)
+            loads[process] += load
+            pieces[process].extend(unit)
+    # As xdist cuts: the remaining tests, divided by the remaining processes. A piece too long runs into the next.
+    remaining, rest = sum(map(len, units)), iter([item for load, _, unit in timed if not load for item in unit])
     for index, piece in enumerate(pieces):
-        share = left // (processes - index)
+        share = remaining // (processes - index)
         piece.extend(islice(rest, max(0, share - len(piece))))
-        left -= share
+        remaining -= share
     return [item for piece in pieces for item in piece] + list(rest)
 
 
@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Last, when pytest has removed what the marks exclude: the pieces are cut from what is left."""
+    """Order the tests, after pytest has removed those that the marks exclude."""
     processes = getattr(config, "workerinput", {}).get("workercount", 0)
     if processes > 1:
         by_name = {item.nodeid: item for item in items}
@@ -104,9 +104,8 @@ class _Recorder:
 def recorded() -> tuple[dict[str, float], set[str]]:
     """Test -> seconds that it takes, and the tests that switch on a machine."""
     entries = _recorded()
-    return {name: entry["seconds"] for name, entry in entries.items()}, {
-        n for n, e in entries.items() if e.get(MACHINE)
-    }
+    seconds = {name: entry["seconds"] for name, entry in entries.items()}
+    return seconds, {name for name, entry in entries.items() if entry.get(MACHINE)}
 
 
 def _recorded() -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The socket of a service manager, for tests: what a service sends to it."""
+"""The socket of a service manager, for tests: it receives what a service sends."""
 
 import select
 import socket
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 class ServiceManager:
-    """Receives what sd_notify(3) sends. ``name`` is what NOTIFY_SOCKET has to be."""
+    """Receives the messages of sd_notify(3). ``name`` is the value for NOTIFY_SOCKET."""
 
     def __init__(self, directory: Path) -> None:
         self.name = str(directory / "notify")
         self.messages: list[str] = []
-        """All that has arrived, but the watchdog's."""
+        """All that were received, but for those of the watchdog."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.name)
 
@@ -28,8 +28,8 @@ class ServiceManager:
             self.messages.append(message)
         return message
 
-    def until(self, wanted: str, seconds: float = 90) -> None:
+    def until(self, expected: str, seconds: float = 90) -> None:
         """Receive until a message contains *wanted*."""
-        end = time.monotonic() + seconds
-        while wanted not in self.receive(end - time.monotonic()):
-            assert time.monotonic() < end, f"no {wanted!r} among {self.messages}"
+        deadline = time.monotonic() + seconds
+        while expected not in self.receive(deadline - time.monotonic()):
+            assert time.monotonic() < deadline, f"no {expected!r} among {self.messages}"

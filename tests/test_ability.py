@@ -1,4 +1,4 @@
-"""Optional abilities of plugins count only for the methods that they were declared for."""
+"""An optional interface of a plugin counts only for the methods that it was declared for."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -82,7 +82,7 @@ class Overrides(Declares):
 
 @implementer_only(IUniform)
 class DeclaresAgain(Overrides):
-    """The statement is true of what is overridden too."""
+    """It declares the ability for its own method, too."""
 
 
 @implementer(IUniform)

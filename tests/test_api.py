@@ -12,11 +12,11 @@ import bootfw.testing
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_signatures_are_those_written_down() -> None:
-    """docs/compatibility.md promises what may change. What is removed or gets other parameters is a "plugin-api"."""
-    written = (ROOT / "tests/api_signatures.txt").read_text()
+def test_signatures_equal_the_recorded_ones() -> None:
+    """See docs/compatibility.md. A name that is removed or gets other parameters needs a "plugin-api" fragment."""
+    recorded = (ROOT / "tests/api_signatures.txt").read_text()
     found = publicapi.signatures()
-    assert found == written, "run: tools/publicapi.py signatures > tests/api_signatures.txt"
+    assert found == recorded, "run: tools/publicapi.py signatures > tests/api_signatures.txt"
 
 
 @pytest.mark.parametrize("name", ["BootFile", "IBackend", "DirectoryBackend", "ResolverContract", "build", "NEVER"])
@@ -25,7 +25,7 @@ def test_the_signatures_have_each_kind_of_name(name: str) -> None:
     assert re.search(rf"^(?:(?:{kinds}) {name}\b|{name} = )", publicapi.signatures(), re.M)
 
 
-def test_the_signatures_have_what_is_inherited_from_private_classes() -> None:
+def test_signatures_have_the_methods_of_private_base_classes() -> None:
     """An embedder sees no difference between a method of the class and one of its base."""
     [kit] = [each for each in publicapi.public("bootfw.testing") if each.name == "ResolverContract"]
     assert "    def wait(deferred: 'Deferred[Any]') -> None" in list(kit.signature())
@@ -36,9 +36,9 @@ def test_every_public_name_is_on_a_page_of_the_reference() -> None:
     assert set(re.findall(r"^##+ (\w+)$", pages, re.M)) >= {*bootfw.api.__all__, *bootfw.testing.__all__} - {"Event"}
 
 
-def test_every_public_name_is_there_and_documented() -> None:
-    things = {name: getattr(bootfw.api, name) for name in bootfw.api.__all__}
-    undocumented = [name for name, thing in things.items() if isinstance(thing, type) and not thing.__doc__]
+def test_every_public_name_exists_and_is_documented() -> None:
+    objects = {name: getattr(bootfw.api, name) for name in bootfw.api.__all__}
+    undocumented = [name for name, object_ in objects.items() if isinstance(object_, type) and not object_.__doc__]
     assert undocumented == []
 
 
@@ -57,13 +57,13 @@ def test_each_module_is_named_after_a_noun() -> None:
     assert [path for path in sources() if re.search(r"(utils?|common|manager|handler|base)\.py$", path)] == []
 
 
-def test_the_global_reactor_is_imported_where_programs_begin_only() -> None:
-    takers = [
+def test_only_programs_import_the_global_reactor() -> None:
+    importers = [
         path
         for path, text in sources().items()
         if re.search(r"^\s*from twisted\.internet import .*\breactor\b", text, re.M)
     ]
-    assert [path for path in takers if Path(path).name != "tap.py" and Path(path).parent.name != "cli"] == []
+    assert [path for path in importers if Path(path).name != "tap.py" and Path(path).parent.name != "cli"] == []
 
 
 def test_twisted_plugin_directory_is_no_package() -> None:

@@ -1,4 +1,4 @@
-"""The programs in benchmarks/, as far as that can be seen without a run."""
+"""The programs in benchmarks/: what can be tested without running the benchmarks."""
 
 import json
 import runpy
@@ -23,14 +23,14 @@ def storm(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return runpy.run_path(str(BENCHMARKS / "storm.py"))
 
 
-def test_the_table_of_the_storms_is_that_of_the_results(storm: dict[str, Any]) -> None:
+def test_the_table_of_storms_equals_the_results(storm: dict[str, Any]) -> None:
     """``python benchmarks/storm.py --report`` writes it."""
     results = json.loads((BENCHMARKS / "storm.json").read_text())
     page = (BENCHMARKS.parent / "docs/storms.md").read_text()
     assert storm["BEGIN"] + storm["markdown"](results) + storm["END"] in page
 
 
-def test_the_table_of_the_storms_says_where_not_all_have_booted(storm: dict[str, Any], tmp_path: Path) -> None:
+def test_the_table_of_storms_says_where_not_all_have_booted(storm: dict[str, Any], tmp_path: Path) -> None:
     common = {"boot": "emulab", "loss": 0.02, "machines": 1000, "limited": False}
     results = {
         "a": {**common, "server": "bootfw", "booted": 1000, "longest": 15.24},
@@ -53,7 +53,7 @@ def test_the_table_of_the_storms_says_where_not_all_have_booted(storm: dict[str,
         (["--only", "1 x 1 GB"], ["curl is the load"]),
     ],
 )
-def test_the_benchmark_of_http_says_at_once_what_it_needs(
+def test_the_http_benchmark_names_missing_programs_at_once(
     arguments: list[str],
     missing: list[str],
     tmp_path: Path,
@@ -64,9 +64,9 @@ def test_the_benchmark_of_http_says_at_once_what_it_needs(
     monkeypatch.setitem(sys.modules, "OpenSSL", None)
     monkeypatch.setattr(sys, "argv", ["webserver.py", *arguments])
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(BENCHMARKS / "webserver.py"), run_name="__main__")
-    assert end.value.code == 2
+    assert caught.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == len(missing)
     for line, start in zip(lines, missing, strict=True):

@@ -14,11 +14,11 @@ from bootfw.resolvers.pxe_menu import PXEMenu
 from bootfw.resolvers.static import StaticResolver
 
 MENU = PXEMenu([{"description": "disk"}])
-SOME = ByClient([{"mac": "52:54:00:00:00:01", "file": "boot.ipxe"}])
+FOR_ONE_CLIENT = ByClient([{"mac": "52:54:00:00:00:01", "file": "boot.ipxe"}])
 
 
 class Plugin:
-    """It may answer by anything."""
+    """A resolver whose answers may depend on anything."""
 
     def resolve(self, request: Any) -> BootFile | None:
         raise AssertionError("--check must not call it")
@@ -26,12 +26,12 @@ class Plugin:
 
 @implementer(ISelectiveResolver)
 class Selective(Plugin):
-    """It answers for few clients."""
+    """A resolver that answers for few clients only."""
 
 
 @implementer(IUniformResolver)
 class Uniform:
-    """It sends iPXE to a script."""
+    """A resolver that gives iPXE a script."""
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         return BootFile("site.ipxe") if request.ipxe else None
@@ -39,7 +39,7 @@ class Uniform:
 
 @implementer(IUniformResolver)
 class Refusing:
-    """It refuses clients that are iPXE."""
+    """A resolver that refuses clients that are iPXE."""
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         if request.ipxe:
@@ -48,7 +48,7 @@ class Refusing:
 
 
 class Overriding(Uniform):
-    """The statement of its base class is not true of its own method."""
+    """The declaration of its base class does not count for its own method."""
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         raise AssertionError("--check must not call it")
@@ -63,7 +63,7 @@ class Overriding(Uniform):
             [ByArchitecture({"x86-bios": "a/b/undionly.kpxe", "arm64-uefi": "{http}/snponly-arm64.efi"})],
             ["x86-bios", "arm64-uefi"],
         ),
-        ([MENU, SOME, ByArchitecture({"x86_64-uefi": "ipxe.efi"})], ["x86_64-uefi"]),
+        ([MENU, FOR_ONE_CLIENT, ByArchitecture({"x86_64-uefi": "ipxe.efi"})], ["x86_64-uefi"]),
         ([StaticResolver("undionly.kpxe")], ["x86-bios", "x86-uefi", "x86_64-uefi", "arm64-uefi"]),
         ([ByArchitecture({"x86-bios": "undionly.kpxe", "ipxe": "ipxe.efi"})], ["x86-bios"]),
         ([ByArchitecture({"x86-bios": "undionly.kpxe", "ipxe": "boot.ipxe"})], []),

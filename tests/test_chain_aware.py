@@ -1,10 +1,11 @@
-"""A resolver with a protocol of its own: it gets the resolver chain, and runs whether DHCP does or not."""
+"""A resolver that serves its own protocol: it gets the resolver chain, and is started with or without DHCP."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from attrs import define, field
+from observers import EventList
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
@@ -18,7 +19,6 @@ from bootfw.api import (
     DHCPSettings,
     Event,
     IBootFileResolver,
-    IBootObserver,
     IChainAware,
     IStartable,
     ResolverAnswered,
@@ -33,8 +33,8 @@ OFF = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
 
 @implementer(IBootFileResolver)
 @define(eq=False)
-class Answers:
-    """Always the same one."""
+class Answering:
+    """A resolver that always gives the same answer."""
 
     answer: Any
 
@@ -44,59 +44,53 @@ class Answers:
 
 @implementer(IBootFileResolver, IStartable, IChainAware)
 @define(eq=False)
-class Speaks:
-    life: list[str] = field(factory=list)
+class OwnProtocol:
+    """Records the calls of the service."""
+
+    calls: list[str] = field(factory=list)
     chain: Callable[[BootRequest], Any] = field(default=lambda request: None)
 
     def set_resolver_chain(self, resolve: Callable[[BootRequest], Any]) -> None:
-        self.life.append("given the chain")
+        self.calls.append("given the chain")
         self.chain = resolve
 
     def start(self, publish: Callable[[Event], None]) -> None:
-        self.life.append("started")
+        self.calls.append("started")
 
     def close(self) -> None:
-        self.life.append("closed")
+        self.calls.append("closed")
 
     def resolve(self, request: BootRequest) -> None:
         return None
 
 
-def speaking(*others: object) -> tuple[Speaks, BootService]:
-    plugin = Speaks()
-    resolvers: Sequence[Any] = [plugin, *map(Answers, others)]
+def service_with(*answers: object) -> tuple[OwnProtocol, BootService]:
+    """An OwnProtocol, and a service with it and with resolvers that give these answers."""
+    plugin = OwnProtocol()
+    resolvers: Sequence[Any] = [plugin, *map(Answering, answers)]
     return plugin, BootService(MemoryNetwork().host("10.0.0.1"), settings=OFF, resolvers=resolvers)
 
 
-@implementer(IBootObserver)
-@define(eq=False)
-class Seen:
-    events: list[Event] = field(factory=list)
-
-    def observe(self, event: Event) -> None:
-        self.events.append(event)
-
-
-def test_it_runs_where_dhcp_is_off() -> None:
-    plugin, service = speaking()
+def test_the_resolver_is_started_where_dhcp_is_off() -> None:
+    plugin, service = service_with()
     service.startService()
-    assert plugin.life == ["given the chain", "started"]
+    assert plugin.calls == ["given the chain", "started"]
     service.stopService()
-    assert plugin.life == ["given the chain", "started", "closed"]
+    assert plugin.calls == ["given the chain", "started", "closed"]
 
 
 def test_the_first_answer_for_its_protocol_counts() -> None:
     menu = BootMenu((BootMenuItem("Install", BootFile("a")),))
     later: Any = succeed(BootFile("bootinfo:wait"))
-    plugin, service = speaking(BootFile("ipxe.efi"), menu, None, later, BootFile("bootinfo:reboot"))
+    plugin, service = service_with(BootFile("ipxe.efi"), menu, None, later, BootFile("bootinfo:reboot"))
     service.startService()
     assert plugin.chain(REQUEST) == BootFile("bootinfo:wait")
     service.stopService()
 
 
-def test_a_resolver_that_waits_is_waited_for() -> None:
+def test_the_chain_waits_for_an_answer_by_a_deferred() -> None:
     waiting: Deferred[Any] = Deferred()
-    plugin, service = speaking(waiting)
+    plugin, service = service_with(waiting)
     service.startService()
     found: list[Any] = []
     plugin.chain(REQUEST).addCallback(found.append)
@@ -106,8 +100,8 @@ def test_a_resolver_that_waits_is_waited_for() -> None:
     service.stopService()
 
 
-def test_nothing_for_its_protocol_is_a_refusal_with_the_reason() -> None:
-    plugin, service = speaking(BootFile("ipxe.efi"))
+def test_no_answer_for_its_protocol_is_a_refusal_with_the_reason() -> None:
+    plugin, service = service_with(BootFile("ipxe.efi"))
     service.startService()
     with pytest.raises(BootRefused, match="ipxe"):
         plugin.chain(REQUEST)
@@ -115,20 +109,20 @@ def test_nothing_for_its_protocol_is_a_refusal_with_the_reason() -> None:
 
 
 def test_no_answer_at_all_is_none() -> None:
-    plugin, service = speaking(None)
+    plugin, service = service_with(None)
     service.startService()
     assert plugin.chain(REQUEST) is None
     service.stopService()
 
 
-def test_what_was_decided_is_an_event() -> None:
-    network, plugin, seen = MemoryNetwork(), Speaks(), Seen()
-    resolvers: Any = [("own", plugin), ("other", Answers(BootFile("bootinfo:auto")))]
+def test_the_answer_of_each_resolver_is_an_event() -> None:
+    network, plugin, observer = MemoryNetwork(), OwnProtocol(), EventList()
+    resolvers: Any = [("own", plugin), ("other", Answering(BootFile("bootinfo:auto")))]
     service = BootService(network.host("10.0.0.1"), settings=OFF, resolvers=resolvers)
-    service.add_observer(seen)
+    service.add_observer(observer)
     service.startService()
     plugin.chain(REQUEST)
     network.advance(1)
-    answered = [event for event in seen.events if isinstance(event, ResolverAnswered)]
-    assert [(event.resolver, event.request.phase) for event in answered] == [("own", "bootinfo"), ("other", "bootinfo")]
+    answers = [(event.resolver, event.request.phase) for event in observer.of(ResolverAnswered)]
+    assert answers == [("own", "bootinfo"), ("other", "bootinfo")]
     service.stopService()

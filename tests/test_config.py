@@ -1,4 +1,4 @@
-"""The configuration file: every key, and every kind of mistake with its exact message."""
+"""The configuration file: every key, and the exact message for each kind of mistake."""
 
 import contextlib
 from collections.abc import Sequence
@@ -79,16 +79,16 @@ def load(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def wrong(load: Any, tmp_path: Path) -> Any:
-    """What is said about a text, the name of the file taken off."""
+def error_lines(load: Any, tmp_path: Path) -> Any:
+    """The error lines for a text, without the directory of the file."""
 
-    def wrong(text: str, **environ: str) -> list[str]:
+    def error_lines(text: str, **environ: str) -> list[str]:
         with pytest.raises(ConfigErrors) as caught:
             load(text, **environ)
         assert str(caught.value) == "\n".join(caught.value.lines)
         return [line.removeprefix(f"{tmp_path}/") for line in caught.value.lines]
 
-    return wrong
+    return error_lines
 
 
 def test_every_key_is_read(load: Any, tmp_path: Path) -> None:
@@ -139,7 +139,6 @@ SECTIONS = (
     "bootfw, tftp, dhcp, dhcp6, http, multicast, log, metrics, web, boots, persona, machine, "
     "backend, resolver, observer, watchdog, store"
 )
-A_TIME = 'must be a time, such as "90 s", "200 ms" or 90 (seconds)'
 
 TFTP_KEYS = (
     "listen, ports, writable, max-blksize, max-windowsize, cache-size, writable-by, multicast-groups, multicast-ttl"
@@ -340,12 +339,12 @@ TFTP_KEYS = (
         ("backend = [1]", "backend[0]: must be a table, not 1"),
     ],
 )
-def test_error_has_the_path_and_a_valid_value(wrong: Any, text: str, message: str) -> None:
-    assert wrong(text) == [f"bootfw.toml: {message}"]
+def test_error_has_the_path_and_a_valid_value(error_lines: Any, text: str, message: str) -> None:
+    assert error_lines(text) == [f"bootfw.toml: {message}"]
 
 
-def test_all_mistakes_are_reported_at_once(wrong: Any) -> None:
-    assert wrong('[tftp]\nwritable = 1\nports = ""\n[dhcp]\nmode = 1\n[[backend]]\n[watchdog]\n[x]') == [
+def test_all_mistakes_are_reported_at_once(error_lines: Any) -> None:
+    assert error_lines('[tftp]\nwritable = 1\nports = ""\n[dhcp]\nmode = 1\n[[backend]]\n[watchdog]\n[x]') == [
         f"bootfw.toml: x: unknown key; known: {SECTIONS}",
         'bootfw.toml: tftp.ports: must be "single", "ephemeral" or a range such as "30000-30999", not ""',
         "bootfw.toml: tftp.writable: must be true or false, not 1",
@@ -364,8 +363,8 @@ def test_all_mistakes_are_reported_at_once(wrong: Any) -> None:
         ("a = 1\na = 2", "bootfw.toml:2:6: Cannot overwrite a value"),
     ],
 )
-def test_broken_toml_is_reported_with_line_and_column(wrong: Any, text: str, line: str) -> None:
-    assert wrong(text) == [line]
+def test_broken_toml_is_reported_with_line_and_column(error_lines: Any, text: str, line: str) -> None:
+    assert error_lines(text) == [line]
 
 
 def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
@@ -449,7 +448,7 @@ def _toml(value: Any) -> str:
 def test_any_document_is_read_or_refused_by_lines(tmp_path_factory: Any, value: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_text("\n".join(f"{key} = {_toml(item)}" for key, item in value.items()))
-    assert all(line.startswith(f"{path}: ") for line in complaints(path, {}))
+    assert all(line.startswith(f"{path}: ") for line in errors_of(path, {}))
 
 
 SERVER = """\
@@ -537,7 +536,7 @@ def test_a_subnet_can_come_from_the_environment() -> None:
     assert subnet.router == ("10.77.0.1",)
 
 
-def complaints(path: Path, environ: dict[str, str]) -> Sequence[str]:
+def errors_of(path: Path, environ: dict[str, str]) -> Sequence[str]:
     try:
         load_config(path, environ)
     except ConfigErrors as errors:
@@ -581,7 +580,7 @@ def test_http_placeholder_without_http_is_an_error(tmp_path: Path, http: str, li
     assert caught.value.lines == tuple(f"{tmp_path}/bootfw.toml: {line}" for line in lines)
 
 
-def test_every_address_of_the_configuration_may_be_absent() -> None:
+def test_every_listen_address_may_be_optional() -> None:
     pytest.importorskip("prometheus_client", reason="needs the extra metrics")
     names = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fe80::1%eth7", "eth7")
     settings = Settings(
@@ -609,7 +608,7 @@ pool = ["10.77.0.100"]
 """
 
 
-def test_what_other_sections_name_may_be_absent(tmp_path: Path) -> None:
+def test_addresses_and_interfaces_of_other_sections_may_be_optional(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text(OPTIONAL)
     assert load_config(path, {}).settings.optional == ("10.0.0.1", "eth7", "10.77.0.0/24")
@@ -617,6 +616,6 @@ def test_what_other_sections_name_may_be_absent(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors, match=r'"10\.0\.0\.2" is not in the configuration; .* are: 10\.0\.0\.1, '):
         load_config(path, {})
     path.write_text(OPTIONAL.replace(":69", ":x"))
-    with pytest.raises(ConfigErrors) as wrong:
+    with pytest.raises(ConfigErrors) as error_lines:
         load_config(path, {})
-    assert len(wrong.value.lines) == 1, "what follows from another error is left out"
+    assert len(error_lines.value.lines) == 1, "errors that follow from another one are left out"

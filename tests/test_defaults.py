@@ -1,4 +1,4 @@
-"""What bootfw does where the configuration says nothing."""
+"""The defaults of bootfw for what the configuration leaves out."""
 
 import errno
 import socket
@@ -20,15 +20,16 @@ from bootfw.plugins import PluginContext, configure, load
 
 @pytest.fixture
 def debian(tmp_path: Path) -> DistributionBackend:
-    """Has iPXE and pxelinux where Debian puts them."""
-    for place in ("/usr/lib/ipxe/undionly.kpxe", "/usr/lib/ipxe/ipxe.efi", "/usr/lib/PXELINUX/pxelinux.0"):
-        path = tmp_path / "debian" / place.removeprefix("/")
+    """A backend with iPXE and pxelinux where Debian installs them."""
+    for name in ("/usr/lib/ipxe/undionly.kpxe", "/usr/lib/ipxe/ipxe.efi", "/usr/lib/PXELINUX/pxelinux.0"):
+        path = tmp_path / "debian" / name.removeprefix("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     return DistributionBackend(tmp_path / "debian")
 
 
 def files_for(*backends: Any) -> dict[str, str]:
+    """The boot file of each architecture in the default configuration with these backends."""
     chosen = defaults.resolvers([("", backend) for backend in backends])
     return dict(chosen[-1][1]["files"]) if chosen else {}
 
@@ -36,7 +37,7 @@ def files_for(*backends: Any) -> dict[str, str]:
 SCRIPT = MemoryBackend({defaults.SCRIPT_NAME: defaults.SCRIPT})
 
 
-def test_programs_of_the_distribution(debian: DistributionBackend) -> None:
+def test_boot_programs_of_the_distribution_are_used(debian: DistributionBackend) -> None:
     assert files_for(debian, SCRIPT) == {
         "x86-bios": "undionly.kpxe",
         "x86_64-uefi": "ipxe.efi",
@@ -77,22 +78,22 @@ def test_without_any_program_there_is_no_resolver(tmp_path: Path) -> None:
 
 def test_default_boot_programs_are_names_of_the_distribution_backend_or_other_common_names() -> None:
     names = {name for programs in defaults.BOOT_PROGRAMS.values() for name in programs}
-    others = {"boot.ipxe", "snponly-i386.efi", "bootia32.efi", "bootx64.efi", "bootaa64.efi"}
-    others |= {"bootcode.bin", "start4.elf", "kernel_2712.img"}
-    assert names - set(PROGRAMS) == others
+    other_names = {"boot.ipxe", "snponly-i386.efi", "bootia32.efi", "bootx64.efi", "bootaa64.efi"}
+    other_names |= {"bootcode.bin", "start4.elf", "kernel_2712.img"}
+    assert names - set(PROGRAMS) == other_names
 
 
 def test_the_defaults_are_accepted_by_the_plugins(tmp_path: Path) -> None:
     context = PluginContext(None, tmp_path)
-    made = []
+    backends = []
     for use, options in defaults.backends():
-        made.append((use, configure(load(use, "bootfw.backends"), options, context)))
-    assert [use for use, _ in made][-2:] == ["distribution", "memory"]
-    for use, options in defaults.resolvers(made):
+        backends.append((use, configure(load(use, "bootfw.backends"), options, context)))
+    assert [use for use, _ in backends][-2:] == ["distribution", "memory"]
+    for use, options in defaults.resolvers(backends):
         configure(load(use, "bootfw.resolvers"), options, context)
 
 
-def test_directories_that_are_not_there_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_directories_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "ROOTS", (str(tmp_path / "none"), str(tmp_path)))
     assert defaults.backends()[1] == ("directory", {"root": str(tmp_path)})
     assert [use for use, _ in defaults.backends()] == ["images", "directory", "menu", "distribution", "memory"]
@@ -139,10 +140,10 @@ def test_example_file_exists_in_a_backend(debian: DistributionBackend, tmp_path:
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> dict[Any, int]:
-    """What binding an address, or an address and a kind of socket, comes to; those not named can be had."""
-    made: dict[Any, int] = {}
-    monkeypatch.setattr(defaults, "_fault", lambda address, *kind: made.get((*address, *kind), 0))
-    return made
+    """(host, port), or (host, port, kind of socket) -> errno of binding it; all others can be bound."""
+    errors: dict[Any, int] = {}
+    monkeypatch.setattr(defaults, "_fault", lambda address, *kind: errors.get((*address, *kind), 0))
+    return errors
 
 
 PROXY6 = DHCP6Settings(mode="proxy")
@@ -173,8 +174,8 @@ def test_ports_of_a_configuration_file_are_not_replaced(faults: Any) -> None:
 
 def test_configured_ports_are_not_replaced(faults: Any) -> None:
     faults |= DENIED
-    given = {("tftp", "listen"), ("dhcp", "ports"), ("http", "listen"), ("dhcp6", "mode")}
-    assert defaults.bindable_settings(Settings(), given, True) == (Settings(), {})
+    configured = {("tftp", "listen"), ("dhcp", "ports"), ("http", "listen"), ("dhcp6", "mode")}
+    assert defaults.bindable_settings(Settings(), configured, True) == (Settings(), {})
 
 
 def test_a_port_that_is_in_use_is_not_avoided(faults: Any) -> None:
@@ -184,7 +185,7 @@ def test_a_port_that_is_in_use_is_not_avoided(faults: Any) -> None:
 
 @pytest.mark.parametrize("fault", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
 @pytest.mark.parametrize("fall_back", [True, False])
-def test_without_ipv6_it_is_left_out(faults: Any, fault: int, fall_back: bool) -> None:
+def test_ipv6_is_left_out_where_there_is_none(faults: Any, fault: int, fall_back: bool) -> None:
     faults["::", 69] = fault
     settings, notes = defaults.bindable_settings(Settings(), (), fall_back)
     assert settings.tftp.listen == (("0.0.0.0", 69),)

@@ -1,4 +1,4 @@
-"""What the documents name is there."""
+"""Tests, modules, commands and links that the documentation names exist."""
 
 import ast
 import importlib
@@ -26,14 +26,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 @pytest.mark.parametrize("page", ["conformance", "faults"])
 def test_the_tests_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / f"docs/{page}.md").read_text()
-    there = {
+    defined = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^\s*def (test_\w+)", path.read_text(), re.M)
     }
     named = set(re.findall(r"`(test_\w+)`", text))
     assert len(named) > 30
-    assert named - there == set()
+    assert named - defined == set()
     assert [path for path in re.findall(r"`(tests/\S+)`", text) if not (ROOT / path).is_file()] == []
 
 
@@ -43,10 +43,10 @@ def test_links_have_targets(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_configuration_shown_for_a_server_of_addresses_is_right(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/howto/addresses.md").read_text(), re.S)
+def test_the_configuration_on_the_page_of_addresses_is_valid(tmp_path: Path) -> None:
+    (configuration,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/howto/addresses.md").read_text(), re.S)
     path = tmp_path / "shown.toml"
-    path.write_text(shown)
+    path.write_text(configuration)
     assert load_config(path, {}).settings.dhcp.subnets[0].reply_options[3] == bytes((10, 77, 0, 1))
 
 
@@ -64,10 +64,10 @@ def test_the_modules_that_a_page_names_exist(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
     # Neither files like bootfw.toml nor keys of the section [bootfw], which stand beside their variables.
     names = re.findall(r"(?<![\w./-])bootfw(?:\.\w+)+(?!\w*[-\w]*` \| `BOOTFW_)", text)
-    assert [name for name in names if not name.endswith((".toml", ".service", ".sqlite")) and not is_there(name)] == []
+    assert [name for name in names if not name.endswith((".toml", ".service", ".sqlite")) and not exists(name)] == []
 
 
-def is_there(name: str) -> bool:
+def exists(name: str) -> bool:
     """*name* is a group of entry points, a module, or an attribute of one, such as a member of a class."""
     if name in GROUPS:
         return True
@@ -84,19 +84,19 @@ def is_there(name: str) -> bool:
     return True
 
 
-def test_every_dependency_has_its_line() -> None:
+def test_every_dependency_is_documented() -> None:
     setup = (ROOT / "setup.cfg").read_text()
     lines = (ROOT / "docs/dependencies.md").read_text()
-    wanted = re.findall(
+    required = re.findall(
         r"^    ([A-Za-z][\w.-]+)(?: [<>=].*)?$", setup.split("install_requires =")[1].split("[")[0], re.M
     )
-    wanted += re.findall(r"^    ([A-Za-z][\w.-]+)$", setup.split("\ntest =")[1].split("[")[0], re.M)
-    assert len(wanted) > 8
-    assert [name for name in wanted if name not in lines] == []
+    required += re.findall(r"^    ([A-Za-z][\w.-]+)$", setup.split("\ntest =")[1].split("[")[0], re.M)
+    assert len(required) > 8
+    assert [name for name in required if name not in lines] == []
 
 
 def test_no_two_modules_of_tests_have_the_same_name() -> None:
-    """Those outside of packages; pytest would take one for the other, where it has seen both."""
+    """Modules outside of packages: pytest can't import two with the same name."""
     modules = [path.name for path in (ROOT / "tests").rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
     assert [name for name in modules if modules.count(name) > 1] == []
 
@@ -105,15 +105,17 @@ def tables(page: str) -> list[str]:
     return re.findall(r"```toml\n(.*?)```", (ROOT / page).read_text(), re.S)
 
 
-@pytest.mark.parametrize("shown", tables("docs/howto/personas.md") + tables("docs/howto/pxe-menu.md"))
-def test_configuration_on_the_pages_of_personas_and_menus_is_valid(shown: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("configuration", tables("docs/howto/personas.md") + tables("docs/howto/pxe-menu.md"))
+def test_configuration_on_the_pages_of_personas_and_menus_is_valid(configuration: str, tmp_path: Path) -> None:
     path = tmp_path / "shown.toml"
-    path.write_text(shown if "[[" in shown else f'[[resolver]]\nuse = "by-architecture"\n{shown}')
+    path.write_text(
+        configuration if "[[" in configuration else f'[[resolver]]\nuse = "by-architecture"\n{configuration}'
+    )
     assemble(load_config(path, {}), None)
 
 
-def test_the_commands_of_the_readme_and_of_contributing_can_be_given() -> None:
-    """What they do is shown in tests/interop: test_run.py and test_howto.py. This is about their names."""
+def test_the_commands_of_the_readme_and_of_contributing_exist() -> None:
+    """Only their names are tested here. tests/interop/test_run.py and test_howto.py execute them."""
     lines = [line for page in (README, "../../CONTRIBUTING.md") for line in blocks(page, "console")]
     targets = re.findall(r"^\$ make (\w+)", "\n".join(lines), re.M)
     assert {"run", "test", "firmware"} <= set(targets)
@@ -124,8 +126,8 @@ def test_the_commands_of_the_readme_and_of_contributing_can_be_given() -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_the_commands_on_the_page_of_messages_can_be_given() -> None:
-    """What they show is tested where they are: tests/cli and tests/interop. This is about their spelling."""
+def test_the_commands_on_the_page_of_messages_can_be_parsed() -> None:
+    """Only their spelling is tested here. tests/cli and tests/interop execute them."""
     named = set(re.findall(r"`bootfw ([^`]*)`", (ROOT / "docs/messages.md").read_text()))
     assert len(named) > 8
     values = {"MAC": "52:54:00:12:34:56", "SERVER": "192.0.2.1", "FILE": "boot.ipxe"}
@@ -144,7 +146,7 @@ SEARCHED = (
     "NBP filesize is 0 bytes", "TFTP open timeout", "no boot filename received", "chainload loop",
     "boots only sometimes",
 )  # fmt: skip
-"""What people search for."""
+"""Texts that people search for."""
 
 
 @pytest.mark.parametrize("words", SEARCHED)
@@ -155,7 +157,7 @@ def test_a_search_for_a_message_finds_its_page(words: str) -> None:
 
 
 def test_each_parameter_that_a_docstring_describes_exists() -> None:
-    wrong = []
+    unknown = []
     for path in sorted([*ROOT.glob("bootfw/**/*.py"), *plugin_modules()]):
         source = path.read_text()
         if ":param" not in source:
@@ -167,12 +169,12 @@ def test_each_parameter_that_a_docstring_describes_exists() -> None:
             ):
                 described = re.findall(r":param ([\w, ]+):", ast.get_docstring(node) or "")
                 names = {name for listed in described for name in listed.split(", ")}
-                wrong += [f"{path.relative_to(ROOT)}: {node.name}: {name}" for name in names - parameters_of(node)]
-    assert wrong == []
+                unknown += [f"{path.relative_to(ROOT)}: {node.name}: {name}" for name in names - parameters_of(node)]
+    assert unknown == []
 
 
 def plugin_modules() -> list[Path]:
-    """The modules of the packages in plugins/, those with names of other projects included."""
+    """The modules of the packages in plugins/, including those with the names of other projects."""
     packages = [path.parent for path in ROOT.glob("plugins/*/*/__init__.py") if path.parent.name != "tests"]
     assert {"bootfw_postgresql", "fbtftp", "tftp"} <= {package.name for package in packages}
     return [path for package in packages for path in package.rglob("*.py")]
@@ -183,13 +185,13 @@ def has_init(node: ast.ClassDef) -> bool:
 
 
 def parameters_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> set[str]:
-    """The parameters of a function, or those with which a class is made: of __init__(), configured() or attrs."""
+    """The parameters of a function, or those of a class: of its __init__(), of configured(), or its attrs fields."""
     if isinstance(node, ast.ClassDef):
         fields = [
             item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and type(item.target) is ast.Name
         ]
-        made_by = ("__init__", "configured")
-        methods = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name in made_by]
+        constructors = ("__init__", "configured")
+        methods = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name in constructors]
         return {name.lstrip("_") for name in fields}.union(*(parameters_of(method) for method in methods))
     arguments = node.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
@@ -201,5 +203,5 @@ def test_the_scripts_that_a_page_names_start(page: Path) -> None:
     for script in set(re.findall(r"`(?:python )?((?:benchmarks|tools)/[\w.-]+)[^`]*`", page.read_text())):
         assert (ROOT / script).exists(), script
         if script.endswith(".py"):
-            done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
+            completed = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
+            assert completed.returncode == 0, completed.stderr

@@ -1,4 +1,4 @@
-"""BootService in somebody else's program: started, stopped and started again it leaves nothing behind."""
+"""BootService in another program: it can be started, stopped and started again, and leaves nothing behind."""
 
 import errno
 import socket
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from firmware import MAC_TEXT, OVMF, UUID, asks_boot_server
+from firmware import MAC_TEXT, OVMF, UUID, boot_server_request
 from observers import EventList
 from tftpserver import Files, Peer, Pending, at_once, blocks, numbered
 from twisted.application.service import MultiService
@@ -55,7 +55,7 @@ class Embedded:
         )
         self._client = self.network.host("10.0.0.9", "fd00::9", name="client")
 
-    # A Peer takes this for its wire.
+    # A Peer uses this class as its wire.
 
     def socket(self, number: int, port: int = 0) -> FakePeer:
         return FakePeer(self._client, port)
@@ -88,28 +88,30 @@ def rich(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def test_start_stop_start(rich: bool, ports: tuple[int, int] | str, failures: list[BaseException]) -> None:
-    """With transfers in every state: being opened, waiting for a block, lingering, and a client that has gone."""
+def test_a_service_can_be_started_again_after_a_stop(
+    rich: bool, ports: tuple[int, int] | str, failures: list[BaseException]
+) -> None:
+    """With transfers in every state: file being opened, block awaited, lingering, and a client that is gone."""
     pending = Pending()
-    ways: Iterator[Callable[[Callable[[], Any]], Any]] = iter([at_once, pending])
-    backend = Files({"file": numbered(5000)}, {"open": lambda call: next(ways, at_once)(call)})
-    # Without packet info proxyDHCP does not know what address to tell its clients.
+    behaviours: Iterator[Callable[[Callable[[], Any]], Any]] = iter([at_once, pending])
+    backend = Files({"file": numbered(5000)}, {"open": lambda call: next(behaviours, at_once)(call)})
+    # Without packet info proxyDHCP does not know which of its addresses to send to clients.
     embedded = Embedded(rich, ports, backend, resolvers=[StaticResolver("file")] if rich else [])
     embedded.service.startService()
-    reading, opening, writing, done = (embedded.peer() for _ in range(4))
-    reading.ask("file", tsize=0)
-    opening.ask("file")
-    writing.put("new")
-    writing.say(tftp.data(1, bytes(512)))
-    done.upload("small", b"content")
+    reader, opener, writer, finished = (embedded.peer() for _ in range(4))
+    reader.ask("file", tsize=0)
+    opener.ask("file")
+    writer.put("new")
+    writer.say(tftp.data(1, bytes(512)))
+    finished.upload("small", b"content")
     embedded.peer().say(b"\0\7malformed", b"\0\7malformed")
     embedded.stop()
     assert embedded.leaks() == []
-    assert backend.all_given_back()
+    assert backend.all_closed()
     assert pending.cancelled == 1
     embedded.settle()
-    told = [tftp.Error(0, "the server is stopping")]
-    assert [peer.take() for peer in (reading, opening, writing, done)] == [told, told, told, []]
+    stopping = [tftp.Error(0, "the server is stopping")]
+    assert [peer.take() for peer in (reader, opener, writer, finished)] == [stopping, stopping, stopping, []]
 
     for _ in range(2):
         embedded.service.startService()
@@ -117,7 +119,7 @@ def test_start_stop_start(rich: bool, ports: tuple[int, int] | str, failures: li
         assert embedded.network.result_of(embedded.client(("fd00::1", 69)).download("small")).data == b"content"
         embedded.stop()
         assert embedded.leaks() == []
-    assert backend.all_given_back()
+    assert backend.all_closed()
     assert embedded.observer.of(PluginFailed) == []
 
 
@@ -132,14 +134,14 @@ def test_stopping_twice_is_stopping_once() -> None:
     assert len(embedded.observer.of(ListenerClosed)) == len(embedded.observer.of(ListenerBound)) == 2
 
 
-def test_never_started() -> None:
+def test_a_service_that_was_never_started_can_be_stopped() -> None:
     embedded = Embedded()
     embedded.stop()
     assert embedded.leaks() == []
 
 
-def test_ports_are_bound_once_by_both_ways_to_start() -> None:
-    """As ``twistd`` does: while root still, and then in earnest."""
+def test_ports_are_bound_once_by_a_privileged_start_and_a_start() -> None:
+    """As ``twistd`` does: privilegedStartService() as root, then startService() as the configured user."""
     embedded = Embedded()
     parent = MultiService()
     embedded.service.setServiceParent(parent)
@@ -153,8 +155,8 @@ def test_ports_are_bound_once_by_both_ways_to_start() -> None:
     assert embedded.leaks() == []
 
 
-def test_port_in_use() -> None:
-    """All or nothing; what was bound before is given back, and it can be tried again."""
+def test_a_port_in_use_fails_the_start() -> None:
+    """All ports or none: those bound before are closed, and the start can be tried again."""
     embedded = Embedded(resolvers=[StaticResolver("file")])
     blocker = FakePeer(embedded.host, 69, "::")
     for start in (embedded.service.privilegedStartService, embedded.service.startService):
@@ -175,7 +177,7 @@ def test_port_in_use() -> None:
     assert embedded.leaks() == []
 
 
-def test_not_privileged() -> None:
+def test_a_start_without_privileges_fails() -> None:
     embedded = Embedded()
     embedded.host.privileged = False
     with pytest.raises(CannotListenError) as caught:
@@ -197,7 +199,7 @@ def test_exception_in_a_backend_start_is_an_error() -> None:
     assert embedded.service.summary() == []
 
 
-def test_objects_that_keep_to_no_interface_are_refused() -> None:
+def test_objects_without_the_interface_are_refused() -> None:
     network = MemoryNetwork()
     for options in (
         {"backend": object()},
@@ -225,19 +227,19 @@ def test_exhausted_port_range_refuses_the_transfer(rich: bool) -> None:
     assert embedded.observer.of(PluginFailed) == []
     embedded.stop()
     assert embedded.leaks() == []
-    assert embedded.backend.all_given_back()
+    assert embedded.backend.all_closed()
 
 
 def test_ports_of_a_range_are_taken_in_turn() -> None:
-    """A port that has just been closed rests: what still comes for it is not taken for somebody else's."""
+    """A port that was just closed is not used again at once: late packets for it would go to another transfer."""
     embedded = Embedded(ports=(30000, 30003))
     embedded.service.startService()
-    used = []
+    used_ports = []
     for _ in range(8):
         peer = embedded.peer()
         peer.download("file")
-        used.append(peer.tid[1])
-    assert used == [30000, 30001, 30002, 30003] * 2
+        used_ports.append(peer.tid[1])
+    assert used_ports == [30000, 30001, 30002, 30003] * 2
     embedded.stop()
 
 
@@ -247,13 +249,15 @@ def test_observers_get_events_in_order_and_before_the_end() -> None:
     embedded.peer().ask("file")
     embedded.stop()
     kinds = [type(event).__name__ for event in embedded.observer.events]
-    begun = ["ListenerBound"] * 2 + ["ReadinessChanged"]
-    assert kinds == [*begun, "TransferBegun", "TransferEnded"] + ["ListenerClosed"] * 2
+    started = ["ListenerBound"] * 2 + ["ReadinessChanged"]
+    assert kinds == [*started, "TransferBegun", "TransferEnded"] + ["ListenerClosed"] * 2
     assert embedded.observer.of(TransferEnded)[0].report.outcome.name == "CANCELLED"
 
 
 @pytest.mark.parametrize(("interfaces", "served"), [((), True), (("lo",), True), (("other0",), False)])
-def test_interfaces_that_are_served(private_reactor: EPollReactor, interfaces: tuple[str, ...], served: bool) -> None:
+def test_requests_are_answered_on_the_configured_interfaces_only(
+    private_reactor: EPollReactor, interfaces: tuple[str, ...], served: bool
+) -> None:
     settings = Settings(interfaces=interfaces, tftp=TFTPSettings(listen=["127.0.0.1:0"]))
     service = BootService(private_reactor, settings=settings, backend=Files({"file": b"x"}))
     service.startService()
@@ -276,7 +280,7 @@ def test_interfaces_that_are_served(private_reactor: EPollReactor, interfaces: t
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_client_gets_the_reason(rich: bool, ports: tuple[int, int] | str) -> None:
+def test_client_gets_the_reason_of_a_refusal(rich: bool, ports: tuple[int, int] | str) -> None:
     embedded = Embedded(rich, ports)
     embedded.service.startService()
     with pytest.raises(TransferFailed, match="ERROR 1: File not found"):
@@ -286,7 +290,7 @@ def test_client_gets_the_reason(rich: bool, ports: tuple[int, int] | str) -> Non
 
 
 def test_settings_take_lists_where_they_keep_tuples() -> None:
-    """mypy reads this too: an embedder's program passes its strict mode without a cast."""
+    """mypy checks this as well: a program that passes lists needs no cast in strict mode."""
     subnet = Subnet(network="10.77.0.0/24", pool=["10.77.0.10-10.77.0.20"], dns=["10.77.0.1"], relays=["10.78.0.1"])
     subnet6 = Subnet6(network="fd77::/64", pool=["fd77::10-fd77::20"])
     rule = Rule(
@@ -316,7 +320,7 @@ def test_settings_take_lists_where_they_keep_tuples() -> None:
 
 
 @implementer(IPerClientBackend)
-class Recording:
+class ClientRecorder:
     """Has no file, and records the clients of its requests."""
 
     def __init__(self) -> None:
@@ -328,12 +332,12 @@ class Recording:
 
 
 def test_a_backend_that_needs_the_client_gets_it() -> None:
-    """Port 4011 is asked by a machine that has its address from elsewhere; then it fetches a file from there."""
-    backend = Recording()
+    """A machine sends a request to port 4011 from the address that it then fetches a file from."""
+    backend = ClientRecorder()
     embedded = Embedded(True, backend=backend, resolvers=[StaticResolver("file")])
     embedded.service.startService()
     peer = embedded.peer()
-    FakePeer(embedded._client, 4011).send(pack(asks_boot_server(OVMF), 1472), ("10.0.0.1", 4011))
+    FakePeer(embedded._client, 4011).send(pack(boot_server_request(OVMF), 1472), ("10.0.0.1", 4011))
     embedded.settle()
     peer.ask("file")
     assert backend.clients == [

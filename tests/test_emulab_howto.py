@@ -1,4 +1,4 @@
-"""The testbed of docs/howto/emulab.md in a process: sockets, TLS, one-time boots, orders and the boot record."""
+"""The testbed of docs/howto/emulab.md in one process: sockets, TLS, one-time boots, orders and the boot record."""
 
 import os
 import re
@@ -28,30 +28,30 @@ MAC = "52:54:00:00:00:01"
 LOAD = BOOTINFO_REPLIES["mfs:10.9.0.1:/tftpboot/frisbee"].replace(b"10.9.0.1:", b"")
 
 
-def by_tcp(port: int, line: bytes, secured: ssl.SSLContext | None = None) -> bytes:
-    """What tmcd answers, until it closes."""
+def by_tcp(port: int, line: bytes, context: ssl.SSLContext | None = None) -> bytes:
+    """The answer of tmcd by TCP, until it closes the connection; with TLS if there is a *context*."""
     with socket.create_connection(("127.0.0.1", port), SECONDS) as plain:
-        if secured is None:
+        if context is None:
             plain.sendall(line)
             plain.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: plain.recv(65536), b""))
         plain.sendall(b"ISPEAKSSL_TMCDV10")
-        with secured.wrap_socket(plain, server_hostname="localhost") as wrapped:
-            wrapped.sendall(line)
-            return b"".join(iter(lambda: wrapped.recv(65536), b""))
+        with context.wrap_socket(plain, server_hostname="localhost") as encrypted:
+            encrypted.sendall(line)
+            return b"".join(iter(lambda: encrypted.recv(65536), b""))
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    """What *condition* returns once that is true."""
-    end = time.monotonic() + SECONDS
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Wait until *condition* returns something true; returns that."""
+    deadline = time.monotonic() + SECONDS
     while not (found := condition()):
-        assert time.monotonic() < end, "it does not happen"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.05)
     return found
 
 
-def configured(directory: Path, tmcd: int, bootinfo: int, orders: int) -> Path:
-    """The configuration of the page and its host file, for this host: node and server are 127.0.0.1."""
+def write_configuration(directory: Path, tmcd: int, bootinfo: int, orders: int) -> Path:
+    """Write the configuration of the page and its host file, with 127.0.0.1 for node and server; returns its path."""
     config, host_file, *_ = blocks(PAGE, "toml")
     (directory / "hosts").mkdir()
     (directory / "hosts" / "pc1.toml").write_text(host_file.replace("10.9.0.11", "127.0.0.1"))
@@ -81,7 +81,7 @@ def test_the_testbed_of_the_page(
     (tmp_path / "fullchain.pem").write_bytes(chain)
     (tmp_path / "privkey.pem").write_bytes(key)
     tmcd, bootinfo, orders = free_port(socket.SOCK_STREAM), free_port(), free_port()
-    config = configured(tmp_path, tmcd, bootinfo, orders)
+    config = write_configuration(tmp_path, tmcd, bootinfo, orders)
     install_plugin(EMULAB, tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -100,32 +100,32 @@ def test_the_testbed_of_the_page(
         node.bind(("127.0.0.1", 9696))
         node.settimeout(SECONDS)
 
-        def asks() -> bytes:
+        def request_boot() -> bytes:
             node.sendto(BOOTINFO_REQUEST, ("127.0.0.1", bootinfo))
             reply, peer = node.recvfrom(600)
             assert (peer, len(reply)) == (("127.0.0.1", bootinfo), 520)
             return reply.rstrip(b"\0")
 
-        assert asks() == LOAD
+        assert request_boot() == LOAD
         command(f"bootfw next {MAC} bootinfo:wait")
-        assert asks() == BOOTINFO_REPLIES["wait"]
+        assert request_boot() == BOOTINFO_REPLIES["wait"]
         (session,) = blocks(PAGE, "console")
-        shown = re.findall(r"^\$ (.*)\n((?:[^$].*\n)+)", session, re.MULTILINE)
-        assert len(shown) == session.count("$ ")
-        for line, output in shown[:2]:
+        commands = re.findall(r"^\$ (.*)\n((?:[^$].*\n)+)", session, re.MULTILINE)
+        assert len(commands) == session.count("$ ")
+        for line, output in commands[:2]:
             assert command(line) == output
         order, peer = node.recvfrom(600)
         assert (order.rstrip(b"\0"), peer) == (BOOTINFO_ORDERS["auto"], ("127.0.0.1", orders))
-        until(lambda: asks() == LOAD)
+        wait_for(lambda: request_boot() == LOAD)
 
         # A load that is done is not repeated, until the operator wants that.
         assert b"IMAGEID=testbed,testbed,FBSD\n" in by_tcp(tmcd, b"VERSION=34 loadinfo ")
         assert by_tcp(tmcd, b"VERSION=34 state RELOADDONE ") == b""
-        assert asks() == BOOTINFO_REPLIES["partition:2"]
-        line, output = shown[2]
+        assert request_boot() == BOOTINFO_REPLIES["partition:2"]
+        line, output = commands[2]
         assert command(line) == output
-        assert asks() == BOOTINFO_REPLIES["partition:2"][:-1] + b"\1"
-        line, output = shown[3]
+        assert request_boot() == BOOTINFO_REPLIES["partition:2"][:-1] + b"\1"
+        line, output = commands[3]
         assert command(line) == output
 
         for request in (b"VERSION=34 status ", b"VERSION=34 ifconfig ", b"VERSION=34 creator ", b"VERSION=34 bogus "):
@@ -140,22 +140,22 @@ def test_the_testbed_of_the_page(
 
         assert by_tcp(tmcd, b"VERSION=34 state ISUP ") == b""
 
-        def up() -> Any:
+        def ended_boots() -> Any:
             records = call(state / "control.sock", "boot", {"machine": MAC})
             return [each for each in records if each["verdict"] == "up"]
 
-        (record,) = until(up)
-        what = [stage["data"]["what"] for stage in record["stages"] if stage["kind"] == "report"]
-        assert what[:2] == ["PXEBOOTING", "BOOTING: mfs:/tftpboot/frisbee"]
-        assert {"PXEWAKEUP: order auto", "RELOADDONE"} < {*what}
-        assert what[-1] == "ISUP"
+        (record,) = wait_for(ended_boots)
+        reports = [stage["data"]["what"] for stage in record["stages"] if stage["kind"] == "report"]
+        assert reports[:2] == ["PXEBOOTING", "BOOTING: mfs:/tftpboot/frisbee"]
+        assert {"PXEWAKEUP: order auto", "RELOADDONE"} < {*reports}
+        assert reports[-1] == "ISUP"
         text = server.stop()
     assert "Traceback" not in text
     assert "one-time boot 'bootinfo:wait' served, entry removed" in text
     assert "pc1 has loaded its images can't" not in text
 
 
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert emulab_command(["--state-dir", str(tmp_path), "nodes"]) == 1
     assert capsys.readouterr().err == (
         f"bootfw-emulab: no server answers at {tmp_path}/control.sock: No such file or directory\n"
@@ -163,7 +163,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_the_images_of_the_page(tmp_path: Path) -> None:
-    """They are sent and uploaded as in multicast.md, whose tests do so."""
+    """Only the settings: the tests of multicast.md send and upload such images."""
     config, _, images = blocks(PAGE, "toml")
     path = tmp_path / "bootfw.toml"
     path.write_text(config + images)

@@ -19,7 +19,7 @@ def settings(**environ: str) -> Settings:
     return load_config(None, environ).settings
 
 
-def wrong(**environ: str) -> list[str]:
+def error_lines(**environ: str) -> list[str]:
     with pytest.raises(ConfigErrors) as caught:
         load_config(None, environ)
     return list(caught.value.lines)
@@ -100,8 +100,8 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
     ]
 
 
-def test_scalars() -> None:
-    read = settings(
+def test_scalars_are_read() -> None:
+    loaded = settings(
         BOOTFW_TFTP_MAX_BLKSIZE="1400",
         BOOTFW_TFTP_WRITABLE="true",
         BOOTFW_TFTP_PORTS="30000-30999",
@@ -110,9 +110,9 @@ def test_scalars() -> None:
         BOOTFW_DHCP_ANSWER_WITHIN_SECONDS="1.5",
         BOOTFW_STATE_DIR="/var/lib/bootfw",
     )
-    assert (read.tftp.max_blksize, read.tftp.writable, read.tftp.ports) == (1400, True, (30000, 30999))
-    assert (read.dhcp.mode, read.dhcp.boot_server_port, read.dhcp.answer_within_seconds) == ("off", 14011, 1.5)
-    assert read.state_dir == "/var/lib/bootfw"
+    assert (loaded.tftp.max_blksize, loaded.tftp.writable, loaded.tftp.ports) == (1400, True, (30000, 30999))
+    assert (loaded.dhcp.mode, loaded.dhcp.boot_server_port, loaded.dhcp.answer_within_seconds) == ("off", 14011, 1.5)
+    assert loaded.state_dir == "/var/lib/bootfw"
 
 
 def test_numeric_text_stays_a_string_for_string_keys() -> None:
@@ -129,7 +129,7 @@ def test_bracketed_ipv6_address_is_not_parsed_as_a_list() -> None:
     assert settings(BOOTFW_TFTP_LISTEN="[::]:1069,10.0.0.1:69").tftp.listen == (("::", 1069), ("10.0.0.1", 69))
 
 
-def test_an_empty_list() -> None:
+def test_an_empty_value_is_an_empty_list() -> None:
     assert settings(BOOTFW_TFTP_LISTEN="").tftp.listen == ()
 
 
@@ -147,8 +147,8 @@ def test_plugins_are_counted_from_0() -> None:
 
 
 def test_more_than_ten_plugins_are_in_order() -> None:
-    many = {f"BOOTFW_RESOLVER_{index}_USE": f"r{index}" for index in range(12)}
-    assert [choice.use for choice in plugins("resolver", **many)] == [f"r{index}" for index in range(12)]
+    environ = {f"BOOTFW_RESOLVER_{index}_USE": f"r{index}" for index in range(12)}
+    assert [choice.use for choice in plugins("resolver", **environ)] == [f"r{index}" for index in range(12)]
 
 
 def test_tables_are_inline_toml() -> None:
@@ -224,14 +224,14 @@ def test_errors_name_the_variable_or_the_file(tmp_path: Path) -> None:
         ({"BOOTFW_WATCHDOG_USE": "1"}, "BOOTFW_WATCHDOG_USE: must be a string, not 1"),
     ],
 )
-def test_wrong_variables(environ: dict[str, str], line: str | None) -> None:
+def test_wrong_variables_are_errors(environ: dict[str, str], line: str | None) -> None:
     if line is None:
-        assert wrong(**environ) == [
+        assert error_lines(**environ) == [
             "BOOTFW_TFTP_LISTEN[0]: must be a string, not 1",
             "BOOTFW_TFTP_LISTEN[1]: must be a string, not 2",
         ]
     else:
-        assert wrong(**environ) == [line]
+        assert error_lines(**environ) == [line]
 
 
 def test_variable_below_a_value_is_an_error(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_any_value_is_read_or_refused_by_name(environ: dict[str, str]) -> None:
 
 
 def service(name: str, address: str = "10.96.0.7", host: str = "10.96.0.7") -> dict[str, str]:
-    """What Kubernetes sets for a service with the ports 69/UDP, called "tftp", and 80/TCP."""
+    """The variables that Kubernetes sets for a service with the ports 69/UDP, named "tftp", and 80/TCP."""
     return {
         f"{name}_SERVICE_HOST": host,
         f"{name}_SERVICE_PORT": "69",
@@ -279,15 +279,15 @@ def service(name: str, address: str = "10.96.0.7", host: str = "10.96.0.7") -> d
     ["BOOTFW", "BOOTFW_TFTP", "BOOTFW_DHCP", "BOOTFW_HTTP", "BOOTFW_WATCHDOG", "BOOTFW_STORE", "BOOTFW_BACKEND_0"],
 )
 def test_variables_of_a_kubernetes_service_are_no_configuration(name: str) -> None:
-    """Each container of a namespace has them for each service, whatever it is called."""
+    """Each container of a namespace gets them for each service, and a service may have any name."""
     assert load_config(None, service(name)) == load_config(None, {})
     assert load_config(None, service(name, "[fd00::7]", "fd00::7")) == load_config(None, {})
-    read = load_config(None, {**service(name), "BOOTFW_TFTP_PORTS": "30000-30999"})
-    assert read.settings.tftp.ports == (30000, 30999)
+    loaded = load_config(None, {**service(name), "BOOTFW_TFTP_PORTS": "30000-30999"})
+    assert loaded.settings.tftp.ports == (30000, 30999)
 
 
 @pytest.mark.parametrize("name", service("BOOTFW"))
-def test_single_variables_are_ignored(name: str) -> None:
+def test_each_variable_of_a_service_is_ignored_alone(name: str) -> None:
     assert load_config(None, {name: service("BOOTFW")[name]}) == load_config(None, {})
 
 
@@ -301,7 +301,7 @@ def test_variables_of_settings_are_not_taken_for_service_links(value: str) -> No
 def test_variables_of_a_docker_link_are_no_configuration() -> None:
     link = {"BOOTFW_NAME": "/web/bootfw", "BOOTFW_PORT": "tcp://172.17.0.2:80", "BOOTFW_ENV_PATH": "/bin"}
     assert load_config(None, link) == load_config(None, {})
-    assert wrong(BOOTFW_NAME="/web/bootfw")[0].startswith("BOOTFW_NAME: unknown variable")
+    assert error_lines(BOOTFW_NAME="/web/bootfw")[0].startswith("BOOTFW_NAME: unknown variable")
 
 
 @pytest.mark.parametrize(
@@ -316,11 +316,11 @@ def test_variables_of_a_docker_link_are_no_configuration() -> None:
     ],
 )
 def test_similar_variables_are_still_errors(name: str, value: str) -> None:
-    [line] = wrong(**{name: value})
+    [line] = error_lines(**{name: value})
     assert line.startswith(f"{name}: unknown variable")
 
 
-def test_an_option_of_a_plugin_may_be_called_like_them() -> None:
+def test_an_option_of_a_plugin_may_have_the_name_of_a_service_variable() -> None:
     (choice,) = plugins(
         "backend",
         BOOTFW_BACKEND_0_USE="x",

@@ -1,4 +1,4 @@
-"""Entity tags of files, on nodes whose copies settle at different times."""
+"""Entity tags of files, on nodes with copies that were changed at different times."""
 
 import time
 
@@ -16,7 +16,7 @@ SIZE = 1000
 @implementer(ICacheableReader)
 @frozen
 class File:
-    """What a tag is made of."""
+    """A reader with the attributes that a tag is made of."""
 
     age: float
     """Seconds since its last change."""
@@ -39,12 +39,12 @@ FRESH, OLD = File(SETTLED / 2), File(60.0)
 
 
 @pytest.mark.parametrize(
-    ("there", "here", "same"),
+    ("remote", "local", "same"),
     [
         (FRESH, FRESH, True),
         (OLD, OLD, True),
         pytest.param(FRESH, OLD, True, id="it settles between the request and its continuation"),
-        pytest.param(OLD, FRESH, False, id="what has just changed here may be another one"),
+        pytest.param(OLD, FRESH, False, id="a file that has just changed here may be another one"),
         (FRESH, File(60.0, modified=MODIFIED + 0.5), False),
         (OLD, File(60.0, modified=MODIFIED + 0.5), True),
         (FRESH, File(60.0, size=SIZE + 1), False),
@@ -54,8 +54,8 @@ FRESH, OLD = File(SETTLED / 2), File(60.0)
         (File(60.0, etag="its-own"), File(1.0, etag="its-own"), True),
     ],
 )
-def test_a_copy_has_the_tag_of_the_file_on_another_node(there: File, here: File, same: bool) -> None:
-    assert has_etag(here, here.size, etag_of(there, there.size)) is same
+def test_a_copy_has_the_tag_of_the_file_on_another_node(remote: File, local: File, same: bool) -> None:
+    assert has_etag(local, local.size, etag_of(remote, remote.size)) is same
 
 
 def test_a_file_without_a_tag_is_not_the_same_as_another_one() -> None:

@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The examples do what their docstrings say."""
 
 import ast
 import importlib
@@ -48,7 +48,7 @@ def test_embed_serves_and_leaves_nothing_behind() -> None:
         assert network.leaks() == []
 
 
-def described(name: str) -> tuple[str, dict[str, Any]]:
+def documented_options(name: str) -> tuple[str, dict[str, Any]]:
     """The section and the options in the example's docstring."""
     doc = importlib.import_module(name).__doc__ or ""
     ((section, tables),) = tomllib.loads("\n".join(doc.split("\n\n")[1].split("\n"))).items()
@@ -56,9 +56,9 @@ def described(name: str) -> tuple[str, dict[str, Any]]:
     return section, options
 
 
-def made(name: str) -> Any:
-    """What bootfw makes of the lines in the example's docstring."""
-    section, options = described(name)
+def configured_plugin(name: str) -> Any:
+    """The plugin that bootfw makes of the lines in the example's docstring."""
+    section, options = documented_options(name)
     plugin = load(options.pop("use"), f"bootfw.{section}s")
     return configure(plugin, options, PluginContext(Clock(), EXAMPLES))
 
@@ -69,31 +69,31 @@ class TestBackend(BackendContract):
     }
 
     def make_backend(self) -> Any:
-        return made("custom_backend")
+        return configured_plugin("custom_backend")
 
 
 class TestResolver(ResolverContract):
     requests = (*REQUESTS, evolve(REQUESTS[0], mac="00:11:22:33:44:55"))
 
     def make_resolver(self) -> Any:
-        return made("custom_resolver")
+        return configured_plugin("custom_resolver")
 
     def test_example_resolver_answers_for_its_rack_only(self) -> None:
-        answers = [self.resolve(made("custom_resolver"), request) for request in self.requests]
+        answers = [self.resolve(configured_plugin("custom_resolver"), request) for request in self.requests]
         assert answers[0] == BootFile("racks/blue.ipxe")
         assert answers[-1] is None
 
 
 class TestWatchdog(WatchdogContract):
     def make_policy(self) -> Any:
-        return made("custom_watchdog")
+        return configured_plugin("custom_watchdog")
 
     def test_example_watchdog_doubles_its_waits(self) -> None:
-        watchdog = made("custom_watchdog")
+        watchdog = configured_plugin("custom_watchdog")
         assert [watchdog.wait(attempt) for attempt in range(1, 14)] == [0.25, 0.5, 1, 2, 4, *[8] * 7, None]
 
 
-def test_the_full_configuration_is_right() -> None:
+def test_the_full_configuration_is_valid() -> None:
     parts = assemble(load_config(EXAMPLES / "bootfw.toml", {}), Clock())
     assert [name for name, _ in parts.backends] == ["directory", "menu", "distribution", "memory"]
     assert [name for name, _ in parts.resolvers] == ["next-boot", "loop-breaker", "by-client", "by-architecture"]

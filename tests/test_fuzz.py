@@ -1,4 +1,4 @@
-"""Every fuzz target over its seeds, over what was found before, and over variants. ``make fuzz`` looks for more."""
+"""Every fuzz target with its seeds, with inputs that failed before, and with variants. ``make fuzz`` looks for more."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from fuzz.target import Target
 from fuzz.targets import TARGETS
 
 _EXAMPLES = {"service": 10, "control": 10, "web": 10, "configuration": 25, "boot-files": 25, "host-files": 25}
-"""Of the targets that take long for an input."""
+"""Number of variants for the targets that take long for an input."""
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
@@ -36,11 +36,11 @@ def _variants(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
 
     def changed(data: bytes, changes: list[tuple[int, int]]) -> bytes:
         array = bytearray(data or b"\0")
-        for place, value in changes:
-            array[place % len(array)] = value
+        for index, value in changes:
+            array[index % len(array)] = value
         return bytes(array)
 
-    # Most of what is checked stands in the first bytes.
+    # The first bytes are checked most.
     change = st.tuples(st.integers(0, 40) | st.integers(0, 1 << 16), cut)
     return st.builds(joined, seed, cut, st.binary(max_size=8), cut, seed) | st.builds(
         changed, seed, st.lists(change, max_size=4)
@@ -82,7 +82,7 @@ def test_a_kept_input_runs_again(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_target_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         main(["tfpt"])
-    assert ended.value.code == 2
+    assert caught.value.code == 2
     assert "there is no target tfpt; there are tftp, dhcp4" in capsys.readouterr().err

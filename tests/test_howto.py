@@ -1,4 +1,4 @@
-"""What the how-tos print is what comes of it; tests/interop/test_howto.py boots them."""
+"""The code blocks of the how-tos give the results that the pages show; tests/interop/test_howto.py boots them."""
 
 import configparser
 import re
@@ -38,7 +38,7 @@ NO_CONFIGURATION = {
     "storm.md": (1,),
     "templates.md": (2, 3),
 }
-"""Blocks of TOML that are host files, families of images, or a scenario of ``bootfw storm``."""
+"""Page -> its blocks of TOML that are host files, families of images, or a scenario of ``bootfw storm``."""
 NO_CONFIGURATION["metadata.md"] = (1,)  # a host file
 
 
@@ -51,7 +51,7 @@ NO_CONFIGURATION["metadata.md"] = (1,)  # a host file
         if n not in NO_CONFIGURATION.get(page, ())
     ],
 )
-def test_configurations_are_right_and_end_at_no_ipxe(
+def test_configurations_are_valid_and_name_a_file_after_ipxe(
     page: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = blocks(page, "toml")[number]
@@ -93,9 +93,9 @@ def test_import_of_the_page(page: str, paths: list[str], tmp_path: Path, capsys:
         (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path[1:]).write_text(moved(text))
     (tmp_path / "etc" / "bootfw").mkdir()
-    command, _, shown = moved(blocks(page, "console")[0]).partition("\n")
-    assert main(command.split()[2:]) == (3 if "left out" in shown else 0)
-    assert capsys.readouterr().err == shown
+    command, _, expected = moved(blocks(page, "console")[0]).partition("\n")
+    assert main(command.split()[2:]) == (3 if "left out" in expected else 0)
+    assert capsys.readouterr().err == expected
     assert (tmp_path / "etc" / "bootfw" / "bootfw.toml").read_text() == moved(blocks(page, "toml")[0])
 
 
@@ -134,7 +134,7 @@ def test_leases_of_dhcpd_are_imported_as_its_page_says(
     assert capsys.readouterr().out == "1 leases and 0 reservations imported\n"
 
 
-def test_output_of_lint_is_that_of_its_page(
+def test_the_page_shows_the_output_of_lint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (session,) = blocks("lint.md", "console")
@@ -154,7 +154,7 @@ def test_output_of_lint_is_that_of_its_page(
     assert capsys.readouterr().out.replace(str(boot), "/srv/boot") == output
 
 
-NOT_TAKEN_OVER = """\
+DAMAGED_LEASES = """\
 lease 10.77.0.100 {
   starts 4 2026/11/19 15:02:11;
   ends never;
@@ -179,23 +179,23 @@ lease 192.168.50.2 {
 """.replace("NULS", "\0" * 200).replace("LINES", "\n" * 17)
 
 
-def test_output_of_import_is_that_of_its_page(
+def test_the_page_shows_the_output_of_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (shown,) = blocks("leases.md", "")
+    (expected,) = blocks("leases.md", "")
     monkeypatch.chdir(tmp_path)
     configuration = '[bootfw]\nstate-dir = "state"\n' + blocks("addresses.md", "toml")[0]
     (tmp_path / "bootfw.toml").write_text(configuration)
-    (tmp_path / "dhcpd.leases").write_text(NOT_TAKEN_OVER)
+    (tmp_path / "dhcpd.leases").write_text(DAMAGED_LEASES)
     assert main(["leases", "-c", "bootfw.toml", "import", "dhcpd.leases"]) == 3
-    assert capsys.readouterr() == ("2 leases and 0 reservations imported\n", shown)
+    assert capsys.readouterr() == ("2 leases and 0 reservations imported\n", expected)
 
 
 @pytest.mark.parametrize("page", [*PAGES, README])
 def test_packages_that_a_page_installs_are_extras(page: str) -> None:
-    written = configparser.ConfigParser()
-    written.read(ROOT / "setup.cfg")
-    extras = set(written["options.extras_require"])
+    setup_cfg = configparser.ConfigParser()
+    setup_cfg.read(ROOT / "setup.cfg")
+    extras = set(setup_cfg["options.extras_require"])
     assert set(re.findall(r"pip install ['\"]?bootfw\[(\w+)\]", read(page))) <= extras
 
 
@@ -214,11 +214,11 @@ def test_the_plugin_of_the_howto() -> None:
 
 
 def test_the_plugin_of_the_howto_as_a_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the short name that the entry point gives it."""
+    """It is configured by the name of its entry point."""
     (tmp_path / "by_rack.py").write_text(programs("plugins.md")[0])
-    written = configparser.ConfigParser(delimiters=("=",))
-    written.read_string(blocks("plugins.md", "ini")[0])
-    ((group, entries),) = written["options.entry_points"].items()
+    setup_cfg = configparser.ConfigParser(delimiters=("=",))
+    setup_cfg.read_string(blocks("plugins.md", "ini")[0])
+    ((group, entries),) = setup_cfg["options.entry_points"].items()
     (tmp_path / "by_rack-1.dist-info").mkdir()
     (tmp_path / "by_rack-1.dist-info/METADATA").write_text("Name: by-rack\nVersion: 1\n")
     (tmp_path / "by_rack-1.dist-info/entry_points.txt").write_text(f"[{group}]{entries}\n")
@@ -229,7 +229,7 @@ def test_the_plugin_of_the_howto_as_a_distribution(tmp_path: Path, monkeypatch: 
 
 
 def test_the_classmethod_of_the_howto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the class of the page, whose first field then is the path beside the configuration file."""
+    """With the class of the page, whose fields are then the reactor, and the path beside the configuration file."""
     body = re.search(r"^    @classmethod\n(?: {4}.*\n)+", (HOWTO / "plugins.md").read_text(), re.MULTILINE)
     assert body
     program = programs("plugins.md")[0].replace("prefix: str\n", "prefix: object\n")
@@ -247,8 +247,8 @@ def test_the_service_of_the_howto() -> None:
     application = MultiService()
     exec(programs("embedding.md")[0], {"reactor": network.host("192.0.2.1"), "application": application})
     application.startService()
-    (boot,) = application
-    assert [(row.service, row.address) for row in boot.summary()] == [("tftp", ("192.0.2.1", 69))]
+    (service,) = application
+    assert [(row.service, row.address) for row in service.summary()] == [("tftp", ("192.0.2.1", 69))]
     network.result_of(application.stopService())
     assert network.leaks() == []
 
@@ -262,16 +262,16 @@ def test_the_configuration_of_the_howto(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_log_of_the_howto(tmp_path: Path) -> None:
-    """The program as it is printed, but for port and directory."""
+    """The program of the page, with another port and directory."""
     port = free_port()
     (tmp_path / "motd").write_text("hello")
     program = programs("embedding.md")[1].replace("6969", str(port)).replace("/srv/boot", str(tmp_path))
-    with Process(sys.executable, "-u", "-c", program, cwd=tmp_path) as running:
-        running.until(f"tftp listens on 127.0.0.1:{port}")
+    with Process(sys.executable, "-u", "-c", program, cwd=tmp_path) as server:
+        server.until(f"tftp listens on 127.0.0.1:{port}")
         assert fetch(("127.0.0.1", port), "motd") == b"hello"
-        running.until("got 'motd': complete")
-        running.send(signal.SIGTERM)
-        assert f"tftp no longer listens on 127.0.0.1:{port}" in running.rest()
+        server.until("got 'motd': complete")
+        server.send(signal.SIGTERM)
+        assert f"tftp no longer listens on 127.0.0.1:{port}" in server.rest()
 
 
 def test_the_test_of_the_howto() -> None:
@@ -294,16 +294,16 @@ def test_the_session_of_the_howto() -> None:
 
 
 def check_the_file_of_a_client(backend: Any) -> None:
-    """It gives 10.0.0.9 this file, and no other."""
+    """The backend gives 10.0.0.9 its pxelinux.cfg/default, and no other file."""
     network = MemoryNetwork()
     settings = Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), dhcp=DHCPSettings(mode="off"))
-    boot = BootService(network.host("10.0.0.1"), settings=settings, backend=backend)
-    boot.startService()
+    service = BootService(network.host("10.0.0.1"), settings=settings, backend=backend)
+    service.startService()
     client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69))
     assert network.result_of(client.download("pxelinux.cfg/default")).data == b"# for 10.0.0.9\n"
     with pytest.raises(TransferFailed):
         network.result_of(client.download("other"))
-    network.result_of(boot.stopService())
+    network.result_of(service.stopService())
 
 
 def test_the_backend_of_the_page_for_python_tx_tftp() -> None:
@@ -313,7 +313,7 @@ def test_the_backend_of_the_page_for_python_tx_tftp() -> None:
 
 
 def test_the_backend_of_the_page_for_fbtftp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a thread that is none: the network in memory would not wait for it."""
+    """Without a thread: the network in memory would not wait for it."""
     monkeypatch.setattr("twisted.internet.threads.deferToThread", maybeDeferred)
     names: dict[str, Any] = {}
     exec(programs("from-fbtftp.md")[0], names)

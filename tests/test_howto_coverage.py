@@ -1,4 +1,4 @@
-"""No how-to page, and no code block on one, in the tutorial or in the README, is without a test that executes it."""
+"""A test executes each code block of the how-to pages, the tutorial and the README."""
 
 import re
 from pathlib import Path
@@ -15,14 +15,14 @@ EXECUTED = {
     "archives.md": [("toml", "test_archives")],
     "balancers.md": [
         ("toml", "test_dhcp_names_the_shared_address_and_another_node_has_it"),
-        ("", "test_an_address_that_moves"),
+        ("", "test_keepalived_moves_the_address_of_a_killed_node"),
         ("console", "test_the_health_check_of_the_page"),
-        ("", "test_an_address_that_moves"),
-        ("", "test_nftables_on_a_router"),
-        ("sh", "test_nftables_on_a_router"),
-        ("nginx", "test_nginx"),
-        ("console", "test_nginx"),
-        ("sh", "test_nginx"),
+        ("", "test_keepalived_moves_the_address_of_a_killed_node"),
+        ("", "test_nftables_moves_the_clients_of_a_killed_node"),
+        ("sh", "test_nftables_moves_the_clients_of_a_killed_node"),
+        ("nginx", "test_nginx_moves_the_clients_of_a_killed_node"),
+        ("console", "test_nginx_moves_the_clients_of_a_killed_node"),
+        ("sh", "test_nginx_moves_the_clients_of_a_killed_node"),
     ],
     "callout.md": [("toml", "test_callout"), ("", "test_cached_answer_is_used_and_logged_while_the_api_fails")],
     "cluster.md": [
@@ -40,7 +40,7 @@ EXECUTED = {
         ("console", "test_the_command_line_howto"),
         ("console", "test_the_command_line_howto"),
         ("console", "test_the_command_line_howto"),
-        ("console", "test_completion_works_in_bash"),
+        ("console", "test_completion_works_in_each_shell"),
     ],
     "embedding.md": [
         ("python", "test_the_service_of_the_howto"),
@@ -83,7 +83,7 @@ EXECUTED = {
         ("", "test_the_page_for_pixiecore_names_its_command"),
         ("", "test_the_script_of_the_page_for_pixiecore_boots"),
         ("console", "test_the_script_of_the_page_for_pixiecore_has_its_files"),
-        ("toml", "test_configurations_are_right_and_end_at_no_ipxe"),
+        ("toml", "test_configurations_are_valid_and_name_a_file_after_ipxe"),
     ],
     "from-python-tx-tftp.md": [
         ("console", "test_distributions_work_with_the_wheel"),
@@ -112,17 +112,17 @@ EXECUTED = {
     "install.md": [
         ("console", "test_install_of_the_howto"),
         ("toml", "test_install_of_the_howto"),
-        ("toml", "test_host_file_of_the_page_is_toml"),
-        ("toml", "test_machine_of_the_page"),
+        ("toml", "test_host_file_of_the_howto_is_toml"),
+        ("toml", "test_machine_table_of_the_howto"),
     ],
     "ipv6.md": [("toml", "test_ipv6_beside_a_dhcpv6_server"), ("toml", "test_ipv6_with_addresses")],
-    "late-networks.md": [("toml", "test_configurations_are_right_and_end_at_no_ipxe")],
+    "late-networks.md": [("toml", "test_configurations_are_valid_and_name_a_file_after_ipxe")],
     "leases.md": [
         ("console", "test_leases"),
         ("console", "test_leases"),
-        ("", "test_output_of_import_is_that_of_its_page"),
+        ("", "test_the_page_shows_the_output_of_import"),
     ],
-    "lint.md": [("console", "test_output_of_lint_is_that_of_its_page")],
+    "lint.md": [("console", "test_the_page_shows_the_output_of_lint")],
     "multicast.md": [
         ("toml", "test_four_clients_receive_a_file_when_the_master_is_killed"),
         ("console", "test_four_clients_receive_a_file_when_the_master_is_killed"),
@@ -144,11 +144,11 @@ EXECUTED = {
         ("json", "test_the_webhook_of_the_monitoring_howto"),
         ("python", "test_the_receiver_of_the_monitoring_howto"),
     ],
-    "machines.md": [("console", "test_the_commands_of_the_howto_print_what_it_shows")],
+    "machines.md": [("console", "test_commands_of_the_howto_print_its_output")],
     "metadata.md": [
-        ("toml", "test_the_configuration_of_the_howto_serves_what_it_shows"),
-        ("toml", "test_the_configuration_of_the_howto_serves_what_it_shows"),
-        ("jinja", "test_the_configuration_of_the_howto_serves_what_it_shows"),
+        ("toml", "test_the_configuration_of_the_howto_serves_the_metadata_that_it_shows"),
+        ("toml", "test_the_configuration_of_the_howto_serves_the_metadata_that_it_shows"),
+        ("jinja", "test_the_configuration_of_the_howto_serves_the_metadata_that_it_shows"),
     ],
     "next-boot.md": [
         ("console", "test_next_boot"),
@@ -257,9 +257,9 @@ def fenced(page: str) -> int:
 def test_each_code_block_is_executed_by_a_test(page: str) -> None:
     assert page in EXECUTED, f"no test executes {page}: write one that does, and name it here"
     assert page in {*PAGES, README, TUTORIAL}, f"there is no {page} any more"
-    there = [language for language, _ in all_blocks(page)]
-    assert there == [language for language, _ in EXECUTED[page]], "each code block needs a test that executes it"
-    assert fenced(page) == 2 * len(there), "a code block that howtos.py does not find"
+    languages = [language for language, _ in all_blocks(page)]
+    assert languages == [language for language, _ in EXECUTED[page]], "each code block needs a test that executes it"
+    assert fenced(page) == 2 * len(languages), "a code block that howtos.py does not find"
 
 
 def test_the_tests_exist() -> None:
@@ -268,5 +268,5 @@ def test_the_tests_exist() -> None:
         for path in [*TESTS.rglob("test_*.py"), *PLUGINS.glob("*/tests/test_*.py")]
         for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
     }
-    wanted = {(page, name) for page, entries in EXECUTED.items() for _, name in entries}
-    assert [entry for entry in sorted(wanted) if entry[1] not in defined] == []
+    named = {(page, name) for page, entries in EXECUTED.items() for _, name in entries}
+    assert [entry for entry in sorted(named) if entry[1] not in defined] == []

@@ -1,4 +1,4 @@
-"""What a packet and a request cost: no more than a tenth above what benchmarks/instructions.json says."""
+"""Instructions for a packet and a request: at most a tenth more than benchmarks/instructions.json says."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ VERSION = "{}.{}".format(*sys.version_info)
 
 
 @pytest.mark.interop
-def test_nothing_costs_much_more_than_it_did() -> None:
+def test_no_packet_or_request_costs_a_tenth_more() -> None:
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind is not installed")
     spec = importlib.util.spec_from_file_location("instructions", BENCHMARKS / "instructions.py")
@@ -25,6 +25,6 @@ def test_nothing_costs_much_more_than_it_did() -> None:
     if recorded is None:
         pytest.skip(f"nothing is recorded for Python {VERSION}: python -P benchmarks/instructions.py --record")
     figures = instructions.measure(list(recorded))
-    most = {name: figure * instructions.TOLERATED for name, figure in recorded.items()}
-    grown = {name: (recorded[name], figure) for name, figure in figures.items() if figure > most[name]}
+    limits = {name: figure * instructions.TOLERATED for name, figure in recorded.items()}
+    grown = {name: (recorded[name], figure) for name, figure in figures.items() if figure > limits[name]}
     assert grown == {}

@@ -1,4 +1,4 @@
-"""The inventory: what is set for a machine, and what it is joined with."""
+"""The inventory: the entry of a machine, and the leases, boots and host files that it is joined with."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_a_change_leaves_the_rest_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "error"),
+    ("arguments", "error"),
     [
         ({}, '"mac" is missing'),
         ({"mac": "x"}, "mac must be a MAC address"),
@@ -63,19 +63,19 @@ def test_a_change_leaves_the_rest_as_it_is() -> None:
         ({"mac": MAC, "image": "a/b"}, "image must be the name of an image"),
     ],
 )
-def test_a_mistake_is_named(given_: dict[str, Any], error: str) -> None:
+def test_a_mistake_is_named(arguments: dict[str, Any], error: str) -> None:
     with pytest.raises(StateError) as raised:
-        change({OTHER: Entry("web2")}, given_)
+        change({OTHER: Entry("web2")}, arguments)
     assert str(raised.value).startswith(error)
 
 
 @pytest.mark.parametrize("stored", [{}, {"name": "x"}, {"name": 1, "tags": [], "image": ""}])
-def test_what_is_stored_must_be_valid(stored: dict[str, object]) -> None:
+def test_an_invalid_stored_entry_is_refused(stored: dict[str, object]) -> None:
     with pytest.raises(StateError, match=f"what is stored for the machine {MAC} is invalid"):
         entry_of(MAC, stored)
 
 
-def test_boots_are_joined_with_what_is_known_of_the_machine() -> None:
+def test_boots_are_joined_with_the_entry_and_the_host_file_of_the_machine() -> None:
     sources = Sources(
         boots=[RECORD],
         entries={MAC: Entry("web1", ("rack1",), "debian-12")},
@@ -113,10 +113,10 @@ def test_a_name_is_that_of_the_entry_or_the_host_file_or_the_reservation_or_the_
         ("file", {"host": lambda mac, uuid: {"name": "file"}}),
         ("web1", {"entries": {MAC: Entry("web1")}}),
     ]
-    given_: dict[str, Any] = {"boots": [RECORD]}
-    for name, more in steps:
-        given_ |= more
-        assert inventory_records(Sources(**given_))[0]["name"] == name
+    sources: dict[str, Any] = {"boots": [RECORD]}
+    for name, added in steps:
+        sources |= added
+        assert inventory_records(Sources(**sources))[0]["name"] == name
 
 
 def test_machines_that_have_not_booted_come_last_by_mac() -> None:
@@ -130,7 +130,7 @@ def test_machines_that_have_not_booted_come_last_by_mac() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "found"),
+    ("query", "found"),
     [
         ({}, [MAC, OTHER]),
         ({"machine": "525400123456"}, [MAC]),
@@ -143,7 +143,7 @@ def test_machines_that_have_not_booted_come_last_by_mac() -> None:
         ({"tag": "rack1", "verdict": "failed"}, []),
     ],
 )
-def test_machines_are_selected(given_: dict[str, str], found: list[str]) -> None:
+def test_machines_are_selected(query: dict[str, str], found: list[str]) -> None:
     records = inventory_records(Sources([RECORD], {OTHER: Entry("web2", ("rack1",))}))
-    selection = Selection.of(given_)
+    selection = Selection.of(query)
     assert [record["mac"] for record in records if selection.has(record)] == found

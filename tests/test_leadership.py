@@ -1,4 +1,4 @@
-"""Several services that share a store: one answers DHCP, and another one takes its place."""
+"""Several services that share a store: one answers DHCP, and another one takes over when it fails."""
 
 from collections.abc import Iterator, Sequence
 from socket import inet_aton
@@ -45,7 +45,7 @@ MAC = "02:00:00:00:00:01"
 @implementer(ILogObserver)
 @define(eq=False)
 class Failures:
-    """What was logged of exceptions."""
+    """The tracebacks in Twisted's log."""
 
     tracebacks: list[str] = field(factory=list)
 
@@ -54,20 +54,20 @@ class Failures:
             self.tracebacks.append(event["log_failure"].getTraceback())
 
 
-class Seen(EventList):
+class LeadershipObserver(EventList):
     def states(self) -> list[tuple[str, str]]:
-        """What was said of the leadership: state, and leader or the reason."""
+        """The published states of the leadership: (state, reason or leader)."""
         return [(each.state, each.reason or each.leader) for each in self.of(LeadershipChanged)]
 
 
 @define(eq=False)
 class Node:
-    """A service, its host and its way to the store."""
+    """A service, its host and its link to the store."""
 
     host: MemoryHost
     link: Link
     service: BootService
-    seen: Seen
+    observer: LeadershipObserver
     next_boot: NextBoot
 
     @property
@@ -79,17 +79,17 @@ class Node:
 
 @define(eq=False)
 class Lab:
-    """Two servers on the wire of their clients."""
+    """Two servers on one link with their clients."""
 
     network: MemoryNetwork
     content: Content
     settings: Settings
     nodes: list[Node] = field(factory=list)
     cluster: Cluster = field(factory=Cluster)
-    """Carries what the nodes announce, when the test says so."""
+    """Delivers the announcements of the nodes, when the test says so."""
 
     def meet(self) -> None:
-        """Let each node hear the others."""
+        """Deliver the announcements of each node to the others."""
         self.network.advance(1.0)
         self.cluster.deliver()
 
@@ -97,15 +97,15 @@ class Lab:
         name = f"node{len(self.nodes) + 1}"
         monkeypatch.setattr("bootfw.service.gethostname", lambda: name)
         host = self.network.host(address, f"fd77::{address.rpartition('.')[2]}", rich=True)
-        link, seen = Link(self.content, nodes=self.cluster.node()), Seen()
+        link, observer = Link(self.content, nodes=self.cluster.node()), LeadershipObserver()
         next_boot = NextBoot(link)
-        service = BootService(host, settings=self.settings, resolvers=[next_boot], store=link, observers=[seen])
-        self.nodes.append(node := Node(host, link, service, seen, next_boot))
+        service = BootService(host, settings=self.settings, resolvers=[next_boot], store=link, observers=[observer])
+        self.nodes.append(node := Node(host, link, service, observer, next_boot))
         service.startService()
         return node
 
-    def says(self, number: int, kind: int, options: dict[int, bytes] | None = None, **header: Any) -> list[Message]:
-        """The replies that a client gets within a moment."""
+    def send(self, number: int, kind: int, options: dict[int, bytes] | None = None, **header: Any) -> list[Message]:
+        """Broadcast a message of client *number*; the replies to it."""
         host = self.network.host()
         port = FakePeer(host, 68)
         fields = {"op": BOOTREQUEST, "xid": number, "chaddr": b"\2\0" + number.to_bytes(4, "big"), "flags": 0x8000}
@@ -117,8 +117,8 @@ class Lab:
         self.network.hosts.remove(host)
         return replies
 
-    def says6(self, kind: MessageType6, *options: tuple[int, bytes], ia: bytes = b"") -> Message6 | None:
-        """The reply that a client behind a relay gets, which sends its messages to all servers."""
+    def send6(self, kind: MessageType6, *options: tuple[int, bytes], ia: bytes = b"") -> Message6 | None:
+        """Send a DHCPv6 message by a relay that forwards to all servers; the reply."""
         host = self.network.host("fd77::9")
         relay = FakePeer(host, 547, "::")
         data = relayed(LINUX.message(kind, *options, ia=ia), Relay(0, "fd77::9", LINK_LOCAL))
@@ -131,17 +131,17 @@ class Lab:
         assert len(replies) < 2
         return replies[0] if replies else None
 
-    def boots(self, number: int) -> str:
-        """The address that a client gets."""
-        [offer] = self.says(number, DISCOVER)
-        [ack] = self.says(number, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]})
+    def get_lease(self, number: int) -> str:
+        """Get a lease for a client; its address."""
+        [offer] = self.send(number, DISCOVER)
+        [ack] = self.send(number, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]})
         assert ack.message_type is ACK
         address: str = ack.yiaddr
         return address
 
-    def restarts(self, number: int, address: str) -> Sequence[Message]:
+    def reboot(self, number: int, address: str) -> Sequence[Message]:
         """The replies to a client that has an address and comes again (INIT-REBOOT)."""
-        return self.says(number, REQUEST, {50: inet_aton(address)})
+        return self.send(number, REQUEST, {50: inet_aton(address)})
 
 
 @pytest.fixture
@@ -176,11 +176,11 @@ def lab(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iter
     assert failures.tracebacks == []
 
 
-def test_one_of_two_answers(lab: Lab) -> None:
+def test_only_one_of_two_servers_answers(lab: Lab) -> None:
     first, second = lab.nodes
     assert [node.state for node in lab.nodes] == ["leading", "standby"]
-    assert (first.seen.states(), second.seen.states()) == ([("leading", "node1")], [("standby", "node1")])
-    assert lab.boots(1) == "10.77.0.100"
+    assert (first.observer.states(), second.observer.states()) == ([("leading", "node1")], [("standby", "node1")])
+    assert lab.get_lease(1) == "10.77.0.100"
     assert second.service.leadership is not None
     assert second.service.leadership["dropped"] == 2
     assert first.service.leadership is not None
@@ -189,96 +189,96 @@ def test_one_of_two_answers(lab: Lab) -> None:
 
 def test_after_the_leader_has_stopped_the_other_one_answers_at_once(lab: Lab) -> None:
     first, second = lab.nodes
-    address = lab.boots(1)
+    address = lab.get_lease(1)
     lab.network.result_of(first.service.stopService())
     lab.network.advance(LOOK_EVERY + 0.01)
     assert second.state == "leading"
-    [ack] = lab.restarts(1, address)
+    [ack] = lab.reboot(1, address)
     assert (ack.message_type, ack.yiaddr) == (ACK, address)
-    assert lab.boots(2) != address
+    assert lab.get_lease(2) != address
     first.service.startService()
     lab.network.advance(1.0)
     assert first.state == "standby"
 
 
-@pytest.mark.parametrize("way", ["cut", "loses", "hangs"])
-def test_a_leader_that_is_cut_off_is_replaced_and_does_not_answer_beside(lab: Lab, way: str) -> None:
+@pytest.mark.parametrize("fault", ["cut", "loses", "hangs"])
+def test_a_leader_that_is_cut_off_is_replaced_and_stops_answering(lab: Lab, fault: str) -> None:
     first, second = lab.nodes
-    address = lab.boots(1)
-    setattr(first.link, way, True)
-    answered = []
+    address = lab.get_lease(1)
+    setattr(first.link, fault, True)
+    servers = []
     for number in range(40):
         lab.network.advance(TAKEOVER / 40)
-        replies = lab.says(9, DISCOVER, xid=number)
+        replies = lab.send(9, DISCOVER, xid=number)
         assert len(replies) < 2
-        answered.append(replies[0].options[54] if replies else None)
-    assert answered[0] == inet_aton("10.77.0.1")
-    assert answered[-1] == inet_aton("10.77.0.2")
-    changed = answered.index(inet_aton("10.77.0.2"))
-    assert inet_aton("10.77.0.1") not in answered[changed:]
+        servers.append(replies[0].options[54] if replies else None)
+    assert servers[0] == inet_aton("10.77.0.1")
+    assert servers[-1] == inet_aton("10.77.0.2")
+    takeover = servers.index(inet_aton("10.77.0.2"))
+    assert inet_aton("10.77.0.1") not in servers[takeover:]
     assert second.state == "leading"
-    others = {lab.boots(number) for number in range(2, 6)}
-    assert address not in others
+    other_addresses = {lab.get_lease(number) for number in range(2, 6)}
+    assert address not in other_addresses
 
-    setattr(first.link, way, False)
+    setattr(first.link, fault, False)
     first.link.answer_all()
     lab.network.advance(1.0)
     assert first.state == "standby"
-    assert len(lab.says(7, DISCOVER)) == 1
-    assert not [event for event in first.seen.events if isinstance(event, LeasesNotKept)]
+    assert len(lab.send(7, DISCOVER)) == 1
+    assert not [event for event in first.observer.events if isinstance(event, LeasesNotKept)]
 
 
-def test_a_leader_that_was_stopped_does_not_answer_what_waited_in_its_socket(lab: Lab) -> None:
-    """SIGSTOP: its clock has gone on when it reads its sockets again, before it knows of another leader."""
+def test_a_leader_that_was_suspended_does_not_answer_messages_that_waited(lab: Lab) -> None:
+    """After SIGSTOP its clock has advanced when it reads its sockets again, before it knows of another leader."""
     first = lab.nodes[0]
-    lab.boots(1)
+    lab.get_lease(1)
     first.link.hangs = True
     lab.network.advance(TAKEOVER)
     assert [node.state for node in lab.nodes] == ["leading", "leading"]
-    [offer] = lab.says(2, DISCOVER)
+    [offer] = lab.send(2, DISCOVER)
     assert offer.options[54] == inet_aton("10.77.0.2")
     assert first.state == "unconfirmed"
 
 
 def test_a_lease_that_is_not_stored_in_time_is_not_acknowledged(lab: Lab) -> None:
-    """It is stored, but before the answer came another server has begun to lead."""
+    """It is stored, but another server has begun to lead before the store's answer came."""
     first, second = lab.nodes
-    [offer] = lab.says(1, DISCOVER)
+    [offer] = lab.send(1, DISCOVER)
     first.link.hangs = True
-    assert lab.says(1, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]}) == []
+    assert lab.send(1, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]}) == []
     lab.network.advance(TAKEOVER)
     assert second.state == "leading"
-    listening = FakePeer(lab.network.host(), 68)
+    client = FakePeer(lab.network.host(), 68)
     first.link.hangs = False
     first.link.answer_all()
     lab.network.advance(0.1)
-    assert listening.take() == []
-    listening.close()
+    assert client.take() == []
+    client.close()
     assert first.state == "standby"
-    assert lab.boots(1) == offer.yiaddr  # the second one knows it
+    assert lab.get_lease(1) == offer.yiaddr  # the second one knows it
 
 
-def test_the_store_that_is_away_for_all_changes_no_leader(lab: Lab) -> None:
+def test_a_store_that_no_node_reaches_changes_no_leader(lab: Lab) -> None:
     first, second = lab.nodes
-    address = lab.boots(1)
+    address = lab.get_lease(1)
     for node in lab.nodes:
         node.link.cut = True
     lab.network.advance(60)
     assert [node.state for node in lab.nodes] == ["cut off", "standby"]
     reason = "the store can't be reached"
-    assert first.seen.states() == [("leading", "node1"), ("cut off", reason)]
-    assert second.seen.states() == [("standby", "node1"), ("standby", reason)]
-    assert lab.says(2, DISCOVER) == []
+    assert first.observer.states() == [("leading", "node1"), ("cut off", reason)]
+    assert second.observer.states() == [("standby", "node1"), ("standby", reason)]
+    assert lab.send(2, DISCOVER) == []
     for node in lab.nodes:
         node.link.cut = False
     lab.network.advance(1.0)
     assert [node.state for node in lab.nodes] == ["leading", "standby"]
-    assert first.seen.states()[2:] == [("leading", "node1")]
-    [ack] = lab.restarts(1, address)
+    assert first.observer.states()[2:] == [("leading", "node1")]
+    [ack] = lab.reboot(1, address)
     assert ack.yiaddr == address
 
 
-def test_one_time_boots_go_on(lab: Lab) -> None:
+def test_one_time_boots_are_kept_at_a_takeover(lab: Lab) -> None:
     first, second = lab.nodes
     order = first.service.operations()["order"]
     lab.network.result_of(order({"mac": MAC, "file": "memtest"}))
@@ -288,21 +288,21 @@ def test_one_time_boots_go_on(lab: Lab) -> None:
     assert (listed["mac"], listed["file"]) == (MAC, "memtest")
     first.link.cut = False
     lab.network.advance(1.0)
-    for name, given in (("cancel", {"mac": MAC}), ("release", {"address": "10.77.0.100"}), ("reserve", {})):
+    for name, arguments in (("cancel", {"mac": MAC}), ("release", {"address": "10.77.0.100"}), ("reserve", {})):
         with pytest.raises(ControlError, match="this server is a standby; node2 leads: ask there"):
-            first.service.operations()[name](given)
+            first.service.operations()[name](arguments)
 
 
 def test_a_standby_lists_what_the_store_has(lab: Lab) -> None:
     second = lab.nodes[1]
     leader, standby = (node.service.operations() for node in lab.nodes)
-    address = lab.boots(1)
-    lab.boots(2)
+    address = lab.get_lease(1)
+    lab.get_lease(2)
     lab.network.result_of(leader["order"]({"mac": MAC, "file": "memtest"}))
     lab.network.result_of(leader["reserve"]({"address": "10.77.0.109", "mac": MAC}))
     [lease] = lab.network.result_of(standby["leases"]({"who": MAC, "state": "active"}))
-    [known] = leader["leases"]({"who": MAC})
-    assert lease == {**known, "expires": known["expires"] + 60 + CLOCK_DIFFERENCE}
+    [leader_lease] = leader["leases"]({"who": MAC})
+    assert lease == {**leader_lease, "expires": leader_lease["expires"] + 60 + CLOCK_DIFFERENCE}
     assert (lease["address"], lease["mac"]) == (address, MAC)
     assert len(list(lab.network.result_of(standby["leases"]({})))) == 2
     assert list(lab.network.result_of(standby["reservations"]({}))) == list(leader["reservations"]({}))
@@ -315,38 +315,38 @@ def test_a_standby_lists_what_the_store_has(lab: Lab) -> None:
             lab.network.result_of(standby[name]({}))
 
 
-def test_a_server_that_can_not_use_what_is_stored_stays_a_standby(lab: Lab) -> None:
+def test_a_server_that_can_not_use_the_stored_orders_stays_a_standby(lab: Lab) -> None:
     first, second = lab.nodes
     lab.content.orders["next-boot"] = {MAC: {"file": "a"}}
     first.link.cut = True
     lab.network.advance(TAKEOVER)
-    assert second.seen.states()[-1] == ("standby", f"the stored one-time boot of {MAC} is invalid: {{'file': 'a'}}")
-    assert len(second.seen.states()) == 2
-    assert lab.says(1, DISCOVER) == []
+    assert second.observer.states()[-1] == ("standby", f"the stored one-time boot of {MAC} is invalid: {{'file': 'a'}}")
+    assert len(second.observer.states()) == 2
+    assert lab.send(1, DISCOVER) == []
     lab.content.orders.clear()
     lab.network.advance(1.0)
     assert second.state == "leading"
-    assert lab.boots(1)
+    assert lab.get_lease(1)
 
 
-def test_a_leader_that_drains_has_another_one_answer_at_once(lab: Lab) -> None:
+def test_another_node_answers_at_once_when_the_leader_drains(lab: Lab) -> None:
     first, second = lab.nodes
-    address = lab.boots(1)
+    address = lab.get_lease(1)
     lab.meet()
     draining = first.service.drain(60)
-    done = draining.start()
+    drained = draining.start()
     lab.network.advance(LOOK_EVERY + 0.01)
     assert [node.state for node in lab.nodes] == ["resigned", "leading"]
-    assert first.seen.states()[-1] == ("resigned", "node1")
-    [ack] = lab.restarts(1, address)
+    assert first.observer.states()[-1] == ("resigned", "node1")
+    [ack] = lab.reboot(1, address)
     assert (ack.message_type, ack.yiaddr, ack.options[54]) == (ACK, address, inet_aton("10.77.0.2"))
-    assert lab.boots(2) != address
-    assert not done.called
+    assert lab.get_lease(2) != address
+    assert not drained.called
     draining.end()
     lab.cluster.deliver()
-    said = second.service.cluster_record()
-    assert said is not None
-    rows = {row["pid"]: (row["leadership"], row["draining"]) for row in said["nodes"][1:]}
+    record = second.service.cluster_record()
+    assert record is not None
+    rows = {row["pid"]: (row["leadership"], row["draining"]) for row in record["nodes"][1:]}
     assert list(rows.values()) == [("resigned", True)]
     with pytest.raises(ControlError, match="does not lead, since it is about to stop: ask another one"):
         first.service.operations()["release"]({})
@@ -356,12 +356,12 @@ def test_a_leader_that_drains_has_another_one_answer_at_once(lab: Lab) -> None:
     assert [node.state for node in lab.nodes] == ["standby", "leading"]
 
 
-def test_what_a_leader_has_acknowledged_is_stored_before_it_resigns(lab: Lab) -> None:
+def test_pending_leases_are_stored_before_a_leader_resigns(lab: Lab) -> None:
     first, second = lab.nodes
     lab.meet()
-    [offer] = lab.says(1, DISCOVER)
+    [offer] = lab.send(1, DISCOVER)
     first.link.hangs = True
-    lab.says(1, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]})
+    lab.send(1, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]})
     first.service.drain(60)
     lab.network.advance(2 * LOOK_EVERY)
     assert [node.state for node in lab.nodes] == ["resigned", "standby"]
@@ -370,26 +370,26 @@ def test_what_a_leader_has_acknowledged_is_stored_before_it_resigns(lab: Lab) ->
     lab.network.advance(LOOK_EVERY + 0.01)
     assert second.state == "leading"
     assert lab.content.leases[offer.yiaddr].mac == MAC
-    assert lab.boots(1) == offer.yiaddr
+    assert lab.get_lease(1) == offer.yiaddr
 
 
 @pytest.mark.parametrize("lab", [Subnet(network="10.77.0.0/16", pool=["10.77.1.0/24"])], indirect=True)
 def test_the_next_leader_offers_other_addresses_than_the_one_before(lab: Lab) -> None:
     """Only the leader knows its offers, and a client that has got one may select it at the next leader."""
-    offers = {number: lab.says(number, DISCOVER)[0] for number in range(1, 31)}
+    offers = {number: lab.send(number, DISCOVER)[0] for number in range(1, 31)}
     lab.nodes[0].link.cut = True
     lab.network.advance(TAKEOVER)
-    others = {lab.boots(number) for number in range(101, 131)}
+    other_addresses = {lab.get_lease(number) for number in range(101, 131)}
     for number, offer in offers.items():
-        [reply] = lab.says(number, REQUEST, {50: inet_aton(offer.yiaddr), 54: inet_aton("10.77.0.2")})
+        [reply] = lab.send(number, REQUEST, {50: inet_aton(offer.yiaddr), 54: inet_aton("10.77.0.2")})
         assert (reply.message_type, reply.yiaddr) == (ACK, offer.yiaddr)
-        assert offer.yiaddr not in others
+        assert offer.yiaddr not in other_addresses
 
 
-def test_a_client_of_dhcp6_goes_on_with_the_next_leader(lab: Lab) -> None:
-    """It names the server that has advertised its address or given it, and would ignore the reply of another one."""
+def test_a_dhcpv6_client_keeps_its_lease_with_the_next_leader(lab: Lab) -> None:
+    """Its messages name the server that advertised or assigned its address; it would ignore another one's reply."""
     first, second = lab.nodes
-    advertise = present(lab.says6(MessageType6.SOLICIT))
+    advertise = present(lab.send6(MessageType6.SOLICIT))
     server = Option6.SERVER_ID, duid_of(Standing(True, 1, 0, "", lab.content.cluster))
     assert advertise.first(Option6.SERVER_ID) == server[1]
     first.link.cut = True
@@ -397,7 +397,7 @@ def test_a_client_of_dhcp6_goes_on_with_the_next_leader(lab: Lab) -> None:
     assert second.state == "leading"
     association = identity_association(present(advertise.first(Option6.IA_NA)))
     for kind in (MessageType6.REQUEST, MessageType6.RENEW):
-        reply = present(lab.says6(kind, server, ia=options_bytes(association.options)))
+        reply = present(lab.send6(kind, server, ia=options_bytes(association.options)))
         assert (reply.kind, reply.first(Option6.SERVER_ID)) == (MessageType6.REPLY, server[1])
         assert identity_association(present(reply.first(Option6.IA_NA))) == association
     [lease] = lab.content.leases.values()
@@ -405,7 +405,7 @@ def test_a_client_of_dhcp6_goes_on_with_the_next_leader(lab: Lab) -> None:
 
 
 def test_a_leader_that_drains_leads_to_the_end_if_no_other_node_can(lab: Lab) -> None:
-    """The other one drains as well, so it has resigned."""
+    """The other node drains as well, so it has resigned."""
     first, second = lab.nodes
     lab.meet()
     second.service.drain(60)
@@ -413,7 +413,7 @@ def test_a_leader_that_drains_leads_to_the_end_if_no_other_node_can(lab: Lab) ->
     assert second.state == "resigned"
     first.service.drain(60)
     assert first.state == "leading"
-    assert len(lab.says(1, DISCOVER)) == 1
+    assert len(lab.send(1, DISCOVER)) == 1
 
 
 def test_a_reload_of_a_standby_is_used_when_it_leads(lab: Lab) -> None:
@@ -421,15 +421,15 @@ def test_a_reload_of_a_standby_is_used_when_it_leads(lab: Lab) -> None:
     dhcp = evolve(lab.settings.dhcp, subnets=(subnet(pool=["10.77.0.200"]),))
     for node in (first, second):
         node.service.reload(evolve(lab.settings, dhcp=dhcp), [], [node.next_boot], node.service._watchdog)
-    assert lab.boots(1) == "10.77.0.200"
+    assert lab.get_lease(1) == "10.77.0.200"
     first.link.cut = True
     lab.network.advance(TAKEOVER)
-    acks = lab.restarts(1, "10.77.0.200")  # the first one, which is cut off, renews what is stored
+    acks = lab.reboot(1, "10.77.0.200")  # the first one, which is cut off, renews what is stored
     assert {ack.options[54] for ack in acks} == {inet_aton("10.77.0.1"), inet_aton("10.77.0.2")}
     assert {ack.yiaddr for ack in acks} == {"10.77.0.200"}
 
 
-def test_a_reload_that_began_before_a_takeover(lab: Lab) -> None:
+def test_a_reload_that_was_prepared_before_a_takeover_is_committed_after_it(lab: Lab) -> None:
     first = lab.nodes[0]
     dhcp = evolve(lab.settings.dhcp, subnets=(subnet(pool=["10.77.0.200"]),))
     changed = evolve(lab.settings, dhcp=dhcp)
@@ -441,24 +441,24 @@ def test_a_reload_that_began_before_a_takeover(lab: Lab) -> None:
     assert [node.state for node in lab.nodes] == ["standby", "leading"]
     for node, each in zip(lab.nodes, prepared, strict=True):
         node.service.commit(each)
-    assert lab.boots(1) == "10.77.0.200"
+    assert lab.get_lease(1) == "10.77.0.200"
 
 
-def test_leases_are_those_of_the_store_after_each_takeover(lab: Lab) -> None:
-    known: dict[int, str] = {}
-    for turn in range(6):
-        number = turn + 1
-        known[number] = lab.boots(number)
+def test_each_new_leader_has_all_leases_of_the_store(lab: Lab) -> None:
+    addresses: dict[int, str] = {}
+    for index in range(6):
+        number = index + 1
+        addresses[number] = lab.get_lease(number)
         leader = next(node for node in lab.nodes if node.state == "leading")
         leader.link.cut = True
         lab.network.advance(TAKEOVER)
         leader.link.cut = False
         lab.network.advance(1.0)
-        for client, address in known.items():
-            [ack] = lab.restarts(client, address)
+        for client, address in addresses.items():
+            [ack] = lab.reboot(client, address)
             assert ack.yiaddr == address
-    assert len(set(known.values())) == len(known)
-    assert {lease.address for lease in lab.content.leases.values()} == set(known.values())
+    assert len(set(addresses.values())) == len(addresses)
+    assert {lease.address for lease in lab.content.leases.values()} == set(addresses.values())
 
 
 LEASE_TIME = 51
@@ -471,7 +471,7 @@ def seconds_of(ack: Message) -> int:
 def test_leases_are_renewed_while_the_store_is_away_up_to_their_stored_end(lab: Lab) -> None:
     """Each server that comes to lead meanwhile keeps the address for the client until then."""
     first, second = lab.nodes
-    address = lab.boots(1)
+    address = lab.get_lease(1)
     leased = lab.network.clock.seconds()
     lease, outage = 120.0, lab.settings.dhcp.store_outage_seconds
     stored = lab.content.leases[address].expires
@@ -479,34 +479,34 @@ def test_leases_are_renewed_while_the_store_is_away_up_to_their_stored_end(lab: 
     for node in lab.nodes:
         node.link.cut = True
     lab.network.advance(lease / 2)
-    [ack] = lab.restarts(1, address)
+    [ack] = lab.reboot(1, address)
     assert (ack.yiaddr, seconds_of(ack)) == (address, 119)  # half of the lease, and the time of an outage
     lab.network.advance(lease / 2)
-    [ack] = lab.restarts(1, address)
+    [ack] = lab.reboot(1, address)
     assert 0 < seconds_of(ack) <= stored - CLOCK_DIFFERENCE - lab.network.clock.seconds()
-    assert lab.says(2, DISCOVER) == []
-    assert lab.says(1, 7, ciaddr=address) == []  # a RELEASE that is not stored
-    [ack] = lab.restarts(1, address)
+    assert lab.send(2, DISCOVER) == []
+    assert lab.send(1, 7, ciaddr=address) == []  # a RELEASE that is not stored
+    [ack] = lab.reboot(1, address)
     second.link.cut = False
     lab.network.advance(TAKEOVER)
     assert second.state == "leading"
-    assert address not in {lab.boots(number) for number in range(2, 11)}
+    assert address not in {lab.get_lease(number) for number in range(2, 11)}
     lab.network.advance(stored - lab.network.clock.seconds() - 2)
-    replies = lab.restarts(1, address)
+    replies = lab.reboot(1, address)
     assert replies
     assert first.state == "cut off"
 
 
 def test_nothing_is_renewed_after_the_stored_end_or_for_another_client(lab: Lab) -> None:
     first = lab.nodes[0]
-    address = lab.boots(1)
-    [offer] = lab.says(3, DISCOVER)
+    address = lab.get_lease(1)
+    [offer] = lab.send(3, DISCOVER)
     for node in lab.nodes:
         node.link.cut = True
     lab.network.advance(10.0)
     assert first.state == "cut off"
-    assert lab.says(3, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]}) == []
-    assert lab.restarts(2, address) == []
-    assert lab.restarts(2, "10.77.0.109") == []
+    assert lab.send(3, REQUEST, {50: inet_aton(offer.yiaddr), 54: offer.options[54]}) == []
+    assert lab.reboot(2, address) == []
+    assert lab.reboot(2, "10.77.0.109") == []
     lab.network.advance(lab.content.leases[address].expires - lab.network.clock.seconds() + 1)
-    assert lab.restarts(1, address) == []
+    assert lab.reboot(1, address) == []

@@ -13,7 +13,7 @@ from attrs import define, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from leasing import HERE, SERVER, subnet
+from leasing import BY_BROADCAST, SERVER, subnet
 from memorycluster import Content, Link
 
 from bootfw.dhcp.answer import Answer
@@ -50,12 +50,12 @@ def client_of(lease: Lease) -> int:
 
 @define(eq=False)
 class Call:
-    """A call of the store: what it does, and what the node does with the result. Only the result may be lost."""
+    """A call to the store: its work, and the node's function for the result. Only the result may be lost."""
 
     work: Callable[[], Any]
     then: Callable[[Any], None]
-    stands: bool = False
-    """It is stand()."""
+    is_stand: bool = False
+    """Whether it is a call of stand()."""
     done: bool = False
     result: Any = None
 
@@ -66,7 +66,7 @@ class Call:
 
 @define(eq=False)
 class Node:
-    """A process: its clock, its state, and what it waits for."""
+    """A process: its clock, its state, and the calls that it waits for."""
 
     name: str
     link: Link
@@ -74,13 +74,13 @@ class Node:
     states: LeadershipStates = field(factory=LeadershipStates)
     server: AddressServer | None = None
     ends: StoredEnds = field(factory=StoredEnds)
-    stands: bool = False
-    """stand() has not been answered."""
+    stand_pending: bool = False
+    """Whether a call of stand() has not been answered yet."""
     calls: list[Call] = field(factory=list)
-    """Of the store, in their order."""
+    """Calls to the store, in their order."""
     paused: bool = False
     inbox: list[tuple[int, int, str, bool, int]] = field(factory=list)
-    """What has come while it was paused."""
+    """The messages that came while it was paused."""
 
 
 class Nodes(RuleBasedStateMachine):
@@ -89,15 +89,15 @@ class Nodes(RuleBasedStateMachine):
         self.now = 1000.0
         self.content = Content()
         self.nodes = [Node(f"node{n}", Link(self.content), rate) for n, rate in enumerate((0.96, 1.0, 1.04))]
-        self.held: dict[int, tuple[str, float]] = {}
+        self.leases: dict[int, tuple[str, float]] = {}
         """Client -> its address, and until when it may use it by its own clock, which is right."""
         self.offers: dict[int, str] = {}
-        """Client -> the address of the latest offer that it has got."""
+        """Client -> the address in the latest offer to it."""
         self.released: Counter[int] = Counter()
-        """Client -> how often it has released its address. It does not use what it has requested before."""
+        """Client -> how often it has released its address. It ignores ACKs to requests from before."""
 
     def clock(self, node: Node) -> float:
-        # Both clocks of a node: the one that is never set, and the wall clock, which NTP keeps within ten seconds.
+        # One time for both clocks of a node: the monotonic one, and the wall clock, which NTP keeps within ten seconds.
         return self.now + max(-10.0, min(10.0, (self.now - 1000.0) * (node.rate - 1.0)))
 
     def handle(self, node: Node, event: Input, argument: Any = None) -> None:
@@ -108,10 +108,10 @@ class Nodes(RuleBasedStateMachine):
     def drop(self, node: Node) -> None:
         node.server = None
         for call in node.calls:
-            if not call.stands:
+            if not call.is_stand:
                 call.forget()
 
-    def decides(self, node: Node) -> bool:
+    def may_decide(self, node: Node) -> bool:
         if node.states.state is not State.LEADING:
             return False
         if self.clock(node) < node.states.until:
@@ -142,7 +142,7 @@ class Nodes(RuleBasedStateMachine):
 
         def prepare() -> list[Lease]:
             node.link._loaded = node.link.epoch
-            node.link._own()
+            node.link._check_leads()
             return list(self.content.leases.values())
 
         node.calls.append(Call(prepare, loaded))
@@ -150,34 +150,34 @@ class Nodes(RuleBasedStateMachine):
     @rule(n=ANYWHERE)
     def stand(self, n: int) -> None:
         node = self.nodes[n]
-        if node.paused or node.stands:
+        if node.paused or node.stand_pending:
             return
-        node.stands = True
-        asked = self.clock(node)
-        silent = node.states.silent(asked)
+        node.stand_pending = True
+        asked_at = self.clock(node)
+        silent = node.states.silent(asked_at)
 
         def stood(result: Any) -> None:
-            node.stands = False
+            node.stand_pending = False
             if isinstance(result, StateError):
                 self.handle(node, Input.UNAVAILABLE)
             else:
-                self.handle(node, Input.LEADS if result.leads else Input.FOLLOWS, (result, asked))
+                self.handle(node, Input.LEADS if result.leads else Input.FOLLOWS, (result, asked_at))
 
-        node.calls.append(Call(lambda: node.link._stand(node.name, silent), stood, stands=True))
+        node.calls.append(Call(lambda: node.link._stand(node.name, silent), stood, is_stand=True))
 
-    def take(self, node: Node, client: int, kind: int, address: str, rapid: bool, released: int) -> None:
-        """Take a message of a client."""
-        decides = self.decides(node)
-        if node.server is None or not (decides or node.states.state is State.CUT_OFF):
+    def handle_message(self, node: Node, client: int, kind: int, address: str, rapid: bool, released: int) -> None:
+        """Handle a message of a client."""
+        may_decide = self.may_decide(node)
+        if node.server is None or not (may_decide or node.states.state is State.CUT_OFF):
             return
-        asked = message(client, kind, address, rapid)
-        answer = node.server.handle(asked, HERE, self.clock(node))
+        request = message(client, kind, address, rapid)
+        answer = node.server.handle(request, BY_BROADCAST, self.clock(node))
         if isinstance(answer, Answer) and answer.probe:
             node.server.probe_finished(answer.address, False, self.clock(node))
-            answer = node.server.handle(asked, HERE, self.clock(node))
-        if decides and isinstance(answer, Answer) and answer.kind is MessageType.OFFER:
+            answer = node.server.handle(request, BY_BROADCAST, self.clock(node))
+        if may_decide and isinstance(answer, Answer) and answer.kind is MessageType.OFFER:
             self.offers[client] = answer.address
-        if not decides:
+        if not may_decide:
             if isinstance(answer, Answer) and answer.kind is MessageType.ACK and len(answer.commit) == 1:
                 [lease] = answer.commit
                 if seconds := node.ends.seconds(lease.address, lease.client, self.clock(node)):
@@ -191,7 +191,7 @@ class Nodes(RuleBasedStateMachine):
 
         def committed(result: Any) -> None:
             ends.finish(leases, stored=not isinstance(result, StateError))
-            may_answer = self.decides(node) or node.states.state is State.CUT_OFF
+            may_answer = self.may_decide(node) or node.states.state is State.CUT_OFF
             if not isinstance(result, StateError) and isinstance(answer, Answer) and may_answer:
                 self.acknowledge(client, answer.address, answer.options, released)
 
@@ -207,54 +207,56 @@ class Nodes(RuleBasedStateMachine):
         if released != self.released[client]:
             return
         until = self.now + int.from_bytes(options[LEASE_TIME], "big")
-        for other, (theirs, end) in self.held.items():
-            assert other == client or theirs != address or end <= self.now, f"{address} has {other} and {client}"
+        for other, (other_address, other_end) in self.leases.items():
+            assert other == client or other_address != address or other_end <= self.now, (
+                f"{address} has {other} and {client}"
+            )
         assert client_of(self.content.leases[address]) == client
-        self.held[client] = address, until
+        self.leases[client] = address, until
 
     @invariant()
     def no_acknowledged_lease_is_lost(self) -> None:
-        for client, (address, until) in self.held.items():
+        for client, (address, until) in self.leases.items():
             stored = self.content.leases[address]
             assert until <= self.now or (client_of(stored), stored.expires >= until) == (client, True), stored
 
     # What happens
 
     @rule(n=ANYWHERE, client=ANYONE)
-    def asks(self, n: int, client: int) -> None:
-        self.arrives(n, client, DISCOVER, ANY)
+    def discovers(self, n: int, client: int) -> None:
+        self.message_arrives(n, client, DISCOVER, ANY)
 
     @rule(client=ANYONE)
-    def asks_all(self, client: int) -> None:
+    def discovers_at_all_nodes(self, client: int) -> None:
         for n in range(NODES):
-            self.arrives(n, client, DISCOVER, ANY)
+            self.message_arrives(n, client, DISCOVER, ANY)
 
     @rule(n=ANYWHERE, client=ANYONE)
-    def is_offered_one(self, n: int, client: int) -> None:
-        self.arrives(n, client, DISCOVER, ANY, rapid=False)
+    def discovers_without_rapid_commit(self, n: int, client: int) -> None:
+        self.message_arrives(n, client, DISCOVER, ANY, rapid=False)
 
     @rule(n=ANYWHERE, client=ANYONE)
     def selects(self, n: int, client: int) -> None:
         """Any node gets the REQUEST, also one that has not made the offer."""
         if client in self.offers:
-            self.arrives(n, client, REQUEST, self.offers[client])
+            self.message_arrives(n, client, REQUEST, self.offers[client])
 
     @rule(n=ANYWHERE, client=ANYONE)
     def releases(self, n: int, client: int) -> None:
-        if client in self.held:
-            address, _ = self.held.pop(client)
+        if client in self.leases:
+            address, _ = self.leases.pop(client)
             self.released[client] += 1
-            self.arrives(n, client, RELEASE, address)
+            self.message_arrives(n, client, RELEASE, address)
 
-    def arrives(self, n: int, client: int, kind: int, address: str, rapid: bool = True) -> None:
+    def message_arrives(self, n: int, client: int, kind: int, address: str, rapid: bool = True) -> None:
         node = self.nodes[n]
         if node.paused:
             node.inbox.append((client, kind, address, rapid, self.released[client]))
         else:
-            self.take(node, client, kind, address, rapid, self.released[client])
+            self.handle_message(node, client, kind, address, rapid, self.released[client])
 
     @rule(seconds=st.sampled_from([0.1, 0.3, 0.5, 1.0, 2.0, 40.0]))
-    def passes(self, seconds: float) -> None:
+    def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
     @rule(n=ANYWHERE)
@@ -278,7 +280,7 @@ class Nodes(RuleBasedStateMachine):
 
     @rule(n=ANYWHERE)
     def call_fails(self, n: int) -> None:
-        """The node gives a call up, whether or not the store has done it."""
+        """The node abandons a call, whether or not the store has done it."""
         node = self.nodes[n]
         if not node.paused and node.calls:
             call = node.calls.pop(0)
@@ -300,20 +302,20 @@ class Nodes(RuleBasedStateMachine):
         self.confirms(n)
 
     @rule(n=ANYWHERE, client=ANYONE)
-    def asks_and_gets(self, n: int, client: int) -> None:
+    def gets_a_lease(self, n: int, client: int) -> None:
         """A whole exchange without a failure."""
-        self.asks(n, client)
+        self.discovers(n, client)
         for _ in range(3):
             self.store_works(n)
             self.store_answers(n)
 
     @rule(n=ANYWHERE, other=ANYWHERE, client=ANYONE, another=ANYONE)
     def writes_late(self, n: int, other: int, client: int, another: int) -> None:
-        """What a leader writes gets to the store after another one has begun to lead, and has given addresses."""
+        """A write of a leader reaches the store after another one has begun to lead, and has given addresses."""
         self.confirms(n)
-        self.asks(n, client)
+        self.discovers(n, client)
         self.takes_over(other)
-        self.asks_and_gets(other, another)
+        self.gets_a_lease(other, another)
         for _ in range(3):
             self.store_works(n)
             self.store_answers(n)
@@ -322,10 +324,10 @@ class Nodes(RuleBasedStateMachine):
     def selects_at_the_next_leader(self, n: int, other: int, client: int, another: int) -> None:
         """A leader dies after an offer; the next one has other clients too before it gets the REQUEST."""
         self.confirms(n)
-        self.is_offered_one(n, client)
+        self.discovers_without_rapid_commit(n, client)
         self.crashes(n)
         self.takes_over(other)
-        self.asks_and_gets(other, another)
+        self.gets_a_lease(other, another)
         self.selects(other, client)
         for _ in range(3):
             self.store_works(other)
@@ -347,14 +349,14 @@ class Nodes(RuleBasedStateMachine):
     def renews_beside_another(self, n: int, other: int, client: int, another: int) -> None:
         """A leader is cut off for long, and another one leads."""
         self.confirms(n)
-        self.asks_and_gets(n, client)
+        self.gets_a_lease(n, client)
         self.finds_itself_cut_off(n)
         self.takes_over(other)
         for _ in range(3):
             self.now += 40.0
             self.confirms(other)
-            self.asks_and_gets(other, another)
-            self.asks(n, client)
+            self.gets_a_lease(other, another)
+            self.discovers(n, client)
 
     @rule(n=ANYWHERE)
     def finds_itself_cut_off(self, n: int) -> None:
@@ -369,9 +371,9 @@ class Nodes(RuleBasedStateMachine):
         node = self.nodes[n]
         node.paused = not node.paused
         if not node.paused:
-            waited, node.inbox = node.inbox, []
-            for each in waited:
-                self.take(node, *each)
+            messages, node.inbox = node.inbox, []
+            for each in messages:
+                self.handle_message(node, *each)
 
     @rule(n=ANYWHERE)
     def is_cut_or_heals(self, n: int) -> None:
@@ -379,7 +381,7 @@ class Nodes(RuleBasedStateMachine):
 
     @rule(n=ANYWHERE)
     def crashes(self, n: int) -> None:
-        """It starts again at once; the store may still do what it was told."""
+        """It starts again at once; the store may still do the calls of before."""
         node = self.nodes[n]
         for call in node.calls:
             call.forget()

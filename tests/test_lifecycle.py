@@ -1,4 +1,4 @@
-"""The server as processes of an operating system: its log, signals, pid files, sandboxes, how it starts and ends."""
+"""The server as processes: its log, signals, pid files, sandboxes, its start and its end."""
 
 import os
 import re
@@ -45,12 +45,12 @@ class Setup:
         )
 
     def fetches(self) -> bool:
-        """Whether the file comes."""
+        """Whether the file can be fetched by TFTP."""
         return fetch(("127.0.0.1", self.tftp), "motd") == b"hello"
 
 
-def own(line: str) -> bool:
-    """Whether a line of the log is bootfw's, or says that twistd begins or ends."""
+def is_expected(line: str) -> bool:
+    """Whether a line of the log is from bootfw, or says that twistd begins or ends."""
     stamped = re.match(r"\d{4}-\S+ \[([^\]#]*)(#\w+)?\]", line)
     if stamped is not None and stamped[1] == "-":  # Twisted 22.4 logs these without a name
         return line.endswith(("] Received SIGTERM, shutting down.", "] Main loop terminated."))
@@ -71,14 +71,14 @@ def test_the_log_has_no_lines_of_twisted_about_ports_and_factories(workers: int,
         server.until("https listens on")
         server.stop()
         lines = server.lines
-    assert (tmp_path / "state" / "bootfw.sqlite").exists(), "the control socket is part of it"
-    assert [line for line in lines if not own(line)] == []
+    assert (tmp_path / "state" / "bootfw.sqlite").exists(), "the server has a lease store, and so a control socket"
+    assert [line for line in lines if not is_expected(line)] == []
     assert sum("no longer listens on" in line for line in lines) == 4
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hangup_reloads_and_ends_no_process(workers: int, tmp_path: Path) -> None:
-    """It is sent to all processes of a terminal that is closed."""
+    """SIGHUP is sent to all processes of a terminal that is closed."""
     setup = Setup(tmp_path, workers=workers)
     with bootfw(setup.path) as server:
         server.until("tftp listens on")
@@ -93,7 +93,7 @@ def test_a_hangup_reloads_and_ends_no_process(workers: int, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hangup_that_the_parent_ignores_is_not_even_logged(workers: int, tmp_path: Path) -> None:
-    """As under nohup. Its workers ignore it too, and stop with it."""
+    """As under nohup. The workers ignore it too, and stop with the server."""
     setup = Setup(tmp_path, workers=workers)
     with bootfw(setup.path, before=("nohup",)) as server:
         server.until("tftp listens on")
@@ -113,7 +113,7 @@ def test_a_pid_file_does_not_keep_the_foreground_from_starting(content: str, tmp
     (tmp_path / "twistd.pid").write_text(content)
     with bootfw(setup.path, options=()) as server:
         server.until("tftp listens on")
-    assert (tmp_path / "twistd.pid").read_text() == content, "it is left to whom it belongs"
+    assert (tmp_path / "twistd.pid").read_text() == content, "it belongs to another process"
 
 
 def test_a_pid_file_that_is_named_is_written(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_pid_file_that_is_named_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("families", ["AF_UNIX", "AF_UNIX,AF_NETLINK,AF_PACKET"])
-def test_a_sandbox_without_address_families_costs_a_line_each(families: str, tmp_path: Path) -> None:
+def test_a_missing_address_family_is_one_log_line(families: str, tmp_path: Path) -> None:
     setup = Setup(tmp_path, mode="server")
     with bootfw(setup.path, before=(*SANDBOX, families)) as server:
         server.until("tftp listens on")
@@ -170,7 +170,7 @@ def test_an_address_that_this_host_lacks_is_waited_for(section: str, workers: in
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_interface_that_does_not_exist_and_one_that_is_not_served(workers: int, tmp_path: Path) -> None:
+def test_a_missing_interface_and_one_that_is_not_served_are_logged(workers: int, tmp_path: Path) -> None:
     setup = Setup(tmp_path, workers=workers)
     setup.path.write_text(setup.path.read_text().replace("[bootfw]", '[bootfw]\ninterfaces = ["eth9"]'))
     with bootfw(setup.path) as server:
@@ -205,7 +205,7 @@ class Download:
         self._socket.sendto(b"\0\1" + name.encode() + b"\0octet\0", ("127.0.0.1", port))
 
     def take(self, blocks: int = 1 << 30) -> bytes:
-        """Fetch that many blocks, or to the end; the data so far."""
+        """Receive that many blocks, or all to the end; returns the data so far."""
         for _ in range(blocks):
             packet, server = self._socket.recvfrom(600)
             assert packet[:2] == b"\0\3", packet
@@ -218,7 +218,7 @@ class Download:
         return b"".join(self._parts)
 
 
-HELD = """
+WAITING_BACKEND = """
 import sys, time
 from pathlib import Path
 from bootfw.backends.memory import plugin
@@ -226,7 +226,7 @@ from bootfw.backends.memory import plugin
 while "bootfw.cli.worker" in " ".join(sys.orig_argv) and not Path("go").exists():
     time.sleep(0.01)
 """
-"""A backend plugin. It lets no worker become ready before there is a file "go"."""
+"""A module with a backend plugin. It keeps workers from becoming ready before there is a file "go"."""
 
 
 @pytest.mark.interop
@@ -237,8 +237,8 @@ def test_requests_are_answered_while_workers_start_and_transfers_continue(ports:
     (tmp_path / "files" / "large").write_bytes(content)
     http = free_port(socket.SOCK_STREAM)
     more = f'[http]\nlisten = ["127.0.0.1:{http}"]\n[[backend]]\nuse = "directory"\nroot = "files"\n'
-    more += '[[backend]]\nuse = "held:plugin"\nfiles = { "held" = "" }\n'
-    (tmp_path / "held.py").write_text(HELD)
+    more += '[[backend]]\nuse = "blocked:plugin"\nfiles = { "blocked" = "" }\n'
+    (tmp_path / "blocked.py").write_text(WAITING_BACKEND)
     setup = Setup(tmp_path, workers=2, more=more)
     setup.path.write_text(setup.path.read_text().replace("[tftp]", f'[tftp]\nports = "{ports}"'))
     with bootfw(setup.path, before=["env", f"PYTHONPATH={tmp_path}"]) as server:
@@ -270,7 +270,7 @@ def test_a_server_that_has_just_started_ends_at_once(tmp_path: Path) -> None:
         while len(workers := workers_of(server.pid)) < 4:
             time.sleep(0.01)
         for pid in workers:
-            os.kill(pid, signal.SIGSTOP)  # they hear nothing of the end
+            os.kill(pid, signal.SIGSTOP)  # so that they don't notice the end
         server.send(signal.SIGTERM)
         server.rest(seconds=4.5)  # less than the patience with workers that serve
     assert "worker" not in server.text, "none of them complains"
@@ -305,8 +305,8 @@ def test_two_signals_that_come_together_end_the_server_once(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_it_serves_where_its_log_can_not_be_written(workers: int, tmp_path: Path) -> None:
-    """Each write to this device is one to a full disk."""
+def test_a_server_serves_although_its_log_can_not_be_written(workers: int, tmp_path: Path) -> None:
+    """Each write to /dev/full fails as on a full disk."""
     setup = Setup(tmp_path, workers=workers)
     with bootfw(setup.path, before=("sh", "-c", 'exec "$@" >/dev/full', "sh")) as server:
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""The limits of a whole service: what a stranger floods it with, and what a reload changes."""
+"""The limits of a whole service against floods by clients, and their reload."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +23,8 @@ SERVER = "10.0.0.1"
 
 @implementer(IBootObserver)
 @define(eq=False)
-class Hall:
-    """A service that serves ``file``, and hosts at any address."""
+class Site:
+    """A service that serves ``file``, and clients with any address."""
 
     settings: Settings
     network: MemoryNetwork = field(factory=MemoryNetwork)
@@ -57,7 +57,7 @@ class Hall:
         peer.send(tftp.request(write, name, "octet", ()), (SERVER, 69))
 
     def answer(self, address: str, name: str = "file", write: bool = False) -> tftp.Packet | None:
-        """What a client gets for a request from a new port; None: nothing."""
+        """The reply to a client's request from a new port; None: there is none."""
         peer = self.port(address)
         self.requests(peer, name, write)
         self.network.advance(0.01)
@@ -66,7 +66,7 @@ class Hall:
         return tftp.parse(received[0].data) if received else None
 
     def loads(self, address: str) -> bool:
-        """Whether a client gets the whole file."""
+        """Whether a client can download the whole file."""
         self.port(address).close()
         client = TFTPClient(self.hosts[address], (SERVER, 69))
         return bool(self.network.result_of(client.download("file"), 30).data == numbered(5000))
@@ -87,98 +87,98 @@ class Hall:
 
 
 @pytest.fixture
-def hall() -> Iterator[Hall]:
+def site() -> Iterator[Site]:
     tftp_only = Settings(tftp=TFTPSettings(listen=["0.0.0.0:69"]), dhcp=DHCPSettings(mode="off"))
-    hall = Hall(tftp_only)
-    hall.start()
-    yield hall
-    hall.network.result_of(hall.service.stopService())
-    hall.network.advance(0)
+    site = Site(tftp_only)
+    site.start()
+    yield site
+    site.network.result_of(site.service.stopService())
+    site.network.advance(0)
 
 
-def test_a_reload_takes_the_new_lists(hall: Hall) -> None:
-    assert hall.answer("10.0.0.9") is not None
-    hall.reload(deny=["10.0.0.9"])
-    assert hall.answer("10.0.0.9") is None
-    assert hall.answer("10.0.0.8") is not None
-    hall.reload(allow=["10.0.0.9"], deny=[])
-    assert hall.answer("10.0.0.9") is not None
-    assert hall.answer("10.0.0.8") is None
+def test_a_reload_takes_the_new_lists(site: Site) -> None:
+    assert site.answer("10.0.0.9") is not None
+    site.reload(deny=["10.0.0.9"])
+    assert site.answer("10.0.0.9") is None
+    assert site.answer("10.0.0.8") is not None
+    site.reload(allow=["10.0.0.9"], deny=[])
+    assert site.answer("10.0.0.9") is not None
+    assert site.answer("10.0.0.8") is None
 
 
-def test_a_client_that_is_denied_ends_the_transfer_that_it_has_begun(hall: Hall) -> None:
-    peer = hall.port("10.0.0.9")
-    hall.requests(peer)
-    hall.network.advance(0.01)
+def test_a_client_that_is_denied_can_finish_its_transfer(site: Site) -> None:
+    peer = site.port("10.0.0.9")
+    site.requests(peer)
+    site.network.advance(0.01)
     assert len(peer.take()) == 1
-    hall.reload(deny=["10.0.0.9"])
+    site.reload(deny=["10.0.0.9"])
     peer.send(tftp.ack(1), (SERVER, 69))
-    hall.network.advance(0.01)
+    site.network.advance(0.01)
     assert [tftp.parse(each.data).block for each in peer.take()] == [2]  # type: ignore[union-attr]
 
 
-def test_uploads_are_for_the_clients_of_the_list(hall: Hall) -> None:
+def test_only_listed_clients_may_upload(site: Site) -> None:
     refused = tftp.Error(tftp.ErrorCode.ACCESS_VIOLATION, "Uploads are not allowed")
-    assert hall.answer("10.0.0.9", "new", write=True) == refused
-    hall.reload(tftp=evolve(hall.service.settings.tftp, writable=True))
-    assert hall.answer("10.0.0.8", "new", write=True) == tftp.Ack(0)
-    hall.reload(tftp=evolve(hall.service.settings.tftp, writable=True, writable_by=["10.0.0.9", "10.1.0.0/16"]))
-    assert hall.answer("10.0.0.9", "new", write=True) == tftp.Ack(0)
-    assert hall.answer("10.1.7.7", "other", write=True) == tftp.Ack(0)
-    assert hall.answer("10.0.0.8", "third", write=True) == refused
+    assert site.answer("10.0.0.9", "new", write=True) == refused
+    site.reload(tftp=evolve(site.service.settings.tftp, writable=True))
+    assert site.answer("10.0.0.8", "new", write=True) == tftp.Ack(0)
+    site.reload(tftp=evolve(site.service.settings.tftp, writable=True, writable_by=["10.0.0.9", "10.1.0.0/16"]))
+    assert site.answer("10.0.0.9", "new", write=True) == tftp.Ack(0)
+    assert site.answer("10.1.7.7", "other", write=True) == tftp.Ack(0)
+    assert site.answer("10.0.0.8", "third", write=True) == refused
 
 
-def test_requests_beyond_the_rate_are_dropped_and_others_are_served(hall: Hall) -> None:
-    hall.reload(requests_per_second=5)
-    assert hall.loads("10.0.0.8")
-    flood = [hall.answer("10.0.0.9", "missing") for _ in range(20)]
+def test_requests_beyond_the_rate_are_dropped_and_others_are_served(site: Site) -> None:
+    site.reload(requests_per_second=5)
+    assert site.loads("10.0.0.8")
+    flood = [site.answer("10.0.0.9", "missing") for _ in range(20)]
     assert 10 <= sum(answer is not None for answer in flood) <= 12
-    assert hall.loads("10.0.0.8")
-    assert hall.reasons == {"more than 5 requests a second of one client"}
+    assert site.loads("10.0.0.8")
+    assert site.reasons == {"more than 5 requests a second of one client"}
 
 
-def test_one_client_has_half_of_all_transfers_at_most(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_client_has_half_of_all_transfers_at_most(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "MOST_TRANSFERS", 20)
     for _ in range(30):
-        hall.requests(hall.port("10.0.0.9"))
-    hall.network.advance(0.01)
-    assert hall.transfers == 10
-    assert hall.loads("10.0.0.8")
-    assert hall.reasons == {"too many transfers at once of one client"}
+        site.requests(site.port("10.0.0.9"))
+    site.network.advance(0.01)
+    assert site.transfers == 10
+    assert site.loads("10.0.0.8")
+    assert site.reasons == {"too many transfers at once of one client"}
 
 
-def test_forged_requests_displace_each_other_but_no_client(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forged_requests_displace_each_other_but_no_client(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "MOST_TRANSFERS", 20)
-    client = hall.port("10.0.0.9")
-    hall.requests(client)
-    hall.network.advance(0.01)
+    client = site.port("10.0.0.9")
+    site.requests(client)
+    site.network.advance(0.01)
     client.send(tftp.ack(1), (SERVER, 69))
-    hall.network.advance(0.01)
+    site.network.advance(0.01)
     assert len(client.take()) == 2
     for number in range(100):
-        hall.requests(hall.port(f"10.1.0.{number + 1}"))
-    hall.network.advance(0.01)
-    assert hall.transfers == 20
+        site.requests(site.port(f"10.1.0.{number + 1}"))
+    site.network.advance(0.01)
+    assert site.transfers == 20
     client.send(tftp.ack(2), (SERVER, 69))
-    hall.network.advance(0.01)
+    site.network.advance(0.01)
     assert [tftp.parse(each.data).block for each in client.take()] == [3]  # type: ignore[union-attr]
-    assert hall.loads("10.0.0.8")
-    assert hall.reasons == set()
-    assert sum(isinstance(event, TransferEnded) for event in hall.events) > 80
+    assert site.loads("10.0.0.8")
+    assert site.reasons == set()
+    assert sum(isinstance(event, TransferEnded) for event in site.events) > 80
 
 
 def test_when_every_transfer_is_of_a_client_that_acknowledges_new_ones_have_to_wait(
-    hall: Hall, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "MOST_TRANSFERS", 5)
-    clients = [hall.port(f"10.1.0.{number}") for number in range(1, 6)]
+    clients = [site.port(f"10.1.0.{number}") for number in range(1, 6)]
     for client in clients:
-        hall.requests(client)
-        hall.network.advance(0.01)
+        site.requests(client)
+        site.network.advance(0.01)
         client.send(tftp.ack(1), (SERVER, 69))
-    hall.network.advance(0.01)
-    assert hall.answer("10.0.0.8") is None
+    site.network.advance(0.01)
+    assert site.answer("10.0.0.8") is None
     clients[0].send(tftp.error(0, "done"), (SERVER, 69))
-    hall.network.advance(0.01)
-    assert hall.loads("10.0.0.8")
-    assert hall.reasons == {"5 transfers at once"}
+    site.network.advance(0.01)
+    assert site.loads("10.0.0.8")
+    assert site.reasons == {"5 transfers at once"}

@@ -1,4 +1,4 @@
-"""``[[machine]]``: how the tables are read, and what a reload does with them."""
+"""``[[machine]]``: how the tables are read and reloaded."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ MAC = "52:54:00:12:34:56"
 UUID = "52420077-1234-4abc-9def-0123456789ab"
 
 
-def written(directory: Path, text: str) -> Path:
+def write_config(directory: Path, text: str) -> Path:
     path = directory / "bootfw.toml"
     path.write_text(text)
     return path
 
 
 def machines(directory: Path, text: str) -> tuple[MachineSettings, ...]:
-    return load_config(written(directory, text), {}).settings.machine
+    return load_config(write_config(directory, text), {}).settings.machine
 
 
-def test_table_is_what_a_host_file_would_have(tmp_path: Path) -> None:
+def test_table_has_the_content_of_a_host_file(tmp_path: Path) -> None:
     (machine,) = machines(
         tmp_path,
         f'[[machine]]\nmac = "52-54-00-12-34-56"\nimage = "debian-12"\n[machine.net]\nip = "10.0.0.1"\nuuid = "{UUID}"',
@@ -45,14 +45,14 @@ def test_table_is_what_a_host_file_would_have(tmp_path: Path) -> None:
         ('name = "web1"', "web1"),
     ],
 )
-def test_name(tmp_path: Path, table: str, name: str) -> None:
+def test_name_of_a_machine(tmp_path: Path, table: str, name: str) -> None:
     (machine,) = machines(tmp_path, f"[[machine]]\n{table}")
     assert machine.host["name"] == name
 
 
 def test_machine_of_an_embedder_has_the_same_host() -> None:
-    made = MachineSettings(name="web1", mac=(MAC,), image="debian-12")
-    assert made.host == {"name": "web1", "mac": [MAC], "image": "debian-12"}
+    machine = MachineSettings(name="web1", mac=(MAC,), image="debian-12")
+    assert machine.host == {"name": "web1", "mac": [MAC], "image": "debian-12"}
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ root = "."
 name = "web1"
 mac = "{MAC}"
 """
-    path = written(tmp_path, text)
+    path = write_config(tmp_path, text)
     before = load_parts(path, {}, None)
     assert [name for name, _ in load_parts(path, {}, None, before).backends] == ["template", "directory"]
     assert load_parts(path, {}, None, before).backends == before.backends
-    written(tmp_path, text.replace("web1", "web2"))
+    write_config(tmp_path, text.replace("web1", "web2"))
     after = load_parts(path, {}, None, before)
     assert [new[1] is old[1] for new, old in zip(after.backends, before.backends, strict=True)] == [False, True]

@@ -1,4 +1,4 @@
-"""``tools/measure`` counts right, and the table in docs/architecture.md is about what it measures."""
+"""``tools/measure`` counts correctly, and the table in docs/architecture.md is about what it measures."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def measure(*arguments: Path) -> dict[str, float]:
     return figures
 
 
-def test_measure_counts_calls(tmp_path: Path) -> None:
+def test_measure_counts_modules_lines_and_functions(tmp_path: Path) -> None:
     package, tests = tmp_path / "package", tmp_path / "tests"
     for directory in (package / "inner", tests):
         directory.mkdir(parents=True)
@@ -66,7 +66,7 @@ def test_measure_counts_calls(tmp_path: Path) -> None:
     }
 
 
-def test_the_limits_are_those_of_the_names(tmp_path: Path) -> None:
+def test_the_limits_of_figures_are_those_in_their_names(tmp_path: Path) -> None:
     long, fits = ["    pass\n" * 40, "    pass\n" * 39]
     (tmp_path / "module.py").write_text(
         f"def f(a, b, c, d, e, f, g):\n{long}def f(a, b, c, d, e, f):\n{fits}"
@@ -81,11 +81,11 @@ def test_the_limits_are_those_of_the_names(tmp_path: Path) -> None:
 def test_the_documented_figures_are_those_of_this_code() -> None:
     measured = measure()
     rows = (line.strip("| ").split(" | ") for line in (ROOT / "docs/architecture.md").read_text().splitlines())
-    written = {row[0]: float(row[1].replace(",", "")) for row in rows if row[0] in measured}
-    assert written.keys() == measured.keys()
+    documented = {row[0]: float(row[1].replace(",", "")) for row in rows if row[0] in measured}
+    assert documented.keys() == measured.keys()
     moved = {
-        name: (figure, written[name])
+        name: (figure, documented[name])
         for name, figure in measured.items()
-        if abs(figure - written[name]) > SMALL and not 1 / STALE <= figure / written[name] <= STALE
+        if abs(figure - documented[name]) > SMALL and not 1 / STALE <= figure / documented[name] <= STALE
     }
     assert moved == {}, "(measured, written): print the table again with tools/measure"

@@ -1,4 +1,4 @@
-"""What operators and authors of plugins get wrong, and the line that each mistake gets; all lines in one round."""
+"""Mistakes of operators and of authors of plugins, and the error line for each; all are reported at once."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from bootfw.build import load_parts
 from bootfw.config.configuration import ConfigErrors
 
-EVERYTHING = """
+ALL_MISTAKES = """
 tfpt = 1
 
 [bootfw]
@@ -146,8 +146,8 @@ store.use: no plugin "sqlite3"; known: memory, sqlite; did you mean "sqlite"?
 """
 
 
-def complaints(path: Path) -> list[str]:
-    """What is said about a file, without its name."""
+def error_lines(path: Path) -> list[str]:
+    """The error lines for a file, without its name."""
     with pytest.raises(ConfigErrors) as caught:
         load_parts(path, {}, Clock())
     return [line.removeprefix(f"{path}: ") for line in caught.value.lines]
@@ -155,8 +155,8 @@ def complaints(path: Path) -> list[str]:
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
-    path.write_text(EVERYTHING)
-    expected, found = LINES.strip().splitlines(), complaints(path)
+    path.write_text(ALL_MISTAKES)
+    expected, found = LINES.strip().splitlines(), error_lines(path)
     missing = [line for line in expected if not any(each.startswith(line) for each in found)]
     surplus = [each for each in found if not any(each.startswith(line) for line in expected)]
     assert (missing, surplus) == ([], [])
@@ -183,7 +183,7 @@ PLUGIN = "plugin = boot_plugin(IBootFileResolver, Acme)\n"
 
 @pytest.fixture
 def error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], str]]:
-    """The line for a section that names a module with this source; the directory is written as DIR."""
+    """Returns the error line for a section that names a module with this source, with DIR for the directory."""
     modules = set(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -191,7 +191,7 @@ def error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         (tmp_path / "acme_boot.py").write_text(source)
         path = tmp_path / "bootfw.toml"
         path.write_text(f"{section}\nuse = {use}\n")
-        (line,) = complaints(path)
+        (line,) = error_lines(path)
         return line.replace(str(tmp_path), "DIR")
 
     yield error_line
@@ -250,7 +250,7 @@ def error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             "[[resolver]]",
             'acme_boot has no "x"; a module names its plugin: plugin = boot_plugin(...)',
         ),
-        # what it names
+        # the object that it names
         (
             RESOLVER,
             '"acme_boot:Acme"',
@@ -284,7 +284,7 @@ def error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         ("", '"static"', "[[backend]]", '"static" is a plugin of the kind resolver: write it under [[resolver]]'),
         ("", '"fixed"', "[[observer]]", '"fixed" is a plugin of the kind watchdog: write it under [watchdog]'),
         ("", '"directory"', "[watchdog]", '"directory" is a plugin of the kind backend: write it under [[backend]]'),
-        # what it makes
+        # the instance that it creates
         (
             RESOLVER + PLUGIN,
             '"acme_boot:plugin"',
@@ -334,5 +334,5 @@ def test_a_mistake_with_a_plugin(
 def test_consequential_mistakes_are_not_reported(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text('[http]\nlisten = ["*:80"]\n[[resolver]]\nuse = "static"\nfile = "{http}/a"\n')
-    (line,) = complaints(path)
+    (line,) = error_lines(path)
     assert line.startswith("http.listen[0]: must be an address and a port")

@@ -1,4 +1,4 @@
-"""``[multicast]``: what the configuration takes, what it refuses, and what a reload does."""
+"""``[multicast]``: the values that the configuration accepts and refuses, and its reload."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ def loaded(directory: Path, text: str) -> MulticastSettings:
     return load_config(path, {}).settings.multicast
 
 
-def test_it_is_off_without_a_section(tmp_path: Path) -> None:
+def test_multicast_is_off_without_a_section(tmp_path: Path) -> None:
     settings = loaded(tmp_path, "")
     assert (settings.listen, settings.images, settings.methods) == ((), (), ("multicast",))
 
 
-def test_every_key(tmp_path: Path) -> None:
+def test_every_key_of_multicast_is_read(tmp_path: Path) -> None:
     settings = loaded(
         tmp_path,
         '[multicast]\nlisten = ["10.0.0.1:64494"]\ngroups = "239.1.2.3"\nports = "3000-3010"\nmethods = ["unicast"]\n'
@@ -77,14 +77,14 @@ IMAGE = '[[multicast.image]]\npath = "a"\naddress = "{}"\n'
         (IMAGE.format("239.192.2.1:3564") + IMAGE.format("239.192.2.2:3564"), "two images have port 3564"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, error: str) -> None:
+def test_a_mistake_in_the_multicast_section_is_named(tmp_path: Path, text: str, error: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         loaded(tmp_path, text)
     assert error in str(caught.value)
     assert "multicast" in str(caught.value)
 
 
-def test_all_of_it_can_be_reloaded(tmp_path: Path) -> None:
+def test_the_whole_section_can_be_reloaded(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text("")
     before = load_parts(path, {}, None)

@@ -1,4 +1,4 @@
-"""Events on their way to the observers, and what the log makes of them."""
+"""Events on their way to the observers, and their log lines."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def refused(port: int, filename: str = "/a") -> TransferRefused:
     return TransferRefused(1.0, evolve(REQUEST, peer=("10.0.0.1", port), filename=filename), 1, "File not found")
 
 
-Written = tuple[LogObserver, list[tuple[str, str]]]
+ObserverAndLines = tuple[LogObserver, list[tuple[str, str]]]
 
 
 def _calls(function: Callable[[LogEvent], object]) -> ILogObserver:
@@ -69,8 +69,8 @@ def _calls(function: Callable[[LogEvent], object]) -> ILogObserver:
 
 
 @pytest.fixture
-def written() -> Written:
-    """(observer, [(level, text)] of what it has written)."""
+def observer_and_lines() -> ObserverAndLines:
+    """(observer, [(level, text)] of the lines that it has written)."""
     found: list[tuple[str, str]] = []
     observer = LogObserver()
     observer.log = Logger(
@@ -80,21 +80,21 @@ def written() -> Written:
     return observer, found
 
 
-def test_one_transfer_is_one_line(written: Written) -> None:
-    observer, found = written
+def test_one_transfer_is_one_line(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     observer.observe(ended(1))
     assert found == [("info", "tftp 10.0.0.1:1 got '/a': complete, 9 bytes in 1.00 s, blksize 512")]
 
 
-def test_the_persona_of_a_special_treatment_is_named(written: Written) -> None:
-    observer, found = written
+def test_the_persona_of_a_special_treatment_is_named(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     event = ended(1)
     observer.observe(evolve(event, report=evolve(event.report, persona="u-boot-tftp")))
     assert found[0][1].endswith(", blksize 512, treated as u-boot-tftp")
 
 
-def test_refusals_by_quirks_share_no_line_with_others(written: Written) -> None:
-    observer, found = written
+def test_refusals_by_quirks_share_no_line_with_others(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     grub = [evolve(refused(port), persona="grub") for port in (2, 3)]
     observer.observe_many([refused(1), *grub, refused(4)])
     assert [text for _, text in found] == [
@@ -104,7 +104,7 @@ def test_refusals_by_quirks_share_no_line_with_others(written: Written) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mac", "declined", "how"),
+    ("mac", "declined", "evidence"),
     [
         ("02:00:00:00:00:01", False, "02:00:00:00:00:01 answers there"),
         ("", False, "a ping is answered there"),
@@ -112,15 +112,15 @@ def test_refusals_by_quirks_share_no_line_with_others(written: Written) -> None:
     ],
 )
 def test_log_line_of_a_used_address_says_how_that_was_found(
-    written: Written, mac: str, declined: bool, how: str
+    observer_and_lines: ObserverAndLines, mac: str, declined: bool, evidence: str
 ) -> None:
-    observer, found = written
+    observer, found = observer_and_lines
     observer.observe(AddressTaken(1.0, "10.78.0.100", mac, declined))
-    assert found == [("warn", f"dhcp 10.78.0.100 is in use without a lease: {how}")]
+    assert found == [("warn", f"dhcp 10.78.0.100 is in use without a lease: {evidence}")]
 
 
-def test_each_transfer_is_a_log_event_of_its_own_in_their_order(written: Written) -> None:
-    observer, found = written
+def test_each_transfer_is_a_log_event_of_its_own_in_their_order(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     observer.observe_many(
         [ended(1), refused(2), ended(3, Outcome.FAILED), ListenerClosed(1.0, "tftp", ("::", 69)), ended(4)]
     )
@@ -167,16 +167,16 @@ def test_log_event_equals_that_of_twisteds_logger(event: Event, monkeypatch: pyt
     observer = LogObserver()
     observer.log = Logger(namespace="bootfw", observer=_calls(events.append))
     observer.observe(event)
-    (ours,) = events
-    fields = {key: value for key, value in ours.items() if not key.startswith("log_")}
-    observer.log.emit(ours["log_level"], "{line}", **fields)
-    twisted_s = events[1]
-    assert formatEvent(ours) == formatEvent(twisted_s) == ours["line"]
-    assert eventAsText(ours) == eventAsText(twisted_s)
-    flattenEvent(twisted_s)
+    (actual,) = events
+    fields = {key: value for key, value in actual.items() if not key.startswith("log_")}
+    observer.log.emit(actual["log_level"], "{line}", **fields)
+    expected = events[1]
+    assert formatEvent(actual) == formatEvent(expected) == actual["line"]
+    assert eventAsText(actual) == eventAsText(expected)
+    flattenEvent(expected)
     for each in events:
         del each["log_logger"]
-    assert ours == twisted_s
+    assert actual == expected
 
 
 def test_fields_of_each_log_line_exist_in_its_event() -> None:
@@ -187,15 +187,17 @@ def test_fields_of_each_log_line_exist_in_its_event() -> None:
         assert set(line.computed) <= named, kind
 
 
-def test_repeated_fact_is_logged_only_after_a_change(written: Written) -> None:
-    observer, found = written
+def test_repeated_fact_is_logged_only_after_a_change(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     first, second = (CertificateLoaded(1.0, "a.pem", ("boot.example",), ends) for ends in (0.0, 86400.0))
     observer.observe_many([first, first, second, second, first])
     assert [text[-10:] for _, text in found] == ["1970-01-01", "1970-01-02", "1970-01-01"]
 
 
-def test_a_store_that_fails_is_logged_once_each_time_that_it_begins_to_fail(written: Written) -> None:
-    observer, found = written
+def test_a_store_that_fails_is_logged_once_each_time_that_it_begins_to_fail(
+    observer_and_lines: ObserverAndLines,
+) -> None:
+    observer, found = observer_and_lines
     full, gone = (LeasesNotKept(1.0, 1, reason) for reason in ("the disk is full", "no file"))
     observer.observe_many([full, full, gone, gone, LeasesKeptAgain(2.0), gone])
     unable = "dhcp leases can't be stored, so clients get no address until they can: "
@@ -206,8 +208,8 @@ def test_a_store_that_fails_is_logged_once_each_time_that_it_begins_to_fail(writ
     ]
 
 
-def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written: Written) -> None:
-    observer, found = written
+def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     ignored = [RequestIgnored(1.0, f"mac {number}", "no PXE") for number in range(log.REMEMBERED + 1)]
     observer.observe_many([*ignored, ignored[1]])
     assert len(found) == log.REMEMBERED + 1
@@ -216,8 +218,8 @@ def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written:
     assert len(found) == log.REMEMBERED + 2
 
 
-def test_equal_refusals_of_a_client_are_one_log_line(written: Written) -> None:
-    observer, found = written
+def test_equal_refusals_of_a_client_are_one_log_line(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     other = evolve(refused(1), request=evolve(refused(1).request, peer=("10.0.0.2", 1)))
     observer.observe_many([refused(1), refused(2, "/b"), other, refused(3), refused(4)])
     assert [text for _, text in found] == [
@@ -227,8 +229,8 @@ def test_equal_refusals_of_a_client_are_one_log_line(written: Written) -> None:
     ]
 
 
-def test_each_lease_of_a_batch_is_a_log_line_of_its_own(written: Written) -> None:
-    observer, found = written
+def test_each_lease_of_a_batch_is_a_log_line_of_its_own(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     leases = tuple(
         Lease(f"10.77.0.{number}", b"", f"52:54:00:00:00:{number:02}", LeaseState.ACTIVE, 1.0, 2.0)
         for number in range(20)
@@ -241,9 +243,11 @@ def test_each_lease_of_a_batch_is_a_log_line_of_its_own(written: Written) -> Non
     assert found == []
 
 
-def test_lines_of_leases_are_limited_one_by_one(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_leases_are_limited_one_by_one(
+    observer_and_lines: ObserverAndLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(log, "LINES_AT_ONCE", 5)
-    observer, _ = written
+    observer, _ = observer_and_lines
     lease = Lease("10.77.0.1", b"", "52:54:00:00:00:01", LeaseState.ACTIVE, 1.0, 2.0)
     lines = [event["line"] for event in observer.log_events([AddressesGranted(1.0, (lease,) * 20)])]
     assert (len(lines), lines[-1][:11]) == (6, "15 line(s) ")
@@ -254,11 +258,11 @@ class Failing:
     """Fails on every second event."""
 
     def __init__(self) -> None:
-        self.seen: list[Event] = []
+        self.events: list[Event] = []
 
     def observe(self, event: Event) -> None:
-        self.seen.append(event)
-        if len(self.seen) % 2:
+        self.events.append(event)
+        if len(self.events) % 2:
             raise ValueError("as asked")
 
 
@@ -269,7 +273,7 @@ def test_an_observer_that_fails_gets_the_next_event(failures: list[BaseException
     for event in events:
         publisher.publish(event)
     clock.advance(0)
-    assert observer.seen == events
+    assert observer.events == events
     assert [str(failure) for failure in failures] == ["as asked"] * 3
     failures.clear()
 
@@ -291,10 +295,10 @@ def test_flood_of_events_is_delivered_in_turns_and_the_excess_is_counted() -> No
     for port in range(QUEUE_LIMIT + 7):
         publisher.publish(ended(port))
     clock.advance(0)
-    first, *others = observer.turns
+    first, *later_turns = observer.turns
     assert len(first) == EVENTS_PER_TURN + 1
     assert of_type(EventsDropped, first[-1]).count == 7
-    assert {len(events) for events in others} == {EVENTS_PER_TURN}
+    assert {len(events) for events in later_turns} == {EVENTS_PER_TURN}
     assert sum(map(len, observer.turns)) == QUEUE_LIMIT + 1
     publisher.publish(ended(1))
     publisher.flush()
@@ -302,8 +306,8 @@ def test_flood_of_events_is_delivered_in_turns_and_the_excess_is_counted() -> No
     assert not clock.getDelayedCalls()
 
 
-def test_events_of_one_delivery_are_marked_but_for_the_last_one(written: Written) -> None:
-    observer, _ = written
+def test_events_of_one_delivery_are_marked_but_for_the_last_one(observer_and_lines: ObserverAndLines) -> None:
+    observer, _ = observer_and_lines
     events: list[LogEvent] = []
     observer.log = Logger(namespace="bootfw", observer=_calls(events.append))
     observer.observe_many([ended(1), refused(2), RequestIgnored(1.0, "mac", "no PXE"), EventsDropped(1.0, 3)])
@@ -333,8 +337,8 @@ def test_a_transfer_names_its_client_where_fields_are_shown() -> None:
     assert [peer[0] for peer in lookups] == ["10.0.0.1", "10.0.0.2", "10.0.0.1"]
 
 
-def test_the_end_of_a_boot_is_a_line_with_its_verdict_and_why(written: Written) -> None:
-    observer, found = written
+def test_the_end_of_a_boot_is_a_line_with_its_verdict_and_why(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     boot = BootAttempt(
         "1", 100.0, 131.2, mac="52:54:00:00:00:01", persona="uefi", architecture="x86_64-uefi", verdict=Verdict.BOOTED
     )
@@ -351,8 +355,8 @@ def test_the_end_of_a_boot_is_a_line_with_its_verdict_and_why(written: Written) 
     ]
 
 
-def test_network_that_is_lost_is_a_warning_and_its_return_is_none(written: Written) -> None:
-    observer, found = written
+def test_network_that_is_lost_is_a_warning_and_its_return_is_none(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     bound = SocketStatus("dhcp", ("10.0.0.0/24", 67), "", "bound", "", 1.0)
     waiting = evolve(bound, state="waiting", reason="this host has: 127.0.0.1")
     observer.observe_many([SocketChanged(1.0, waiting, "bound"), SocketChanged(2.0, bound, "waiting")])
@@ -383,15 +387,15 @@ def test_a_flood_writes_a_bounded_log_and_leaves_the_lines_about_the_server(monk
 
 
 def flood(kind: type[Event], number: int) -> Event:
-    """Events that a client causes by itself, with addresses that it invents."""
+    """An event that a client can cause, with addresses that it invents."""
     address, mac = f"10.0.{number}.1", f"02:00:00:00:00:{number:02x}"
-    made: dict[type[Event], Event] = {
+    events: dict[type[Event], Event] = {
         OtherBootServerSeen: OtherBootServerSeen(1.0, address, "eth0", mac, "evil"),
         OtherServerSeen: OtherServerSeen(1.0, address, "eth0", mac),
         PoolExhausted: PoolExhausted(1.0, "10.0.0.0/8", mac),
         ProxyARPSeen: ProxyARPSeen(1.0, "eth0", mac, (address,)),
     }
-    return made[kind]
+    return events[kind]
 
 
 @pytest.mark.parametrize("kind", [OtherBootServerSeen, OtherServerSeen, PoolExhausted, ProxyARPSeen])
@@ -412,8 +416,8 @@ def test_long_client_text_is_cut_in_the_line_and_in_its_fields() -> None:
     assert max(len(value) for value in event.values() if isinstance(value, str)) <= LONGEST_LINE + 30
 
 
-def test_traceback_is_not_cut(written: Written) -> None:
-    observer, found = written
+def test_traceback_is_not_cut(observer_and_lines: ObserverAndLines) -> None:
+    observer, found = observer_and_lines
     observer.observe(PluginFailed(1.0, "backend x", "open 'a'", "line\n" * 1000))
     assert found[0][1].count("line") == 1000
 
@@ -433,17 +437,17 @@ def test_client_text_cannot_begin_a_log_line() -> None:
 
 @implementer(IBatchObserver)
 class Batches:
-    """Notes when it gets how many events."""
+    """Records when it gets how many events."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.found: list[tuple[float, int]] = []
+        self.deliveries: list[tuple[float, int]] = []
 
     def observe(self, event: Event) -> None:
         self.observe_many([event])
 
     def observe_many(self, events: Sequence[Event]) -> None:
-        self.found.append((round(self.clock.seconds(), 4), len(events)))
+        self.deliveries.append((round(self.clock.seconds(), 4), len(events)))
 
 
 def test_under_load_events_are_delivered_together() -> None:
@@ -452,25 +456,25 @@ def test_under_load_events_are_delivered_together() -> None:
     publisher = Publisher(clock, [("batches", observer)])
 
     def steps(number: int, pause: float) -> list[tuple[float, int]]:
-        """Publish *number* pairs of events; what was delivered meanwhile."""
-        observer.found.clear()
+        """Publish *number* pairs of events; the deliveries meanwhile."""
+        observer.deliveries.clear()
         for port in range(number):
             publisher.publish(ended(port))
             publisher.publish(ended(port))
             clock.advance(0)
             clock.advance(pause)
-        return observer.found
+        return observer.deliveries
 
     assert [count for _, count in steps(200, PAUSE * 1.5)] == [2] * 200, "no load: each at once"
-    many = steps(400, PAUSE / 8)
-    assert [count for _, count in many[:LOAD]] == [2] * LOAD, "it has to last"
-    together = many[LOAD + 2 :]
+    under_load = steps(400, PAUSE / 8)
+    assert [count for _, count in under_load[:LOAD]] == [2] * LOAD, "it has to last"
+    together = under_load[LOAD + 2 :]
     assert len(together) > 30
     assert all(count >= 16 for _, count in together)
     assert all(PAUSE - 0.0001 < b - a < PAUSE * 1.5 for (a, _), (b, _) in pairwise(together))
-    few = steps(3 * LOAD, PAUSE * 1.5)
-    assert [count for _, count in few[1:]] == [2] * (len(few) - 1)
+    without_load = steps(3 * LOAD, PAUSE * 1.5)
+    assert [count for _, count in without_load[1:]] == [2] * (len(without_load) - 1)
     publisher.publish(ended(1))
     clock.advance(0)
-    assert observer.found[-1] == (round(clock.seconds(), 4), 1), "and at once again"
+    assert observer.deliveries[-1] == (round(clock.seconds(), 4), 1), "and at once again"
     assert not clock.getDelayedCalls()

@@ -1,4 +1,4 @@
-"""What the oldest supported versions lack. `make test-distribution` runs all tests with them, on Debian 12."""
+"""Features that the oldest supported versions lack. `make test-distribution` runs all tests with them, on Debian 12."""
 
 import ast
 import re

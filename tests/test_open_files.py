@@ -1,4 +1,4 @@
-"""The limit of open files is reached: what is under way goes on, clients try again later, and the log says why."""
+"""The limit of open files is reached: transfers under way go on, new clients are refused, and the log says why."""
 
 import socket
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ ERROR, DATA = b"\0\5", b"\0\3"
 
 @pytest.fixture
 def ports() -> tuple[int, int]:
-    """Of TFTP and HTTP."""
+    """The ports of TFTP and HTTP."""
     return free_port(), free_port(socket.SOCK_STREAM)
 
 
@@ -39,7 +39,7 @@ def server(tmp_path: Path, ports: tuple[int, int], request: pytest.FixtureReques
 
 
 def requests(server: tuple[str, int], stack: ExitStack) -> list[tuple[socket.socket, bytes]]:
-    """Clients of as many files, which acknowledge nothing: (socket, the answer)."""
+    """Clients that request a file each, and acknowledge nothing: (socket, first reply)."""
     found = []
     for number in range(FILES):
         client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -64,23 +64,23 @@ def test_clients_are_refused_while_the_limit_of_open_files_is_reached(server: Pr
     tftp, http = ("127.0.0.1", ports[0]), ports[1]
     assert fetch(tftp, "small") == b"small"
     with ExitStack() as stack:
-        asked = requests(tftp, stack)
-        refused = [answer for _, answer in asked if answer[:2] == ERROR]
-        served = [client for client, answer in asked if answer[:2] == DATA]
+        clients = requests(tftp, stack)
+        refused = [answer for _, answer in clients if answer[:2] == ERROR]
+        served = [client for client, answer in clients if answer[:2] == DATA]
         assert served
         assert len(served) + len(refused) == FILES
         if refused:  # with several processes that depends on how the kernel spreads the clients
             assert set(refused) == {ERROR + b"\0\0The file can't be opened now, try again later\0"}
         for _ in range(2 * LIMIT):
-            waiting = stack.enter_context(socket.create_connection(("127.0.0.1", http), 60))
-            waiting.setblocking(False)
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", http), 60))
+            connection.setblocking(False)
         for _ in range(10):
             assert get(http) in (b"", b"HTTP/1.1 503 Service Unavailable\r\n", b"HTTP/1.1 200 OK\r\n")
         for client in served:
             client.sendto(b"\0\4\0\1", tftp)
             while (answer := client.recv(600))[:4] == DATA + b"\0\1":
                 continue
-            assert answer[:4] == DATA + b"\0\2", "what has begun goes on"
+            assert answer[:4] == DATA + b"\0\2", "a transfer that has begun goes on"
             client.sendto(b"\0\5\0\0enough\0", tftp)
     assert fetch(tftp, "small", seconds=60) == b"small"
     while get(http) != b"HTTP/1.1 200 OK\r\n":

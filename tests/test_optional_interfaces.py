@@ -1,4 +1,4 @@
-"""Optional interfaces: what a plugin declares is verified at the start, and what it does not declare is named."""
+"""Optional interfaces: what a plugin declares is verified at the start, and what it should declare is named."""
 
 import os
 import re
@@ -40,7 +40,9 @@ from bootfw.plugins import PluginContext, boot_plugin, configure, list_plugins, 
 
 REQUEST = TransferRequest("a", "a", ("192.0.2.7", 1024))
 INTERFACES = [
-    one for one in vars(bootfw.interfaces).values() if isinstance(one, InterfaceClass) and one is not Interface
+    interface
+    for interface in vars(bootfw.interfaces).values()
+    if isinstance(interface, InterfaceClass) and interface is not Interface
 ]
 
 
@@ -74,7 +76,7 @@ class Contradicting(Files):
 
 
 class NoBackendButFiles(Files):
-    """A member of an interface that extends another basic one is its own affair."""
+    """Its attribute is named like a member of IBatchObserver, which is no interface of backends."""
 
     observe_many = True
 
@@ -137,7 +139,7 @@ def never() -> None:
 
 
 @pytest.mark.parametrize(
-    ("provided", "made", "message"),
+    ("provided", "plugin", "message"),
     [
         (IBackend, MisspelledNames(), "does not provide IListableBackend: the class MisspelledNames has no names()"),
         (IBackend, Undeclared(), "the class Undeclared has same_for_all, which belongs to IUniformBackend: "),
@@ -165,24 +167,24 @@ def never() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_invalid_plugins_stop_the_start(provided: Any, made: Any, message: str) -> None:
+def test_invalid_plugins_stop_the_start(provided: Any, plugin: Any, message: str) -> None:
     with pytest.raises(PluginError, match=re.escape(message)):
-        verify(provided, made)
+        verify(provided, plugin)
 
 
 @pytest.mark.parametrize(
-    ("provided", "made"),
+    ("provided", "plugin"),
     [(IBackend, Files()), (IWatchdogPolicy, Policy(Watchdog)), (IBackend, NoBackendButFiles())],
     ids=lambda value: type(value).__name__,
 )
-def test_valid_plugins_are_accepted(provided: Any, made: Any) -> None:
-    verify(provided, made)
+def test_valid_plugins_are_accepted(provided: Any, plugin: Any) -> None:
+    verify(provided, plugin)
 
 
-def test_an_object_that_declares_it_may_have_the_member() -> None:
-    made = UndeclaredOfObject()
-    directlyProvides(made, IUniformBackend)
-    verify(IBackend, made)
+def test_an_object_that_declares_the_interface_may_have_its_member() -> None:
+    plugin = UndeclaredOfObject()
+    directlyProvides(plugin, IUniformBackend)
+    verify(IBackend, plugin)
 
 
 def test_a_plugin_is_verified_when_it_is_configured(tmp_path: Any) -> None:
@@ -190,13 +192,15 @@ def test_a_plugin_is_verified_when_it_is_configured(tmp_path: Any) -> None:
         configure(boot_plugin(IBackend, Undeclared), {}, PluginContext(Clock(), tmp_path))
 
 
-@pytest.mark.parametrize("interface", INTERFACES, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("interface", INTERFACES, ids=lambda interface: interface.__name__)
 def test_an_interface_has_three_members_at_most(interface: Any) -> None:
     assert len(list(interface.names())) <= 3
     assert interface.__doc__
 
 
-@pytest.mark.parametrize("reader", [IFileReader, IShareableReader, ICacheableReader], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "reader", [IFileReader, IShareableReader, ICacheableReader], ids=lambda interface: interface.__name__
+)
 def test_reader_without_a_declared_member_is_refused_by_name(reader: Any) -> None:
     closed = []
 

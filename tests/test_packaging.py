@@ -1,4 +1,4 @@
-"""What is installed, in environments of its own: the wheel, the editable install, and a plugin's distribution."""
+"""Installations in virtual environments: the wheel, the editable install, and the distributions of plugins."""
 
 import contextlib
 import email
@@ -28,7 +28,7 @@ REDFISH = ROOT / "plugins" / "bootfw-redfish"
 FBTFTP = ROOT / "plugins" / "bootfw-fbtftp"
 BOOTFW_ALONE = (PLUGIN, EMULAB, TXTFTP, FBTFTP)
 """Distributions that require bootfw, and no package that bootfw does not."""
-OTHERS = (*BOOTFW_ALONE, POSTGRESQL, REDFISH)
+DISTRIBUTIONS = (*BOOTFW_ALONE, POSTGRESQL, REDFISH)
 
 pytestmark = [pytest.mark.together, pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")]
 
@@ -46,7 +46,7 @@ class Environment:
         return cls(path)
 
     def copy(self, path: Path) -> "Environment":
-        """Another one with the same packages. Files are links: pip and Python replace files, they never change one."""
+        """A copy of the environment. Its files are hard links: pip and Python replace files, they never change one."""
         shutil.copytree(self.path, path, symlinks=True, copy_function=_link)
         copied = Environment(path)
         for script in copied.bin.iterdir():
@@ -58,16 +58,16 @@ class Environment:
         return copied
 
     def add(self, other: "Environment") -> None:
-        """The packages of another one, too, without their scripts."""
+        """Add the packages of another environment, without their scripts."""
         (packages,) = self.path.glob("lib/python*/site-packages")
         shutil.copytree(other.path / packages.relative_to(self.path), packages, dirs_exist_ok=True, copy_function=_link)
 
     def run(self, program: str, *arguments: str | Path, cwd: Path) -> str:
-        """What *program* of this environment prints."""
+        """Run a *program* of this environment; its output."""
         return output(self.bin / program, *arguments, cwd=cwd)
 
     def pip(self, *arguments: str | Path) -> str:
-        """The pip that runs these tests, at work on this environment."""
+        """Run pip of the test environment on this environment; its output."""
         quiet = ["--disable-pip-version-check", "--quiet"]
         return output(sys.executable, "-m", "pip", "--python", self.bin / "python", *quiet, *arguments)
 
@@ -81,13 +81,13 @@ def _link(source: str, target: str) -> None:
 
 
 def output(*command: str | Path, cwd: Path | None = None) -> str:
-    """What *command* prints; when it fails, so does the test, with that."""
+    """The output of *command*; if it fails, the test fails with that output."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("BOOTFW_", "PYTHON"))}
-    done = subprocess.run(
+    completed = subprocess.run(
         list(map(str, command)), cwd=cwd, env=clean, text=True, capture_output=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 def source_of(root: Path, into: Path) -> Path:
@@ -128,8 +128,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 
 @contextlib.contextmanager
-def alone(shared: Path, name: str) -> Iterator[bool]:
-    """Holds the lock of what is made once for all processes; true for the one that has to make it."""
+def made_once(shared: Path, name: str) -> Iterator[bool]:
+    """Lock something that is made once for all processes; yields whether this process has to make it."""
     with open(shared / f"{name}.lock", "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = shared / f"{name}.done"
@@ -138,11 +138,11 @@ def alone(shared: Path, name: str) -> Iterator[bool]:
 
 
 @pytest.fixture(scope="session")
-def building(shared: Path) -> Environment:
-    """What the distributions require to be built, and nothing else. Tests don't change it."""
-    with alone(shared, "building") as first:
-        if first:
-            (requirements,) = {tuple(build_requirements(root)) for root in (ROOT, *OTHERS)}
+def build_environment(shared: Path) -> Environment:
+    """An environment with the packages that building the distributions requires. Tests don't change it."""
+    with made_once(shared, "building") as must_make:
+        if must_make:
+            (requirements,) = {tuple(build_requirements(root)) for root in (ROOT, *DISTRIBUTIONS)}
             Environment.create(shared / "building").install(*requirements)
     return Environment(shared / "building")
 
@@ -163,21 +163,21 @@ for source in sources:
     build_meta.build_wheel(into)
     sys.exit()
 """
-"""What pip does for the wheel of each source (PEP 517), in a process of its own that has imported setuptools."""
+"""Builds a wheel of each source as pip does (PEP 517), in a fork that has setuptools imported."""
 
 
 @pytest.fixture(scope="session")
-def wheels(building: Environment, shared: Path) -> dict[Path, Path]:
+def wheels(build_environment: Environment, shared: Path) -> dict[Path, Path]:
     """Root of a distribution -> its wheel, of all seven.
 
     pip would make an environment with the requirements of the build for each of them, and start Python thrice, which
     takes most of the time. They are the same, so one environment has them, and nothing else; see BUILD.
     """
-    roots = (ROOT, *OTHERS)
-    with alone(shared, "wheels") as first:
-        if first:
+    roots = (ROOT, *DISTRIBUTIONS)
+    with made_once(shared, "wheels") as must_make:
+        if must_make:
             sources = [source_of(root, shared / "sources" / root.name) for root in roots]
-            building.run("python", "-c", BUILD, shared / "wheels", *sources, cwd=shared)
+            build_environment.run("python", "-c", BUILD, shared / "wheels", *sources, cwd=shared)
     wheels = {}
     for root in roots:
         name = "bootfw" if root == ROOT else root.name.replace("-", "_")
@@ -187,15 +187,15 @@ def wheels(building: Environment, shared: Path) -> dict[Path, Path]:
 
 @pytest.fixture(scope="session")
 def wheel(wheels: dict[Path, Path]) -> Path:
-    """That of bootfw."""
+    """The wheel of bootfw."""
     return wheels[ROOT]
 
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, shared: Path) -> Environment:
     """bootfw from its wheel, and nothing else. Tests don't change it."""
-    with alone(shared, "installed") as first:
-        if first:
+    with made_once(shared, "installed") as must_make:
+        if must_make:
             created = Environment.create(shared / "installed")
             created.install(wheel)
             # It compiles almost all that the tests import, here and in the copies.
@@ -206,8 +206,8 @@ def installed(wheel: Path, shared: Path) -> Environment:
 @pytest.fixture(scope="session")
 def with_plugins(installed: Environment, wheels: dict[Path, Path], shared: Path) -> Environment:
     """The same with pytest and the distributions that require bootfw alone. Tests don't change it."""
-    with alone(shared, "with-plugins") as first:
-        if first:
+    with made_once(shared, "with-plugins") as must_make:
+        if must_make:
             copied = installed.copy(shared / "with-plugins")
             copied.install("pytest", *(wheels[root] for root in BOOTFW_ALONE))
     return Environment(shared / "with-plugins")
@@ -216,8 +216,8 @@ def with_plugins(installed: Environment, wheels: dict[Path, Path], shared: Path)
 @pytest.fixture(scope="session")
 def with_all(with_plugins: Environment, wheels: dict[Path, Path], shared: Path) -> Environment:
     """The same with the others and what they require. Tests don't change it."""
-    with alone(shared, "with-all") as first:
-        if first:
+    with made_once(shared, "with-all") as must_make:
+        if must_make:
             copied = with_plugins.copy(shared / "with-all")
             copied.install(wheels[POSTGRESQL], wheels[REDFISH])
     return Environment(shared / "with-all")
@@ -272,12 +272,12 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel: Path) -> Non
     data = {name.partition(".data/data/")[2] for name in names if name.startswith(f"{release}.data/")}
     units = {f"lib/systemd/system/bootfw.{kind}" for kind in ("service", "socket")}
     assert data == units | {"share/man/man1/bootfw.1"}
-    ours = {
+    expected = {
         str(path.relative_to(ROOT))
         for path in [*(ROOT / "bootfw").rglob("*"), ROOT / "twisted" / "plugins" / "bootfw_plugin.py"]
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert packed == ours
+    assert packed == expected
     assert "bootfw/py.typed" in packed
     assert "bootfw/personas/stock.toml" in packed
     assert "bootfw/backends/menus/ipxe.j2" in packed
@@ -285,7 +285,7 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel: Path) -> Non
     assert not any(name.startswith("twisted/") and name.endswith("__init__.py") for name in packed)
 
 
-def test_the_wheel_brings_the_command(installed: Environment, tmp_path: Path) -> None:
+def test_the_wheel_has_the_commands(installed: Environment, tmp_path: Path) -> None:
     assert "Network boot services" in installed.run("twistd", "--help", cwd=tmp_path)
     assert "bootfw leases" in installed.run("bootfw", "leases", "--help", cwd=tmp_path)
 
@@ -294,20 +294,22 @@ def test_wheel_needs_only_its_declared_dependencies(installed: Environment, tmp_
     installed.run("python", "-W", "error", "-c", "import bootfw.api, bootfw.tap, bootfw.testing", cwd=tmp_path)
 
 
-def test_the_example_is_right_for_the_wheel(installed: Environment, tmp_path: Path) -> None:
+def test_the_example_configuration_is_valid_with_the_wheel(installed: Environment, tmp_path: Path) -> None:
     example = ROOT / "examples" / "bootfw.toml"
     printed = installed.run("twistd", "bootfw", "--check", "-c", example, cwd=tmp_path)
     assert printed.splitlines()[0] == f"{example}: OK"
 
 
-def test_an_editable_install_brings_the_same(installed: Environment, building: Environment, tmp_path: Path) -> None:
-    """It takes the place of the wheel."""
+def test_an_editable_install_has_the_same_plugins(
+    installed: Environment, build_environment: Environment, tmp_path: Path
+) -> None:
+    """It replaces the wheel."""
     source = source_of(ROOT, tmp_path / "checkout")
     environment = installed.copy(tmp_path / "environment")
-    environment.add(building)
+    environment.add(build_environment)
     environment.install("--no-build-isolation", "--editable", source)
-    used = environment.run("python", "-c", "import bootfw; print(bootfw.__file__)", cwd=tmp_path)
-    assert used == f"{source}/bootfw/__init__.py\n"
+    module_path = environment.run("python", "-c", "import bootfw; print(bootfw.__file__)", cwd=tmp_path)
+    assert module_path == f"{source}/bootfw/__init__.py\n"
     assert plugins_of(environment, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
     environment.pip("uninstall", "--yes", "bootfw")
     assert list(environment.path.rglob("*bootfw*")) == []
@@ -316,7 +318,7 @@ def test_an_editable_install_brings_the_same(installed: Environment, building: E
 
 @pytest.mark.firmware
 def test_the_environment_of_the_page(tmp_path: Path) -> None:
-    """With the wheels that it needs from the index."""
+    """With its dependencies from the package index."""
     source = source_of(ROOT, tmp_path / "source")
     shutil.copytree(ROOT / "packaging", source / "packaging")
     for line in blocks("packages.md", "console")[3].splitlines():
@@ -365,7 +367,7 @@ def test_bootfw_works_when_a_distribution_is_removed(with_plugins: Environment, 
 
 
 def test_the_wheels_with_requirements_of_their_own_bring_their_plugins(with_all: Environment, tmp_path: Path) -> None:
-    """Whose own tests use the checkout."""
+    """Their own tests use the checkout."""
     found = plugins_of(with_all, tmp_path)
     assert found["store postgresql"] == "bootfw-postgresql"
     assert found["power redfish"] == "bootfw-redfish"
@@ -400,12 +402,12 @@ def test_the_store_in_postgresql_works_with_the_wheel(with_all: Environment, tmp
     ],
     ids=str,
 )
-def test_a_distribution_of_its_own_imports_the_public_names_only(package: Path) -> None:
+def test_distributions_of_plugins_import_the_public_names_only(package: Path) -> None:
     sources = list(package.glob("*.py"))
     lines = [line.split() for path in sources for line in path.read_text().splitlines()]
     imported = {words[1] for words in lines if words[:1] in (["from"], ["import"])}
-    ours = {name for name in imported if name.split(".")[0] == "bootfw"}
-    assert ours == {"bootfw.api"}
+    bootfw_modules = {name for name in imported if name.split(".")[0] == "bootfw"}
+    assert bootfw_modules == {"bootfw.api"}
 
 
 def test_the_manual_page_is_installed_where_man_looks_below_a_prefix(installed: Environment) -> None:

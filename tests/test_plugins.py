@@ -1,4 +1,4 @@
-"""Plugins: classes as option schemas, names in the configuration, and each way in which a plugin can be wrong."""
+"""Plugins: classes as schemas of options, names in the configuration, and the error for each wrong plugin."""
 
 import importlib
 import os
@@ -73,7 +73,7 @@ class Everything:
 PLUGIN = boot_plugin(IBackend, Everything)
 
 
-def fails(options: Mapping[str, Any], plugin: IBootPlugin = PLUGIN) -> str:
+def error_of(options: Mapping[str, Any], plugin: IBootPlugin = PLUGIN) -> str:
     with pytest.raises(ConfigError) as caught:
         configure(plugin, options, CONTEXT)
     return str(caught.value)
@@ -86,7 +86,7 @@ def test_the_summary_is_the_first_line_of_the_docstring() -> None:
 
 
 def test_options_reach_the_fields_with_dashes_for_underscores() -> None:
-    made = configure(
+    plugin = configure(
         PLUGIN,
         {
             "text": "t",
@@ -103,7 +103,7 @@ def test_options_reach_the_fields_with_dashes_for_underscores() -> None:
         },
         CONTEXT,
     )
-    assert made == Everything(
+    assert plugin == Everything(
         "t",
         {"a": "b"},
         2,
@@ -158,7 +158,7 @@ KNOWN = "text, some-table, first-seconds, attempts, patient, sizes, pair, colour
     ],
 )
 def test_wrong_option_errors_name_a_valid_value(options: Mapping[str, Any], message: str) -> None:
-    assert fails(options) == message
+    assert error_of(options) == message
 
 
 def test_all_wrong_options_are_named_together() -> None:
@@ -177,7 +177,7 @@ def test_all_wrong_options_are_named_together() -> None:
 
 
 def test_all_validators_run() -> None:
-    assert fails({"text": "", "attempts": 0, "sizes": [1, 2, 3], "zzz": 1}).splitlines() == [
+    assert error_of({"text": "", "attempts": 0, "sizes": [1, 2, 3], "zzz": 1}).splitlines() == [
         f"zzz: unknown key; known: {KNOWN}",
         "attempts: must not be zero",
         "sizes: Length of 'sizes' must be <= 2: 3",
@@ -215,23 +215,23 @@ LIMITS = boot_plugin(IBackend, Limits)
     ],
 )
 def test_a_validator_may_look_at_other_options(options: Mapping[str, Any], message: str) -> None:
-    assert fails(options, LIMITS) == message
+    assert error_of(options, LIMITS) == message
 
 
 def test_sizes_and_times_may_have_units() -> None:
-    made = configure(LIMITS, {"first": 1, "most": 2, "wait": "2 min", "memory": "1 KiB"}, CONTEXT)
-    assert (made.wait, made.memory) == (120, 1024)
+    plugin = configure(LIMITS, {"first": 1, "most": 2, "wait": "2 min", "memory": "1 KiB"}, CONTEXT)
+    assert (plugin.wait, plugin.memory) == (120, 1024)
 
 
 def test_an_old_key_is_an_error_that_names_the_new_one() -> None:
     archive = load("archive", "bootfw.backends")
-    assert fails({"file": "a.tar", "unpack-octets": 1}, archive) == 'unpack-octets: is called "unpack-size" now'
+    assert error_of({"file": "a.tar", "unpack-octets": 1}, archive) == 'unpack-octets: is called "unpack-size" now'
 
 
 @implementer(IBackend)
 @frozen
 class InDirectory:
-    """Knows where it is."""
+    """Resolves its root against the directory of the configuration."""
 
     root: Path
     depth: int = field(default=0, validator=_not_zero)
@@ -252,10 +252,10 @@ def test_configured_gets_the_context() -> None:
 def test_options_of_configured_are_its_own_parameters() -> None:
     plugin = boot_plugin(IBackend, InDirectory)
     assert [(option.key, option.annotation) for option in options_of(InDirectory)] == [("root", str), ("depth", int)]
-    assert fails({"root": 1}, plugin) == "root: must be a string, not 1"
-    assert fails({}, plugin) == '"root" is missing'
-    assert fails({"root": ""}, plugin) == "must not be empty"
-    assert fails({"root": "a", "depth": 0}, plugin) == "depth: must not be zero"
+    assert error_of({"root": 1}, plugin) == "root: must be a string, not 1"
+    assert error_of({}, plugin) == '"root" is missing'
+    assert error_of({"root": ""}, plugin) == "must not be empty"
+    assert error_of({"root": "a", "depth": 0}, plugin) == "depth: must not be zero"
 
 
 @implementer(IBackend)
@@ -276,8 +276,8 @@ class PassingOn:
 def test_configured_with_any_options_takes_the_fields() -> None:
     plugin = boot_plugin(IBackend, PassingOn)
     assert configure(plugin, {"root": "a", "depth": 2}, CONTEXT) == PassingOn(Path("a"), 2)
-    assert fails({"root": "a", "depth": "2"}, plugin) == 'depth: must be an integer, not "2"'
-    assert fails({"rot": "a"}, plugin) == 'rot: unknown key; known: root, depth; did you mean "root"?'
+    assert error_of({"root": "a", "depth": "2"}, plugin) == 'depth: must be an integer, not "2"'
+    assert error_of({"rot": "a"}, plugin) == 'rot: unknown key; known: root, depth; did you mean "root"?'
 
 
 def _absolute(value: Path) -> Path:
@@ -294,7 +294,7 @@ def _not_two(instance: Any, attribute: Any, value: int) -> None:
 @implementer(IBackend)
 @frozen
 class Adapting:
-    """Its fields hold what the hook makes of the options."""
+    """Its fields are what configured() makes of the options."""
 
     root: Path = field(converter=_absolute)
     depth: int = field(default=1, validator=_not_zero)
@@ -307,10 +307,10 @@ class Adapting:
     def open(self, path: str, request: Any) -> Any: ...
 
 
-def test_converters_and_validators_check_what_the_hook_makes() -> None:
+def test_converters_and_validators_check_the_values_of_configured() -> None:
     plugin = boot_plugin(IBackend, Adapting)
     assert configure(plugin, {"root": "a"}, CONTEXT).root == Path("/etc/bootfw/a")
-    assert fails({"root": "a", "depth": 0, "height": 2}, plugin).splitlines() == [
+    assert error_of({"root": "a", "depth": 0, "height": 2}, plugin).splitlines() == [
         "depth: must not be zero",
         "height: must not be two",
     ]
@@ -326,7 +326,7 @@ class Plain:
 def test_a_plain_class_is_a_plugin_without_options() -> None:
     plugin = boot_plugin(IBackend, Plain)
     assert isinstance(configure(plugin, {}, CONTEXT), Plain)
-    assert fails({"a": 1}, plugin) == "a: unknown key; this table takes no keys"
+    assert error_of({"a": 1}, plugin) == "a: unknown key; this table takes no keys"
 
 
 class Nothing:
@@ -335,7 +335,7 @@ class Nothing:
 
 @implementer(IBackend)
 class WithoutOpen:  # type: ignore[misc]  # on purpose
-    """Promises what it has not."""
+    """Declares an interface whose method it lacks."""
 
 
 @implementer(IBackend)
@@ -366,7 +366,7 @@ def test_result_of_a_plugin_is_verified(cls: type, message: str) -> None:
 
 @pytest.fixture
 def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Installs a distribution with entry points and a module into a directory of the test."""
+    """Installs a distribution with entry points and modules into a directory of the test."""
     modules = set(sys.modules)
 
     def install(name: str, entry_points: str, **sources: str) -> None:
@@ -416,7 +416,7 @@ def test_load_by_entry_point_and_by_module_is_the_same(distribution: Callable[..
     assert plugin.summary == "Asks the inventory."
 
 
-def test_what_is_installed_and_removed_while_the_server_runs_is_seen(
+def test_plugins_installed_or_removed_while_the_server_runs_are_noticed(
     distribution: Callable[..., None], tmp_path: Path
 ) -> None:
     distribution("acme", "", acme_inventory=RESOLVER)
@@ -454,9 +454,9 @@ def test_a_broken_import_names_the_exception_and_the_distribution(
         acme_syntax="def (",
         acme_text="",
     )
-    where = str(tmp_path / "acme_needing.py")
+    path = str(tmp_path / "acme_needing.py")
     assert refused("needing") == (
-        f'"needing" (from acme-boot 1.2) can\'t be loaded: it imports "acme_database" ({where}, line 1), '
+        f'"needing" (from acme-boot 1.2) can\'t be loaded: it imports "acme_database" ({path}, line 1), '
         "which is not installed"
     )
     assert refused("syntax").startswith('"syntax" (from acme-boot 1.2) can\'t be loaded: SyntaxError: ')
@@ -504,7 +504,7 @@ def test_a_plugin_of_another_kind_is_refused(distribution: Callable[..., None]) 
     )
 
 
-def test_an_extended_interface_will_do() -> None:
+def test_a_plugin_of_an_extended_interface_is_accepted() -> None:
     sys.modules["acme_writable"] = module = type(sys)("acme_writable")
     module.plugin = boot_plugin(IWritableBackend, Plain)  # type: ignore[attr-defined]
     try:
@@ -599,11 +599,11 @@ annotations = st.sampled_from(
 
 
 @given(toml_values, annotations)
-def test_mismatches_yields_errors_with_existing_paths(value: Any, wanted: Any) -> None:
-    for error in mismatches(value, wanted):
-        place = value
+def test_mismatches_yields_errors_with_existing_paths(value: Any, annotation: Any) -> None:
+    for error in mismatches(value, annotation):
+        part_of_value = value
         for part in error.path:
-            place = place[part]
+            part_of_value = part_of_value[part]
         assert error.message.startswith("must be ")
 
 
@@ -621,7 +621,7 @@ def test_mismatches_finds_every_wrong_item(right: list[int], wrong: list[str]) -
 
 @implementer(ILeaseStore)
 class WithoutReservations:
-    """A lease store of before reservations had an interface of their own."""
+    """A lease store from before reservations had their own interface."""
 
     def load(self) -> Iterable[Lease]:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Recordings of what clients load: TFTP packets, HTTP requests, and the whole of a failing boot of a service."""
+"""Recordings of transfers: TFTP packets, HTTP requests, and all packets of a boot that fails."""
 
 import json
 import os
@@ -44,8 +44,8 @@ FILES = {"grub.cfg": b"menu", "kernel": bytes(512 * 60 + 5)}
 
 
 @define(eq=False)
-class Recorded:
-    """A TFTP server that keeps its packets, and a client."""
+class RecordingServer:
+    """A TFTP server that records its packets, and the host of a client."""
 
     network: MemoryNetwork = field(factory=MemoryNetwork)
     recorder: FlightRecorder = field(factory=FlightRecorder)
@@ -66,7 +66,7 @@ class Recorded:
         )
         self.server.listenUDP(69, protocol)
 
-    def gets(self, name: str, *options: tuple[str, str]) -> None:
+    def fetch(self, name: str, *options: tuple[str, str]) -> None:
         client = TFTPClient(self.host, (SERVER, 69), options)
         self.network.result_of(client.download(name))
         self.network.advance(0.01)
@@ -80,43 +80,43 @@ def opcodes(packets: Sequence[Datagram]) -> list[tuple[bool, int]]:
 
 
 def test_a_transfer_is_kept_from_its_request_to_its_last_ack() -> None:
-    recorded = Recorded()
-    recorded.gets("grub.cfg", ("tsize", "0"))
-    packets = recorded.packets()
+    server = RecordingServer()
+    server.fetch("grub.cfg", ("tsize", "0"))
+    packets = server.packets()
     assert opcodes(packets) == [(False, 1), (True, 6), (False, 4), (True, 3), (False, 4)]
     request, oack, _, data, _ = packets
     assert request.destination == (SERVER, 69)
     assert oack.destination == request.source == data.destination
     assert b"tsize\x004\0" in oack.data
     assert (data.data, data.length) == (b"\0\3\0\1", 8), "the header, and the length with the content"
-    assert recorded.packets(since=1e9) == []
-    assert recorded.recorder.transfers_of(["10.0.0.99"], 0) == []
+    assert server.packets(since=1e9) == []
+    assert server.recorder.transfers_of(["10.0.0.99"], 0) == []
 
 
 def test_middle_of_a_long_transfer_is_not_recorded() -> None:
-    recorded = Recorded()
-    recorded.gets("kernel")
-    packets = recorded.packets()
+    server = RecordingServer()
+    server.fetch("kernel")
+    packets = server.packets()
     assert len(packets) == 1 + OF_TRANSFER
     assert opcodes(packets[:3]) == [(False, 1), (True, 3), (False, 4)]
-    assert recorded.recorder.transfers_of([CLIENT], 0) == packets
+    assert server.recorder.transfers_of([CLIENT], 0) == packets
 
 
 def test_packets_after_a_timeout_are_recorded() -> None:
-    recorded = Recorded()
-    peer = FakePeer(recorded.host)
+    server = RecordingServer()
+    peer = FakePeer(server.host)
     peer.send(tftp.request(False, "kernel", "octet", ()), (SERVER, 69))
     for block in range(1, 31):
-        recorded.network.advance(0.01)
+        server.network.advance(0.01)
         peer.send(b"\0\4" + block.to_bytes(2), (SERVER, 69))
-    recorded.network.advance(0.01)
-    before = recorded.packets()
-    recorded.network.advance(2)
-    after = recorded.packets()[len(before) :]
+    server.network.advance(0.01)
+    before = server.packets()
+    server.network.advance(2)
+    after = server.packets()[len(before) :]
     assert {each.data for each in after} == {b"\0\3\0\x1f"}
     peer.send(tftp.error(0, "given up"), (SERVER, 69))
-    recorded.network.advance(0.01)
-    assert recorded.packets()[-1].data.startswith(b"\0\5"), "an ERROR is kept in any case"
+    server.network.advance(0.01)
+    assert server.packets()[-1].data.startswith(b"\0\5"), "an ERROR is kept in any case"
     peer.close()
     assert 1 <= len(after) <= AT_TIMEOUT
 
@@ -133,55 +133,55 @@ def test_the_datagrams_of_a_window_are_kept_one_by_one() -> None:
 
 
 def test_a_refused_request_is_kept_with_its_error() -> None:
-    recorded = Recorded()
+    server = RecordingServer()
     with pytest.raises(TransferFailed):
-        recorded.gets("missing")
-    request, error = recorded.packets()
+        server.fetch("missing")
+    request, error = server.packets()
     assert b"missing" in request.data
     assert error.data[:4] == b"\0\5\0\1"
     assert error.outbound
 
 
 def test_a_malformed_request_is_kept_with_its_error() -> None:
-    recorded = Recorded()
-    peer = FakePeer(recorded.host)
+    server = RecordingServer()
+    peer = FakePeer(server.host)
     peer.send(b"\0\1no end of the name", (SERVER, 69))
-    recorded.network.advance(0.01)
+    server.network.advance(0.01)
     peer.close()
-    assert opcodes(recorded.packets()) == [(False, 1), (True, 5)]
+    assert opcodes(server.packets()) == [(False, 1), (True, 5)]
 
 
 def test_a_huge_packet_is_kept_up_to_a_bound() -> None:
-    recorded = Recorded()
-    peer = FakePeer(recorded.host)
+    server = RecordingServer()
+    peer = FakePeer(server.host)
     for data in (
         b"\0\1".ljust(8000, b"a"),
         tftp.request(False, "grub.cfg", "octet"),
         b"\0\5\0\0".ljust(8000, b"e"),
     ):
         peer.send(data, (SERVER, 69))
-        recorded.network.advance(0.1)
+        server.network.advance(0.1)
     peer.close()
-    huge = [packet for packet in recorded.packets() if packet.length]
+    huge = [packet for packet in server.packets() if packet.length]
     assert [(len(packet.data), packet.length) for packet in huge if not packet.outbound] == [(4096, 8000)] * 2
 
 
 def test_a_request_that_is_sent_again_is_kept_each_time() -> None:
-    recorded = Recorded()
-    peer = FakePeer(recorded.host)
+    server = RecordingServer()
+    peer = FakePeer(server.host)
     for _ in range(2):
         peer.send(tftp.request(False, "grub.cfg", "octet", (("tsize", "0"),)), (SERVER, 69))
-        recorded.network.advance(0.1)
+        server.network.advance(0.1)
     peer.close()
-    assert opcodes(recorded.packets())[:4] == [(False, 1), (True, 6), (False, 1), (True, 6)]
+    assert opcodes(server.packets())[:4] == [(False, 1), (True, 6), (False, 1), (True, 6)]
 
 
 def test_an_upload_is_kept_without_its_content() -> None:
-    recorded = Recorded(writable=True)
-    client = TFTPClient(recorded.host, (SERVER, 69))
-    recorded.network.result_of(client.upload("file", bytes(100)))
-    recorded.network.advance(0)
-    packets = recorded.packets()
+    server = RecordingServer(writable=True)
+    client = TFTPClient(server.host, (SERVER, 69))
+    server.network.result_of(client.upload("file", bytes(100)))
+    server.network.advance(0)
+    packets = server.packets()
     assert opcodes(packets) == [(False, 2), (True, 4), (False, 3), (True, 4)]
     assert (packets[2].data, packets[2].length) == (b"\0\3\0\1", 104)
 
@@ -224,7 +224,7 @@ def test_http_requests_are_made_from_the_stages(tmp_path: Path) -> None:
 # A service
 
 
-class Seen(EventList):
+class AttemptObserver(EventList):
     @property
     def ended(self) -> list[BootAttempt]:
         return [event.attempt for event in self.of(BootAttemptEnded)]
@@ -234,30 +234,30 @@ def test_a_boot_that_fails_has_its_packets_in_a_file_that_its_record_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Through BootService: DHCP, and the request for a boot file that is missing."""
-    seen = Seen()
-    site = Site([], known=True)
+    observer = AttemptObserver()
+    site = Site([], knows_macs=True)
     host = site.network.host(SERVER, name="server", rich=True)
     monkeypatch.setattr(service_module, "Recordings", partial(Recordings, wall_clock=host.seconds))
-    made = partialmethod(BootRecorder.__init__, wall_clock=host.seconds)
-    monkeypatch.setattr(service_module, "BootRecorder", type("OnTime", (BootRecorder,), {"__init__": made}))
+    init = partialmethod(BootRecorder.__init__, wall_clock=host.seconds)
+    monkeypatch.setattr(service_module, "BootRecorder", type("OnTime", (BootRecorder,), {"__init__": init}))
     site.service = service = BootService(
         host,
         resolvers=[StaticResolver("missing.efi")],
         backends=[MemoryBackend({})],
-        observers=[seen],
+        observers=[observer],
         attempts=MemoryStore(),
         recordings=tmp_path / "recordings",
     )
     service.startService()
     machine = Machine(site)
     for _ in range(3):
-        name = machine.asks(firmware.SNPONLY)
+        name = machine.offered_file(firmware.SNPONLY)
         assert name == "missing.efi"
-        assert machine.gets(name) is None
+        assert machine.fetch(name) is None
         site.network.advance(1)
     for _ in range(200):
         site.network.advance(1)
-    attempt = next(each for each in seen.ended if each.verdict is Verdict.FAILED)
+    attempt = next(each for each in observer.ended if each.verdict is Verdict.FAILED)
     assert attempt.recording
     assert Path(attempt.recording).parent == tmp_path / "recordings"
     packets = read_pcapng(Path(attempt.recording).read_bytes())
@@ -268,9 +268,9 @@ def test_a_boot_that_fails_has_its_packets_in_a_file_that_its_record_names(
     site.stop()
 
     if shutil.which("tshark") is not None:
-        done = subprocess.run(["tshark", "-r", attempt.recording], capture_output=True, text=True, check=True)
-        assert "Read Request, File: missing.efi" in done.stdout
-        assert "DHCP" in done.stdout
+        tshark = subprocess.run(["tshark", "-r", attempt.recording], capture_output=True, text=True, check=True)
+        assert "Read Request, File: missing.efi" in tshark.stdout
+        assert "DHCP" in tshark.stdout
 
     (tmp_path / "bootfw.toml").write_text(
         '[bootfw]\nstate-dir = "state"\n[[resolver]]\nuse = "static"\nfile = "missing.efi"\n'
@@ -317,31 +317,33 @@ def replay(
     return run
 
 
-HERE, THERE = (CLIENT, 2000), (SERVER, 69)
+CLIENT_PORT, SERVER_PORT = (CLIENT, 2000), (SERVER, 69)
 READ = tftp.request(False, "kernel", "octet", (("tsize", "0"), ("blksize", "1468")))
 
 
 def test_same_oack_is_not_a_difference(replay: Callable[..., tuple[int, Any]]) -> None:
     oack = b"\0\6tsize\x007\0blksize\x001468\0"
-    packets = [Datagram(1.0, HERE, THERE, READ), Datagram(1.1, THERE, HERE, oack, True)]
+    packets = [Datagram(1.0, CLIENT_PORT, SERVER_PORT, READ), Datagram(1.1, SERVER_PORT, CLIENT_PORT, oack, True)]
     assert replay(packets) == (0, {"requests": 1, "differences": []})
 
 
 def test_a_request_that_was_sent_again_is_answered_once(replay: Callable[..., tuple[int, Any]]) -> None:
-    oack = Datagram(1.1, THERE, HERE, b"\0\6tsize\x007\0blksize\x001468\0", True)
-    packets = [Datagram(1.0, HERE, THERE, READ), Datagram(1.1, HERE, THERE, READ), oack]
+    oack = Datagram(1.1, SERVER_PORT, CLIENT_PORT, b"\0\6tsize\x007\0blksize\x001468\0", True)
+    packets = [Datagram(1.0, CLIENT_PORT, SERVER_PORT, READ), Datagram(1.1, CLIENT_PORT, SERVER_PORT, READ), oack]
     assert replay(packets) == (0, {"requests": 1, "differences": []})
 
 
 def test_block_size_limited_by_the_mtu_is_not_a_difference(replay: Callable[..., tuple[int, Any]]) -> None:
     oack = b"\0\6tsize\x007\0blksize\x001408\0"
-    packets = [Datagram(1.0, HERE, THERE, READ), Datagram(1.1, THERE, HERE, oack, True)]
+    packets = [Datagram(1.0, CLIENT_PORT, SERVER_PORT, READ), Datagram(1.1, SERVER_PORT, CLIENT_PORT, oack, True)]
     assert replay(packets)[0] == 0
 
 
 def test_another_size_of_the_file_is_a_difference(replay: Callable[..., tuple[int, Any]]) -> None:
     oack = b"\0\6tsize\x009\0blksize\x001468\0"
-    code, found = replay([Datagram(1.0, HERE, THERE, READ), Datagram(1.1, THERE, HERE, oack, True)])
+    code, found = replay(
+        [Datagram(1.0, CLIENT_PORT, SERVER_PORT, READ), Datagram(1.1, SERVER_PORT, CLIENT_PORT, oack, True)]
+    )
     assert code == 1
     assert found["differences"] == [
         {"number": 1, "request": "TFTP kernel", "what": "option tsize", "recorded": "9", "now": "7"}
@@ -349,8 +351,8 @@ def test_another_size_of_the_file_is_a_difference(replay: Callable[..., tuple[in
 
 
 def test_a_file_that_is_missing_now_is_a_difference(replay: Callable[..., tuple[int, Any]]) -> None:
-    data = Datagram(1.1, THERE, HERE, b"\0\3\0\1", True, length=11)
-    packets = [Datagram(1.0, HERE, THERE, tftp.request(False, "gone", "octet", ())), data]
+    data = Datagram(1.1, SERVER_PORT, CLIENT_PORT, b"\0\3\0\1", True, length=11)
+    packets = [Datagram(1.0, CLIENT_PORT, SERVER_PORT, tftp.request(False, "gone", "octet", ())), data]
     code, found = replay(packets)
     assert code == 1
     (difference,) = found["differences"]
@@ -375,12 +377,12 @@ def test_the_status_of_an_http_response_is_compared(
     )
 
 
-SIX = CONFIG + '[dhcp6]\nmode = "proxy"\n'
+CONFIG6 = CONFIG + '[dhcp6]\nmode = "proxy"\n'
 
 
 @pytest.fixture
 def solicited(tmp_path: Path) -> list[Datagram]:
-    """A SOLICIT and what a proxy with SIX has answered, from a recording."""
+    """A recording with a SOLICIT, and the answer of a proxy with CONFIG6."""
     network, recorder = MemoryNetwork(), FlightRecorder()
     host = network.host("2001:db8::1", name="server", rich=True)
     resolvers = [("static", StaticResolver("kernel"))]
@@ -395,20 +397,20 @@ def solicited(tmp_path: Path) -> list[Datagram]:
     port.close()
     attempt = BootAttempt(id="1", began=WALL, addresses=("fe80::9",), verdict=Verdict.FAILED)
     paths: list[str] = []
-    written = Recordings(recorder, host.seconds, tmp_path, lambda: WALL + host.seconds()).write(attempt)
-    written.addCallback(paths.append)
+    writing = Recordings(recorder, host.seconds, tmp_path, lambda: WALL + host.seconds()).write(attempt)
+    writing.addCallback(paths.append)
     return read_pcapng(Path(paths[0]).read_bytes())
 
 
 def test_dhcpv6_is_answered_again(solicited: list[Datagram], replay: Callable[..., tuple[int, Any]]) -> None:
     assert [(each.outbound, each.data[0]) for each in solicited] == [(False, 1), (True, 2)]
-    assert replay(solicited, SIX) == (0, {"requests": 1, "differences": []})
+    assert replay(solicited, CONFIG6) == (0, {"requests": 1, "differences": []})
 
 
 def test_another_boot_file_by_dhcpv6_is_a_difference(
     solicited: list[Datagram], replay: Callable[..., tuple[int, Any]]
 ) -> None:
-    code, found = replay(solicited, SIX.replace('file = "kernel"', 'file = "other"'))
+    code, found = replay(solicited, CONFIG6.replace('file = "kernel"', 'file = "other"'))
     assert code == 1
     (difference,) = found["differences"]
     assert (difference["number"], difference["request"]) == (1, "SOLICIT")

@@ -1,4 +1,4 @@
-"""Packets that are kept, written when a boot fails, and answered again."""
+"""The flight recorder: packets are kept in memory, written when a boot fails, and can be answered again."""
 
 import json
 import os
@@ -57,7 +57,7 @@ file = "last.efi"
 
 
 def write(recordings: Recordings, attempt: BootAttempt) -> str:
-    """The path that write() gives at once: there are no other processes."""
+    """The path of the recording; "" if none is written. Without worker processes write() answers at once."""
     paths: list[str] = []
     recordings.write(attempt).addCallback(paths.append)
     (path,) = paths
@@ -84,7 +84,7 @@ def test_the_packets_of_a_client_are_kept_with_their_directions() -> None:
     assert (first.outbound, second.outbound) == (False, True)
 
 
-def test_dhcpv6_clients_are_known_by_their_addresses() -> None:
+def test_dhcpv6_clients_are_recognized_by_their_addresses() -> None:
     recorder = FlightRecorder()
     recorder.keep((1.0, b"\1abc", ("fe80::9", 546, 0, 2), None, 547, False))
     (entry,) = recorder.packets_of(MAC, ["fe80::9", "10.77.0.9"], 0)
@@ -112,14 +112,15 @@ def test_recorded_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> tuple[FlightRecorder, Recordings]:
+def boot_recordings(tmp_path: Path) -> Recordings:
+    """Recordings with the DISCOVER of a client in memory."""
     recorder = FlightRecorder()
     recorder.keep((0.0, discover(), CLIENT, VIA, 67, False))
-    return recorder, Recordings(recorder, lambda: 100.0, tmp_path / "recordings", lambda: WALL + 100)
+    return Recordings(recorder, lambda: 100.0, tmp_path / "recordings", lambda: WALL + 100)
 
 
-def test_a_failed_boot_is_written_with_its_stages(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
-    assert write(written[1], ATTEMPT) == f"{tmp_path}/recordings/1.pcapng"
+def test_a_failed_boot_is_written_with_its_stages(boot_recordings: Recordings, tmp_path: Path) -> None:
+    assert write(boot_recordings, ATTEMPT) == f"{tmp_path}/recordings/1.pcapng"
     path = tmp_path / "recordings" / "1.pcapng"
     (packet,) = read_pcapng(path.read_bytes())
     assert (packet.data, packet.comment) == (discover(), "discover")
@@ -128,39 +129,43 @@ def test_a_failed_boot_is_written_with_its_stages(written: tuple[FlightRecorder,
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_packets_of_an_earlier_boot_are_left_out(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
-    assert write(written[1], evolve(ATTEMPT, began=WALL + 60)) == ""
+def test_packets_of_an_earlier_boot_are_left_out(boot_recordings: Recordings, tmp_path: Path) -> None:
+    assert write(boot_recordings, evolve(ATTEMPT, began=WALL + 60)) == ""
     assert not (tmp_path / "recordings").exists()
 
 
 def test_the_oldest_files_are_dropped(
-    written: tuple[FlightRecorder, Recordings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    boot_recordings: Recordings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recordings, "FILES", 2)
     for number in range(4):
-        path = write(written[1], evolve(ATTEMPT, id=str(number)))
+        path = write(boot_recordings, evolve(ATTEMPT, id=str(number)))
         os.utime(path, (number, number))
     assert {path.name for path in (tmp_path / "recordings").iterdir()} == {"2.pcapng", "3.pcapng"}
 
 
-def test_uncreatable_directory_is_reported_once(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
-    place = tmp_path / "recordings"
-    place.write_text("a file")
+def test_uncreatable_directory_is_reported_once(boot_recordings: Recordings, tmp_path: Path) -> None:
+    directory = tmp_path / "recordings"
+    directory.write_text("a file")
     with capturedLogs() as logs:
-        assert [write(written[1], ATTEMPT) for _ in range(3)] == [""] * 3
-        place.unlink()
-        assert write(written[1], ATTEMPT) == write(written[1], ATTEMPT) == str(place / f"{ATTEMPT.id}.pcapng")
+        assert [write(boot_recordings, ATTEMPT) for _ in range(3)] == [""] * 3
+        directory.unlink()
+        assert (
+            write(boot_recordings, ATTEMPT)
+            == write(boot_recordings, ATTEMPT)
+            == str(directory / f"{ATTEMPT.id}.pcapng")
+        )
     unable, able = map(str, map(formatEvent, logs))
     assert "the packets of failed boots can't be written: " in unable
     assert able == "the packets of failed boots are written again"
 
 
-def test_a_full_disk_leaves_no_part_of_a_file(written: tuple[FlightRecorder, Recordings], tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_part_of_a_file(boot_recordings: Recordings, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:
         with capturedLogs() as logs:
-            assert write(written[1], ATTEMPT) == ""
+            assert write(boot_recordings, ATTEMPT) == ""
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(logs) == 1
@@ -229,9 +234,9 @@ def test_missing_recording_is_an_error(recording: Path, capsys: pytest.CaptureFi
 
 
 def test_the_recording_of_the_howto(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The page shows what the command prints for a boot file that was renamed."""
+    """The page shows the output of the command for a boot file that was renamed."""
     (page,) = blocks("recordings.md", "console")
-    _, *shown = page.splitlines()
+    _, *expected = page.splitlines()
     Path("bootfw.toml").write_text(CONFIG.replace("last.efi", "grubx64.efi"))
     main(["replay", str(recording), "-c", "bootfw.toml"])
-    assert capsys.readouterr().out.splitlines() == shown
+    assert capsys.readouterr().out.splitlines() == expected

@@ -1,4 +1,4 @@
-"""Leases and reservations as JSON, and the choice of some."""
+"""Leases and reservations as JSON, and their selection."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_leases_go_through_json_and_back(lease: Lease) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "read"),
+    ("text", "expected"),
     [
         ("0x01525400123456", b"\1RT\0\x124V"),
         ("01:52:54:00:12:34:56", b"\1RT\0\x124V"),
@@ -44,23 +44,23 @@ def test_leases_go_through_json_and_back(lease: Lease) -> None:
         ("", b""),
     ],
 )
-def test_client_and_circuit_ids_are_text_or_hexadecimal(written: str, read: bytes) -> None:
-    reservation = Reservation(mac="52:54:00:12:34:56", client_id=written, circuit_id=written)
-    assert (reservation.client_id, reservation.circuit_id) == (read, read)
+def test_client_and_circuit_ids_are_text_or_hexadecimal(text: str, expected: bytes) -> None:
+    reservation = Reservation(mac="52:54:00:12:34:56", client_id=text, circuit_id=text)
+    assert (reservation.client_id, reservation.circuit_id) == (expected, expected)
 
 
-@pytest.mark.parametrize("written", ["0x00030001525400123456", "00:03:00:01:52:54:00:12:34:56"])
-def test_duid_is_read_as_bytes(written: str) -> None:
-    assert Host6(duid=written).duid == bytes.fromhex("00030001525400123456")
+@pytest.mark.parametrize("text", ["0x00030001525400123456", "00:03:00:01:52:54:00:12:34:56"])
+def test_duid_is_read_as_bytes(text: str) -> None:
+    assert Host6(duid=text).duid == bytes.fromhex("00030001525400123456")
     assert Host6(mac="52:54:00:12:34:56", duid="").duid == b""
     with pytest.raises(ValueError, match='must be a DUID, such as "0x00030001525400123456", not "laptop"'):
         Host6(duid="laptop")
 
 
-@pytest.mark.parametrize("who", ["0x01525400123456", "01:52:54:00:12:34:56"])
-def test_a_client_id_is_looked_up_in_both_spellings(who: str) -> None:
+@pytest.mark.parametrize("identifier", ["0x01525400123456", "01:52:54:00:12:34:56"])
+def test_a_client_id_is_looked_up_in_both_spellings(identifier: str) -> None:
     lease = evolve(LEASE, client_id=b"\1RT\0\x124V")
-    assert list(Selection(who=who).leases([lease, evolve(LEASE, client_id=b"x")], 0.0)) == [lease]
+    assert list(Selection(who=identifier).leases([lease, evolve(LEASE, client_id=b"x")], 0.0)) == [lease]
 
 
 @pytest.mark.parametrize("reservation", RESERVATIONS)
@@ -69,7 +69,7 @@ def test_reservations_go_through_json_and_back(reservation: Reservation) -> None
 
 
 @pytest.mark.parametrize(
-    ("state", "left", "shown"),
+    ("state", "seconds_left", "expected"),
     [
         (LeaseState.ACTIVE, 1, "active"),
         (LeaseState.ACTIVE, 0, "expired"),
@@ -79,9 +79,9 @@ def test_reservations_go_through_json_and_back(reservation: Reservation) -> None
         (LeaseState.RELEASED, 0, "released"),
     ],
 )
-def test_shown_state_depends_on_the_time(state: LeaseState, left: int, shown: str) -> None:
-    assert shown_state(evolve(LEASE, state=state, expires=100.0 + left), 100.0) == shown
-    assert shown in STATES
+def test_shown_state_depends_on_the_time(state: LeaseState, seconds_left: int, expected: str) -> None:
+    assert shown_state(evolve(LEASE, state=state, expires=100.0 + seconds_left), 100.0) == expected
+    assert expected in STATES
 
 
 @given(
@@ -117,14 +117,16 @@ def test_empty_identifier_matches_no_lease() -> None:
 
 
 UUID = "00000000-0000-0000-0000-000000000001"
-KEPT = Reservation("10.0.0.5", mac="52:54:00:12:34:56", client_id=b"\1a", uuid=UUID, circuit_id=b"e0", hostname="Pc")
+RESERVATION = Reservation(
+    "10.0.0.5", mac="52:54:00:12:34:56", client_id=b"\1a", uuid=UUID, circuit_id=b"e0", hostname="Pc"
+)
 
 
 @pytest.mark.parametrize(
-    "who", ["10.0.0.5", "5254.0012.3456", "0x0161", "0x6530", "00000000000000000000000000000001", "pc", "PC"]
+    "identifier", ["10.0.0.5", "5254.0012.3456", "0x0161", "0x6530", "00000000000000000000000000000001", "pc", "PC"]
 )
-def test_the_client_of_a_reservation(who: str) -> None:
-    assert reserved_for(who, [Reservation("10.0.0.6", mac="52:54:00:00:00:01"), KEPT]) is KEPT
+def test_a_reservation_is_found_by_each_identifier(identifier: str) -> None:
+    assert reserved_for(identifier, [Reservation("10.0.0.6", mac="52:54:00:00:00:01"), RESERVATION]) is RESERVATION
 
 
 @pytest.mark.parametrize(
@@ -138,8 +140,11 @@ def test_the_client_of_a_reservation(who: str) -> None:
     ],
 )
 def test_clashing_reservations_are_found(new: Reservation, kind: str) -> None:
-    assert clashing(new, [KEPT]) == f"{kind} is reserved already; remove that reservation first"
+    assert clashing(new, [RESERVATION]) == f"{kind} is reserved already; remove that reservation first"
 
 
 def test_compatible_reservations_do_not_clash() -> None:
-    assert clashing(Reservation("", mac="52:54:00:00:00:01", hostname="Pc"), [KEPT, Reservation("", uuid=UUID)]) == ""
+    assert (
+        clashing(Reservation("", mac="52:54:00:00:00:01", hostname="Pc"), [RESERVATION, Reservation("", uuid=UUID)])
+        == ""
+    )

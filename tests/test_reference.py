@@ -35,8 +35,8 @@ def test_page_equals_the_generated_one(
     page: str, generate: Callable[[], str], command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    written = (PAGE.parent / f"{page}.md").read_text()
-    assert written == generate(), f"run: tools/{command} > docs/{page}.md"
+    committed = (PAGE.parent / f"{page}.md").read_text()
+    assert committed == generate(), f"run: tools/{command} > docs/{page}.md"
 
 
 def test_every_key_is_explained() -> None:

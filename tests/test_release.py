@@ -1,4 +1,4 @@
-"""``tools/release``: what it refuses, and that two builds of a commit are the same. The build itself is played."""
+"""``tools/release``: what it refuses, and that two builds of a commit are the same. The build itself is a script."""
 
 import os
 import shutil
@@ -22,40 +22,40 @@ cp content "$4/bootfw-1.0.0-py3-none-any.whl"
 
 
 def git(checkout: Path, *words: str) -> None:
-    who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", *who, *words], cwd=checkout, check=True, capture_output=True)
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *words], cwd=checkout, check=True, capture_output=True)
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository with a version and its tag, and a Python beside it that builds."""
-    made = tmp_path / "checkout"
-    (made / "bootfw").mkdir(parents=True)
-    (made / "tools").mkdir()
-    (made / "bin").mkdir()
-    (made / "bootfw/__init__.py").write_text('__version__ = "1.0.0"\n')
-    (made / "content").write_text("the same\n")
-    (made / ".gitignore").write_text("dist\nbin\n")
-    shutil.copy(TOOL, made / "tools")
-    (made / "bin/python").write_text(BUILD)
-    (made / "bin/python").chmod(0o755)
-    git(made, "init", "--quiet")
-    git(made, "add", ".")
-    git(made, "commit", "--quiet", "--message=x")
-    git(made, "tag", "v1.0.0")
-    return made
+    repository = tmp_path / "checkout"
+    (repository / "bootfw").mkdir(parents=True)
+    (repository / "tools").mkdir()
+    (repository / "bin").mkdir()
+    (repository / "bootfw/__init__.py").write_text('__version__ = "1.0.0"\n')
+    (repository / "content").write_text("the same\n")
+    (repository / ".gitignore").write_text("dist\nbin\n")
+    shutil.copy(TOOL, repository / "tools")
+    (repository / "bin/python").write_text(BUILD)
+    (repository / "bin/python").chmod(0o755)
+    git(repository, "init", "--quiet")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "--message=x")
+    git(repository, "tag", "v1.0.0")
+    return repository
 
 
 def release(checkout: Path) -> subprocess.CompletedProcess[str]:
-    """As the Makefile calls it, with a Python that is named relative to the checkout."""
+    """Run the tool as the Makefile does, with a path to Python that is relative to the checkout."""
     environment = {**os.environ, "LC_ALL": "C"}
     command = ["tools/release", "bin/python"]
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, env=environment, timeout=60)
 
 
 def test_two_builds_of_a_commit_are_the_same(checkout: Path) -> None:
-    done = release(checkout)
-    assert (done.returncode, done.stderr) == (0, "")
+    completed = release(checkout)
+    assert (completed.returncode, completed.stderr) == (0, "")
     sums = (checkout / "dist/SHA256SUMS").read_text()
     assert [line.split()[1] for line in sums.splitlines()] == ["bootfw-1.0.0-py3-none-any.whl", "bootfw-1.0.0.tar.gz"]
     shutil.rmtree(checkout / "dist")
@@ -68,9 +68,9 @@ def test_builds_that_differ_are_refused(checkout: Path) -> None:
     git(checkout, "add", ".")
     git(checkout, "commit", "--quiet", "--message=y")
     git(checkout, "tag", "--force", "v1.0.0")
-    done = release(checkout)
-    assert done.returncode == 1
-    assert "two builds of the same commit differ" in done.stderr
+    completed = release(checkout)
+    assert completed.returncode == 1
+    assert "two builds of the same commit differ" in completed.stderr
     assert not (checkout / "dist").exists()
 
 

@@ -1,4 +1,4 @@
-"""A service that gets another configuration while it runs: what is under way ends as it began."""
+"""A service that gets another configuration while it runs: transfers and requests under way keep the old one."""
 
 import re
 from collections.abc import Callable
@@ -51,25 +51,25 @@ FIXED = Fixed()
 
 @implementer(IBackend, IStartable)
 @define(eq=False)
-class Opened(Files):
-    """Files that can be read between start() and close() only."""
+class StartableFiles(Files):
+    """A backend that records start() and close(); *error* is raised at its start."""
 
-    life: list[str] = field(factory=list)
+    calls: list[str] = field(factory=list)
     error: Exception | None = None
 
     def start(self, publish: Callable[..., Any]) -> None:
         if self.error is not None:
             raise self.error
-        self.life.append("started")
+        self.calls.append("started")
 
     def close(self) -> None:
-        self.life.append("closed")
+        self.calls.append("closed")
 
 
 @implementer(ISelfChecking)
 @define(eq=False)
-class Missing(Files):
-    """Files in a directory that is not there."""
+class FilesWithProblem(Files):
+    """A backend that reports a problem at the start."""
 
     def problem(self) -> str:
         return "no such directory"
@@ -77,28 +77,28 @@ class Missing(Files):
 
 @implementer(IStartable, IClientAware)
 @define(eq=False)
-class Living:
-    """A plugin that notes what is done with it; *error* is raised at its start."""
+class RecordingPlugin:
+    """A plugin that records the calls of the service, and the events; *error* is raised at its start."""
 
-    life: list[str] = field(factory=list, kw_only=True)
-    seen: list[Event] = field(factory=list, kw_only=True)
+    calls: list[str] = field(factory=list, kw_only=True)
+    events: list[Event] = field(factory=list, kw_only=True)
     error: Exception | None = field(default=None, kw_only=True)
 
     def set_client_lookup(self, lookup: Any) -> None:
-        self.life.append("aware")
+        self.calls.append("aware")
 
     def start(self, publish: Callable[..., Any]) -> None:
         if self.error is not None:
             raise self.error
-        self.life.append("started")
+        self.calls.append("started")
 
     def close(self) -> None:
-        self.life.append("closed")
+        self.calls.append("closed")
 
 
 @implementer(IBootFileResolver, IOperable, IBootObserver)
 @define(eq=False)
-class Names(Living):
+class NamingResolver(RecordingPlugin):
     """Names one file, at once or when the test fires ``answer``."""
 
     file: Any
@@ -108,10 +108,10 @@ class Names(Living):
         return BootFile(self.file) if self.answer is None else self.answer
 
     def operations(self) -> dict[str, Callable[[Any], Any]]:
-        return {self.file: lambda given: ()}
+        return {self.file: lambda arguments: ()}
 
     def observe(self, event: Event) -> None:
-        self.seen.append(event)
+        self.events.append(event)
 
 
 def reload(site: Site, backends: list[Any], resolvers: list[Any], tftp: TFTPSettings | None = None) -> None:
@@ -122,36 +122,36 @@ def reload(site: Site, backends: list[Any], resolvers: list[Any], tftp: TFTPSett
 @pytest.fixture
 def site() -> Site:
     """A proxy and a file server."""
-    made = Site([Names("old")], [Opened({"file": numbered(2000)})])
-    made.start()
-    return made
+    site = Site([NamingResolver("old")], [StartableFiles({"file": numbered(2000)})])
+    site.start()
+    return site
 
 
 # Files
 
 
 def test_transfer_keeps_its_file_and_the_next_request_gets_the_new_one(site: Site) -> None:
-    old, new = site.backends[0], Opened({"file": b"new"})
+    old, new = site.backends[0], StartableFiles({"file": b"new"})
     client = FakePeer(site.network.host("10.0.0.8", name="client"))
     client.send(b"\0\1file\0octet\0", (SERVER, 69))
     site.network.advance(0.1)
     [first] = client.take()
     assert first.data == b"\0\3\0\1" + numbered(2000)[:512]
     reload(site, [new], site.resolvers)
-    assert (old.life, new.life) == (["started"], ["started"])
-    assert Machine(site).gets("file") == b"new"
+    assert (old.calls, new.calls) == (["started"], ["started"])
+    assert Machine(site).fetch("file") == b"new"
     received = [first.data]
     for number in (1, 2, 3):
         client.send(bytes((0, 4, 0, number)), first.peer)
         site.network.advance(0.1)
         received += [each.data for each in client.take()]
     assert b"".join(data[4:] for data in received) == numbered(2000)
-    assert old.life == ["started"], "the client has not acknowledged the end"
+    assert old.calls == ["started"], "the client has not acknowledged the end"
     client.send(b"\0\4\0\4", first.peer)
     site.network.advance(1.1)
-    assert old.life == ["started", "closed"]
+    assert old.calls == ["started", "closed"]
     site.stop()
-    assert (old.life, new.life) == (["started", "closed"], ["started", "closed"])
+    assert (old.calls, new.calls) == (["started", "closed"], ["started", "closed"])
     client.close()
     site.network.advance(0)
     assert site.network.leaks() == []
@@ -159,18 +159,18 @@ def test_transfer_keeps_its_file_and_the_next_request_gets_the_new_one(site: Sit
 
 def test_a_backend_that_no_transfer_uses_is_closed_at_once(site: Site) -> None:
     old = site.backends[0]
-    reload(site, [Opened()], site.resolvers)
-    assert old.life == ["started", "closed"]
+    reload(site, [StartableFiles()], site.resolvers)
+    assert old.calls == ["started", "closed"]
     site.stop()
-    assert old.life == ["started", "closed"]
+    assert old.calls == ["started", "closed"]
 
 
 def test_a_backend_that_stays_is_neither_started_nor_closed_again(site: Site) -> None:
     reload(site, [*site.backends, Files({"more": b"more"})], site.resolvers)
-    assert site.backends[0].life == ["started"]
-    assert site.resolvers[0].life == ["aware", "started"]
+    assert site.backends[0].calls == ["started"]
+    assert site.resolvers[0].calls == ["aware", "started"]
     machine = Machine(site)
-    assert (machine.gets("file"), machine.gets("more")) == (numbered(2000), b"more")
+    assert (machine.fetch("file"), machine.fetch("more")) == (numbered(2000), b"more")
     site.stop()
 
 
@@ -180,9 +180,9 @@ def test_a_stop_while_an_old_transfer_is_under_way_closes_its_backend(site: Site
     client.send(b"\0\1file\0octet\0", (SERVER, 69))
     site.network.advance(0.1)
     reload(site, [], site.resolvers)
-    assert old.life == ["started"]
+    assert old.calls == ["started"]
     site.stop()
-    assert old.life == ["started", "closed"]
+    assert old.calls == ["started", "closed"]
     client.close()
     site.network.advance(0)
     assert site.network.leaks() == []
@@ -199,34 +199,34 @@ def test_limits_of_transfers_are_those_of_the_new_configuration(site: Site) -> N
 
 
 def test_a_problem_of_a_new_backend_is_published(site: Site) -> None:
-    reload(site, [Missing()], site.resolvers)
-    assert [event.problem for event in site.said(BackendProblem)] == ["no such directory"]
+    reload(site, [FilesWithProblem()], site.resolvers)
+    assert [event.problem for event in site.events_of(BackendProblem)] == ["no such directory"]
     site.stop()
 
 
 def test_a_resolver_that_can_not_be_started_leaves_no_backend_started(site: Site) -> None:
-    backend, failing = Opened({"file": b"new"}), Names("new", error=StateError("no such program"))
+    backend, failing = StartableFiles({"file": b"new"}), NamingResolver("new", error=StateError("no such program"))
     with pytest.raises(StateError, match="no such program"):
         reload(site, [backend], [failing])
-    assert backend.life == ["started", "closed"]
-    assert Machine(site).gets("file") == numbered(2000)
+    assert backend.calls == ["started", "closed"]
+    assert Machine(site).fetch("file") == numbered(2000)
     site.stop()
-    assert backend.life == ["started", "closed"]
+    assert backend.calls == ["started", "closed"]
 
 
-def test_a_service_that_was_reloaded_starts_again_as_it_was(site: Site) -> None:
-    new = Opened({"file": b"new"})
+def test_a_reloaded_service_starts_again_with_the_new_plugins(site: Site) -> None:
+    new = StartableFiles({"file": b"new"})
     reload(site, [new], site.resolvers)
     site.stop()
     site.service.startService()
-    assert Machine(site).gets("file") == b"new"
+    assert Machine(site).fetch("file") == b"new"
     site.stop()
-    assert new.life == ["started", "closed"] * 2
+    assert new.calls == ["started", "closed"] * 2
 
 
 @define(eq=False)
-class Served:
-    """A SocketSource that opens nothing, and keeps the protocols."""
+class StubSockets:
+    """A SocketSource that opens no socket, and keeps the protocols."""
 
     follow_interfaces: bool = False
     protocols: dict[str, Any] = field(factory=dict)
@@ -237,7 +237,7 @@ class Served:
 
 
 def get(site: Any, clock: Any) -> bytes:
-    """What a client of HTTP gets for /file."""
+    """The body of the HTTP response for /file."""
     protocol = site.buildProtocol(IPv4Address("TCP", "10.9.0.9", 4000))
     wire = Wire(clock, protocol)
     protocol.makeConnection(wire)
@@ -247,7 +247,7 @@ def get(site: Any, clock: Any) -> bytes:
 
 
 def test_http_serves_the_new_files() -> None:
-    sockets, host = Served(), MemoryNetwork().host(SERVER)
+    sockets, host = StubSockets(), MemoryNetwork().host(SERVER)
     settings = Settings(
         tftp=TFTPSettings(listen=()), http=HTTPSettings(listen=[(SERVER, 8069)]), dhcp=DHCPSettings(mode="off")
     )
@@ -296,12 +296,12 @@ def test_the_records_of_boots_name_clients_by_their_mac_before_and_after_a_reloa
 # Sockets
 
 
-def listening(*addresses: tuple[str, int]) -> TFTPSettings:
+def listen_settings(*addresses: tuple[str, int]) -> TFTPSettings:
     return TFTPSettings(listen=addresses)
 
 
-def begun(site: Site) -> tuple[FakePeer, Any]:
-    """A client that has the first block of a file of four."""
+def begin_download(site: Site) -> tuple[FakePeer, Any]:
+    """A client that has the first of four blocks of a file, and the server's address for it."""
     client = FakePeer(site.network.host("10.0.0.8", name="client"))
     client.send(b"\0\1file\0octet\0", (SERVER, 69))
     site.network.advance(0.1)
@@ -311,11 +311,11 @@ def begun(site: Site) -> tuple[FakePeer, Any]:
 
 @pytest.mark.parametrize("ports", ["single", "ephemeral"])
 def test_a_socket_that_is_dropped_closes_when_its_transfers_have_ended(site: Site, ports: str) -> None:
-    client, server = begun(site)
+    client, server = begin_download(site)
     host = next(each for each in site.network.hosts if each.name == "server")
-    reload(site, site.backends, site.resolvers, evolve(listening((SERVER, 70)), ports=ports))
+    reload(site, site.backends, site.resolvers, evolve(listen_settings((SERVER, 70)), ports=ports))
     assert [row.address for row in site.service.summary() if row.service == "tftp"] == [(SERVER, 70)]
-    assert [event.address for event in site.said(ListenerClosed)] == [("::", 69)]
+    assert [event.address for event in site.events_of(ListenerClosed)] == [("::", 69)]
     refused = FakePeer(site.network.host("10.0.0.7"))
     refused.send(b"\0\1file\0octet\0", (SERVER, 69))
     site.network.advance(0.1)
@@ -331,7 +331,7 @@ def test_a_socket_that_is_dropped_closes_when_its_transfers_have_ended(site: Sit
         numbered(2000)[start : start + 512] for start in (512, 1024, 1536)
     ]
     site.network.advance(1.1)
-    assert ("0.0.0.0", 69) in [event.address for event in site.said(ListenerClosed)]
+    assert ("0.0.0.0", 69) in [event.address for event in site.events_of(ListenerClosed)]
     assert host.port_for(SERVER, 69) is None
     client.close()
     refused.close()
@@ -339,25 +339,25 @@ def test_a_socket_that_is_dropped_closes_when_its_transfers_have_ended(site: Sit
     assert site.network.leaks() == []
 
 
-def test_transfers_get_ports_of_their_own_from_the_reload_on(site: Site) -> None:
-    client, server = begun(site)
+def test_transfers_after_a_reload_may_have_their_own_ports(site: Site) -> None:
+    client, server = begin_download(site)
     before = site.service.settings.tftp
     reload(site, site.backends, site.resolvers, evolve(before, ports="ephemeral"))
-    late = FakePeer(site.network.host("10.0.0.7"))
-    late.send(b"\0\1file\0octet\0", (SERVER, 69))
+    other_client = FakePeer(site.network.host("10.0.0.7"))
+    other_client.send(b"\0\1file\0octet\0", (SERVER, 69))
     site.network.advance(0.1)
     assert server[1] == 69
-    assert [answer.peer[1] == 69 for answer in late.take()] == [False]
+    assert [answer.peer[1] == 69 for answer in other_client.take()] == [False]
     client.send(b"\0\4\0\1", server)
     site.network.advance(0.1)
     assert [answer.peer for answer in client.take()] == [server]
     client.close()
-    late.close()
+    other_client.close()
     site.stop()
 
 
-def test_a_socket_may_be_absent_from_the_reload_on(site: Site) -> None:
-    reload(site, site.backends, site.resolvers, listening((SERVER, 70)))
+def test_a_reload_may_make_a_socket_optional(site: Site) -> None:
+    reload(site, site.backends, site.resolvers, listen_settings((SERVER, 70)))
     for optional in ((SERVER,), ()):
         settings = evolve(site.service.settings, optional=optional)
         site.service.reload(settings, site.backends, site.resolvers, FIXED)
@@ -367,20 +367,20 @@ def test_a_socket_may_be_absent_from_the_reload_on(site: Site) -> None:
 
 
 def test_dropped_socket_is_closed_after_its_time_limit_during_a_transfer(site: Site) -> None:
-    client, server = begun(site)
-    reload(site, site.backends, site.resolvers, listening((SERVER, 70)))
+    client, server = begin_download(site)
+    reload(site, site.backends, site.resolvers, listen_settings((SERVER, 70)))
     for _ in range(int(DROPPED_CLOSE_WITHIN)):
-        client.send(b"\0\4\0\1", server)  # it is slow, and has what it needs to be repeated
+        client.send(b"\0\4\0\1", server)  # a slow client, which asks for the same block again
         site.network.advance(1.1)
     client.take()
-    assert ("0.0.0.0", 69) in [event.address for event in site.said(ListenerClosed)]
+    assert ("0.0.0.0", 69) in [event.address for event in site.events_of(ListenerClosed)]
     client.close()
     site.stop()
 
 
 def test_a_stop_closes_a_socket_that_was_dropped_and_has_a_transfer(site: Site) -> None:
-    client, _ = begun(site)
-    reload(site, site.backends, site.resolvers, listening((SERVER, 70)))
+    client, _ = begin_download(site)
+    reload(site, site.backends, site.resolvers, listen_settings((SERVER, 70)))
     site.stop()
     site.network.advance(0.1)
     [error] = [received.data for received in client.take() if received.data[:2] == b"\0\5"]
@@ -390,8 +390,8 @@ def test_a_stop_closes_a_socket_that_was_dropped_and_has_a_transfer(site: Site) 
     assert site.network.leaks() == []
 
 
-def discovering(site: Site) -> tuple[FakePeer, Callable[[int], None]]:
-    """A client's DHCP port, and what broadcasts a DISCOVER with a transaction ID from it."""
+def dhcp_client(site: Site) -> tuple[FakePeer, Callable[[int], None]]:
+    """A client's DHCP port, and a function that broadcasts a DISCOVER with a transaction ID from it."""
     machine = Machine(site)
     port = FakePeer(machine.host, 68)
     chaddr = bytes.fromhex(machine.mac.replace(":", ""))
@@ -405,10 +405,10 @@ def discovering(site: Site) -> tuple[FakePeer, Callable[[int], None]]:
 
 def test_a_port_of_dhcp_that_is_dropped_sends_the_answers_that_it_waits_for() -> None:
     waiting: Deferred[Any] = Deferred()
-    old = Names("old", waiting)
+    old = NamingResolver("old", waiting)
     site = Site([old])
     site.start()
-    port, discover = discovering(site)
+    port, discover = dhcp_client(site)
     discover(9)
     reload(site, [], [])
     assert [row.service for row in site.service.summary()] == ["tftp", "tftp"]
@@ -417,29 +417,29 @@ def test_a_port_of_dhcp_that_is_dropped_sends_the_answers_that_it_waits_for() ->
     site.network.advance(0.1)
     assert [b"late" in received.data for received in port.take()] == [True]
     site.network.advance(1.1)
-    assert old.life == ["aware", "started", "closed"]
-    assert {event.service for event in site.said(ListenerClosed)} == {"dhcp", "boot-server"}
+    assert old.calls == ["aware", "started", "closed"]
+    assert {event.service for event in site.events_of(ListenerClosed)} == {"dhcp", "boot-server"}
     port.close()
     site.stop()
 
 
 def test_abandoned_reload_leaves_no_sockets_or_plugins(site: Site) -> None:
-    settings = evolve(site.service.settings, tftp=listening(("0.0.0.0", 69), (SERVER, 70)))
-    backend, resolver = Opened({"file": b"new"}), Names("new")
+    settings = evolve(site.service.settings, tftp=listen_settings(("0.0.0.0", 69), (SERVER, 70)))
+    backend, resolver = StartableFiles({"file": b"new"}), NamingResolver("new")
     prepared = site.service.prepare(settings, [backend], [resolver], FIXED)
     with pytest.raises(StateError, match="loading another configuration"):
         site.service.prepare(settings, [backend], [resolver], FIXED)
-    assert (backend.life, resolver.life) == (["started"], ["aware", "started"])
+    assert (backend.calls, resolver.calls) == (["started"], ["aware", "started"])
     machine = Machine(site)
-    assert machine.gets("file") == numbered(2000), "it is not in use yet"
+    assert machine.fetch("file") == numbered(2000), "the new one is not in use yet"
     site.service.abandon(prepared)
     site.network.advance(0)
-    assert (backend.life, resolver.life) == (["started", "closed"], ["aware", "started", "closed"])
+    assert (backend.calls, resolver.calls) == (["started", "closed"], ["aware", "started", "closed"])
     assert [row.address for row in site.service.summary() if row.service == "tftp"] == [("0.0.0.0", 69), ("::", 69)]
     host = next(each for each in site.network.hosts if each.name == "server")
     assert host.port_for(SERVER, 70) is None
-    assert machine.gets("file") == numbered(2000)
-    assert machine.asks(firmware.IPXE_ROM) == "old"
+    assert machine.fetch("file") == numbered(2000)
+    assert machine.offered_file(firmware.IPXE_ROM) == "old"
     with pytest.raises(StateError, match="stopping"):
         site.service.commit(prepared)
     site.stop()
@@ -447,17 +447,17 @@ def test_abandoned_reload_leaves_no_sockets_or_plugins(site: Site) -> None:
 
 
 def test_commit_after_a_stop_is_refused(site: Site) -> None:
-    backend = Opened({"file": b"new"})
-    settings = evolve(site.service.settings, tftp=listening((SERVER, 70)))
+    backend = StartableFiles({"file": b"new"})
+    settings = evolve(site.service.settings, tftp=listen_settings((SERVER, 70)))
     prepared = site.service.prepare(settings, [backend], site.resolvers, FIXED)
     site.stop()
-    assert backend.life == ["started", "closed"]
+    assert backend.calls == ["started", "closed"]
     with pytest.raises(StateError, match="stopping"):
         site.service.commit(prepared)
     site.service.abandon(prepared)
     assert site.network.leaks() == []
     site.service.startService()
-    assert Machine(site).gets("file") == numbered(2000)
+    assert Machine(site).fetch("file") == numbered(2000)
     site.stop()
 
 
@@ -465,15 +465,15 @@ def test_commit_after_a_stop_is_refused(site: Site) -> None:
 
 
 def test_the_next_request_is_for_the_new_resolver(site: Site) -> None:
-    old, new = site.resolvers[0], Names("new")
+    old, new = site.resolvers[0], NamingResolver("new")
     machine = Machine(site)
-    assert machine.asks(firmware.IPXE_ROM) == "old"
-    old.seen.clear()
+    assert machine.offered_file(firmware.IPXE_ROM) == "old"
+    old.events.clear()
     reload(site, site.backends, [new])
-    assert (old.life, new.life) == (["aware", "started", "closed"], ["aware", "started"])
-    assert machine.asks(firmware.IPXE_ROM) == "new"
-    assert any(isinstance(event, ResolverAnswered) for event in new.seen)
-    assert not any(isinstance(event, ResolverAnswered) for event in old.seen), "it observes no longer"
+    assert (old.calls, new.calls) == (["aware", "started", "closed"], ["aware", "started"])
+    assert machine.offered_file(firmware.IPXE_ROM) == "new"
+    assert any(isinstance(event, ResolverAnswered) for event in new.events)
+    assert not any(isinstance(event, ResolverAnswered) for event in old.events), "it is no observer any more"
     assert set(site.service.operations()) >= {"new"}
     assert "old" not in site.service.operations()
     site.stop()
@@ -481,18 +481,18 @@ def test_the_next_request_is_for_the_new_resolver(site: Site) -> None:
 
 def test_a_request_that_waits_gets_the_answer_of_the_old_resolver() -> None:
     waiting: Deferred[Any] = Deferred()
-    old = Names("old", waiting)
+    old = NamingResolver("old", waiting)
     site = Site([old])
     site.start()
-    port, discover = discovering(site)
+    port, discover = dhcp_client(site)
     discover(9)
-    reload(site, [], [Names("new")])
-    assert old.life == ["aware", "started"]
+    reload(site, [], [NamingResolver("new")])
+    assert old.calls == ["aware", "started"]
     waiting.callback(BootFile("late"))
     site.network.advance(0.1)
     assert any(b"late" in received.data for received in port.take())
     site.network.advance(1.1)
-    assert old.life == ["aware", "started", "closed"]
+    assert old.calls == ["aware", "started", "closed"]
     port.close()
     site.stop()
 
@@ -502,56 +502,56 @@ def test_a_request_that_waits_gets_the_answer_of_the_old_resolver() -> None:
 
 @implementer(IBootObserver, IOperable)
 @define(eq=False)
-class Watching(Living):
-    """Keeps the events, and has one operation."""
+class RecordingObserver(RecordingPlugin):
+    """Records the events, and has one operation."""
 
     operation: str = "new"
 
     def operations(self) -> dict[str, Callable[[Any], Any]]:
-        return {self.operation: lambda given: ()}
+        return {self.operation: lambda arguments: ()}
 
     def observe(self, event: Event) -> None:
-        assert self.life[-1] == "started"
-        self.seen.append(event)
+        assert self.calls[-1] == "started"
+        self.events.append(event)
 
 
-def observe(site: Site, *observers: Any) -> None:
+def set_observers(site: Site, *observers: Any) -> None:
     service = site.service
     service.reload(service.settings, site.backends, site.resolvers, FIXED, observers=observers)
 
 
 def test_an_observer_gets_the_events_from_its_reload_until_the_next(site: Site) -> None:
     machine = Machine(site)
-    first, second = Watching("first"), Watching("second")
-    observe(site, first, second)
+    first, second = RecordingObserver("first"), RecordingObserver("second")
+    set_observers(site, first, second)
     assert "first" in site.service.operations()
-    assert machine.gets("file") == numbered(2000)
+    assert machine.fetch("file") == numbered(2000)
     refuse = FakePeer(site.network.host("10.0.0.7"))
     refuse.send(b"\0\1nosuch\0octet\0", (SERVER, 69))
     site.network.advance(0)
-    observe(site, second)
-    assert first.life == ["aware", "started", "closed"]
-    assert second.life == ["aware", "started"], "it stays"
+    set_observers(site, second)
+    assert first.calls == ["aware", "started", "closed"]
+    assert second.calls == ["aware", "started"], "it stays"
     assert {"first", "second"} & set(site.service.operations()) == {"second"}
-    before = list(first.seen)
-    assert machine.gets("file") == numbered(2000)
+    before = list(first.events)
+    assert machine.fetch("file") == numbered(2000)
     site.network.advance(0)
-    assert first.seen == before
-    assert second.seen[: len(before)] == before
-    assert len(second.seen) > len(before)
+    assert first.events == before
+    assert second.events[: len(before)] == before
+    assert len(second.events) > len(before)
     refuse.close()
     site.stop()
-    assert second.life == ["aware", "started", "closed"]
+    assert second.calls == ["aware", "started", "closed"]
 
 
 def test_replaced_observer_gets_the_events_published_before(site: Site) -> None:
-    old, new = Watching("old"), Watching("new")
-    observe(site, old)
+    old, new = RecordingObserver("old"), RecordingObserver("new")
+    set_observers(site, old)
     site.service._publisher.publish(BackendProblem(1.0, "files", "no such directory"))
-    observe(site, new)
-    assert any(isinstance(event, BackendProblem) for event in old.seen)
+    set_observers(site, new)
+    assert any(isinstance(event, BackendProblem) for event in old.events)
     site.network.advance(0)
-    assert not any(isinstance(event, BackendProblem) for event in new.seen)
+    assert not any(isinstance(event, BackendProblem) for event in new.events)
     site.stop()
 
 
@@ -567,7 +567,7 @@ def test_observers_get_events_in_their_order_and_before_those_that_were_added(si
             order.append(self.name)
 
     site.service.add_observer(Noting("added"))
-    observe(site, Noting("first"), Noting("second"))
+    set_observers(site, Noting("first"), Noting("second"))
     site.network.advance(0)
     order.clear()
     site.service._publisher.publish(BackendProblem(1.0, "files", "no such directory"))
@@ -577,28 +577,32 @@ def test_observers_get_events_in_their_order_and_before_those_that_were_added(si
 
 
 def test_an_observer_that_can_not_be_started_changes_nothing(site: Site) -> None:
-    stays, good, bad = Watching("stays"), Watching("good"), Watching("bad", error=StateError("no such collector"))
-    observe(site, stays)
+    stays, good, bad = (
+        RecordingObserver("stays"),
+        RecordingObserver("good"),
+        RecordingObserver("bad", error=StateError("no such collector")),
+    )
+    set_observers(site, stays)
     with pytest.raises(StateError, match="no such collector"):
-        observe(site, good, bad)
-    assert (stays.life[-1], good.life[-1], bad.life) == ("started", "closed", ["aware"])
+        set_observers(site, good, bad)
+    assert (stays.calls[-1], good.calls[-1], bad.calls) == ("started", "closed", ["aware"])
     assert {"stays", "good"} & set(site.service.operations()) == {"stays"}
-    Machine(site).gets("file")
-    assert stays.seen
-    assert good.seen == []
+    Machine(site).fetch("file")
+    assert stays.events
+    assert good.events == []
     site.stop()
 
 
 def test_an_observer_of_a_configuration_that_was_abandoned_is_closed(site: Site) -> None:
-    new = Watching()
+    new = RecordingObserver()
     service = site.service
     prepared = service.prepare(service.settings, site.backends, site.resolvers, FIXED, observers=[new])
     service.abandon(prepared)
-    assert new.life == ["aware", "started", "closed"]
-    failing = Opened(error=StateError("no such archive"))
+    assert new.calls == ["aware", "started", "closed"]
+    failing = StartableFiles(error=StateError("no such archive"))
     with pytest.raises(StateError, match="no such archive"):
         service.prepare(service.settings, [failing], site.resolvers, FIXED, observers=[new])
-    assert new.life[3:] == ["aware", "started", "closed"]
+    assert new.calls[3:] == ["aware", "started", "closed"]
     site.stop()
 
 
@@ -610,7 +614,7 @@ def with_personas(site: Site, *tables: dict[str, Any]) -> None:
 
 def test_a_client_is_classified_by_the_new_personas(site: Site) -> None:
     machine = Machine(site)
-    assert machine.asks(firmware.IPXE_ROM) == "old"
+    assert machine.offered_file(firmware.IPXE_ROM) == "old"
     with_personas(
         site,
         {
@@ -621,9 +625,9 @@ def test_a_client_is_classified_by_the_new_personas(site: Site) -> None:
             "reason": "has its own disk",
         },
     )
-    assert machine.asks(firmware.IPXE_ROM) is None
+    assert machine.offered_file(firmware.IPXE_ROM) is None
     with_personas(site)
-    assert machine.asks(firmware.IPXE_ROM) == "old"
+    assert machine.offered_file(firmware.IPXE_ROM) == "old"
     site.stop()
 
 
@@ -647,11 +651,11 @@ def test_transfers_have_the_quirks_of_the_new_personas(site: Site) -> None:
 
 def test_a_pending_request_is_answered_although_its_persona_is_gone() -> None:
     waiting: Deferred[Any] = Deferred()
-    site = Site([Names("old", waiting)])
+    site = Site([NamingResolver("old", waiting)])
     site.start()
-    mine = {"name": "mine", "like": "ipxe", "oui": [firmware.MAC_TEXT[:8]]}
-    with_personas(site, mine)
-    port, discover = discovering(site)
+    persona = {"name": "mine", "like": "ipxe", "oui": [firmware.MAC_TEXT[:8]]}
+    with_personas(site, persona)
+    port, discover = dhcp_client(site)
     discover(9)
     with_personas(site)
     waiting.callback(BootFile("late"))
@@ -661,18 +665,18 @@ def test_a_pending_request_is_answered_although_its_persona_is_gone() -> None:
     site.stop()
 
 
-# What can't be
+# Reloads that fail
 
 
 def test_a_plugin_that_can_not_be_started_changes_nothing(site: Site) -> None:
-    first, second = Opened({"file": b"new"}), Opened(error=StateError("no such archive"))
+    first, second = StartableFiles({"file": b"new"}), StartableFiles(error=StateError("no such archive"))
     with pytest.raises(StateError, match="no such archive"):
-        reload(site, [first, second], [Names("new")])
-    assert (first.life, second.life) == (["started", "closed"], [])
-    assert Machine(site).gets("file") == numbered(2000)
-    assert Machine(site, address="10.0.0.7").asks(firmware.IPXE_ROM) == "old"
+        reload(site, [first, second], [NamingResolver("new")])
+    assert (first.calls, second.calls) == (["started", "closed"], [])
+    assert Machine(site).fetch("file") == numbered(2000)
+    assert Machine(site, address="10.0.0.7").offered_file(firmware.IPXE_ROM) == "old"
     site.stop()
-    assert site.backends[0].life == ["started", "closed"]
+    assert site.backends[0].calls == ["started", "closed"]
 
 
 def test_a_service_that_does_not_run_can_not_be_reloaded() -> None:
@@ -704,8 +708,8 @@ files = { "other" = "other" }
 
 
 @define(eq=False)
-class Running:
-    """A service of a file."""
+class FileService:
+    """A service with a configuration file."""
 
     path: Path
     network: MemoryNetwork
@@ -713,11 +717,11 @@ class Running:
     reload: Reload
     calls: list[str]
 
-    def reloads(self) -> Any:
-        """The errors."""
+    def apply(self) -> Any:
+        """Reload the file; the error lines."""
         return self.network.result_of(self.reload.run())
 
-    def gets(self, name: str) -> bytes:
+    def fetch(self, name: str) -> bytes:
         client = FakePeer(self.network.host(f"10.0.0.{len(self.network.hosts) + 1}"))
         client.send(b"\0\1" + name.encode() + b"\0octet\0", (SERVER, 69))
         self.network.advance(0.1)
@@ -734,7 +738,7 @@ class Running:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Any:
+def file_service(tmp_path: Path) -> Any:
     path = tmp_path / "bootfw.toml"
     path.write_text(CONFIG)
     network = MemoryNetwork()
@@ -742,48 +746,51 @@ def running(tmp_path: Path) -> Any:
     parts = load_parts(path, {}, host)
     service = BootService(host, settings=parts.settings, backends=parts.backends, watchdog=parts.watchdog[1])
     service.startService()
-    made = Running(path, network, service, Reload(host, service, parts, path, {}), [])
-    made.reload.before, made.reload.after = lambda: made.calls.append("before"), lambda: made.calls.append("after")
-    yield made
+    file_service = FileService(path, network, service, Reload(host, service, parts, path, {}), [])
+    file_service.reload.before, file_service.reload.after = (
+        lambda: file_service.calls.append("before"),
+        lambda: file_service.calls.append("after"),
+    )
+    yield file_service
     network.result_of(service.stopService())
 
 
-def test_a_changed_file_is_applied_and_equal_tables_keep_their_plugins(running: Running) -> None:
-    before = dict(enumerate(running.reload._parts.backends))
-    running.change(("hello", "changed"), ("1400", "1300"))
-    assert running.reloads() == ()
-    assert running.calls == ["before", "after"]
-    assert running.gets("motd") == b"changed"
-    assert running.service.settings.tftp.max_blksize == 1300
-    after = dict(enumerate(running.reload._parts.backends))
+def test_a_changed_file_is_applied_and_equal_tables_keep_their_plugins(file_service: FileService) -> None:
+    before = dict(enumerate(file_service.reload._parts.backends))
+    file_service.change(("hello", "changed"), ("1400", "1300"))
+    assert file_service.apply() == ()
+    assert file_service.calls == ["before", "after"]
+    assert file_service.fetch("motd") == b"changed"
+    assert file_service.service.settings.tftp.max_blksize == 1300
+    after = dict(enumerate(file_service.reload._parts.backends))
     assert (after[0][1] is before[0][1], after[1][1] is before[1][1]) == (False, True)
-    assert running.reload._parts.store[1] is running.reload._parts.attempts[1]
+    assert file_service.reload._parts.store[1] is file_service.reload._parts.attempts[1]
 
 
-def test_equal_tables_are_plugins_of_their_own_after_it_too(running: Running) -> None:
-    running.change(("hello", "other"), ("motd", "other"))
-    assert running.reloads() == ()
-    one, other = (plugin for _, plugin in running.reload._parts.backends)
-    assert one is not other
+def test_equal_tables_have_separate_plugins_after_a_reload(file_service: FileService) -> None:
+    file_service.change(("hello", "other"), ("motd", "other"))
+    assert file_service.apply() == ()
+    first, second = (plugin for _, plugin in file_service.reload._parts.backends)
+    assert first is not second
 
 
-def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Running) -> None:
-    running.change(
+def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(file_service: FileService) -> None:
+    file_service.change(
         ("hello", "changed"), ("1400", "1"), ('use = "memory"\nfiles = { "other"', 'use = "none"\nfiles = { "other"')
     )
-    lines = running.reloads()
+    lines = file_service.apply()
     assert len(lines) == 2
-    assert lines[0].startswith(f"{running.path}: tftp.max-blksize: must be ")
-    assert lines[1].startswith(f"{running.path}: backend[1].use: ")
-    assert running.gets("motd") == b"hello"
-    assert running.calls == ["before", "after"]
-    running.change(("hello", "right"))
-    assert running.reloads() == ()
-    assert running.gets("motd") == b"right"
+    assert lines[0].startswith(f"{file_service.path}: tftp.max-blksize: must be ")
+    assert lines[1].startswith(f"{file_service.path}: backend[1].use: ")
+    assert file_service.fetch("motd") == b"hello"
+    assert file_service.calls == ["before", "after"]
+    file_service.change(("hello", "right"))
+    assert file_service.apply() == ()
+    assert file_service.fetch("motd") == b"right"
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "where"),
+    ("before", "after", "key"),
     [
         ('"state"', '"another"', "bootfw.state-dir"),
         ("workers = 1", "workers = 2", "bootfw.workers"),
@@ -793,152 +800,152 @@ def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Runnin
     ],
 )
 def test_reload_with_a_key_that_needs_a_restart_is_refused(
-    running: Running, before: str, after: str, where: str
+    file_service: FileService, before: str, after: str, key: str
 ) -> None:
-    running.change((before, after), ("hello", "changed"))
-    reason = f"{running.path}: {where}: was changed, which needs a restart"
-    assert running.reloads() == (reason,)
+    file_service.change((before, after), ("hello", "changed"))
+    reason = f"{file_service.path}: {key}: was changed, which needs a restart"
+    assert file_service.apply() == (reason,)
     with pytest.raises(ControlError) as refused:
-        running.network.result_of(running.reload.operation({}))
+        file_service.network.result_of(file_service.reload.operation({}))
     assert (str(refused.value), refused.value.more) == (reason, {"restart": True})
-    assert running.gets("motd") == b"hello"
+    assert file_service.fetch("motd") == b"hello"
 
 
-def test_observers_and_personas_of_a_file_are_applied(running: Running) -> None:
-    observer = f'[[observer]]\nuse = "{__name__}:watching"\n'
+def test_observers_and_personas_of_a_file_are_applied(file_service: FileService) -> None:
+    observer = f'[[observer]]\nuse = "{__name__}:recording_observer"\n'
     persona = '[[persona]]\nname = "mine"\nvendor-class = "Mine"\n'
-    running.change(("[web]", f"{observer}{persona}[web]"))
-    assert running.reloads() == ()
-    [(_, watching)] = running.reload._parts.observers
-    assert watching.life == ["aware", "started"]
-    running.gets("motd")
-    assert watching.seen
-    assert [rule.name for rule in running.service.settings.persona] == ["mine"]
-    running.change(("[web]", f"{observer}{persona}[web]"), ("hello", "changed"))
-    assert running.reloads() == ()
-    assert running.reload._parts.observers[0][1] is watching, "its table is the same"
-    running.change()
-    assert running.reloads() == ()
-    assert watching.life == ["aware", "started", "closed"]
-    assert running.service.settings.persona == ()
+    file_service.change(("[web]", f"{observer}{persona}[web]"))
+    assert file_service.apply() == ()
+    [(_, recording_observer)] = file_service.reload._parts.observers
+    assert recording_observer.calls == ["aware", "started"]
+    file_service.fetch("motd")
+    assert recording_observer.events
+    assert [rule.name for rule in file_service.service.settings.persona] == ["mine"]
+    file_service.change(("[web]", f"{observer}{persona}[web]"), ("hello", "changed"))
+    assert file_service.apply() == ()
+    assert file_service.reload._parts.observers[0][1] is recording_observer, "its table is the same"
+    file_service.change()
+    assert file_service.apply() == ()
+    assert recording_observer.calls == ["aware", "started", "closed"]
+    assert file_service.service.settings.persona == ()
 
 
-def test_the_control_operation_answers_with_the_errors(running: Running) -> None:
-    assert running.network.result_of(running.reload.operation({})) == ()
-    running.path.unlink()
+def test_the_control_operation_answers_with_the_errors(file_service: FileService) -> None:
+    assert file_service.network.result_of(file_service.reload.operation({})) == ()
+    file_service.path.unlink()
     with pytest.raises(ControlError, match=r"bootfw\.toml: can't be read: No such file or directory"):
-        running.network.result_of(running.reload.operation({}))
+        file_service.network.result_of(file_service.reload.operation({}))
 
 
 RESOLVER = '[[resolver]]\nuse = "by-architecture"\nfiles = { x86-bios = "motd" }\n'
 TO_PROXY = [('[dhcp]\nmode = "off"', '[dhcp]\nmode = "proxy"'), ("[web]", f"{RESOLVER}[web]")]
 
 
-def listens(running: Running) -> list[tuple[str, str, int]]:
-    return [(row.service, *row.address) for row in running.service.summary()]
+def listeners(file_service: FileService) -> list[tuple[str, str, int]]:
+    return [(row.service, *row.address) for row in file_service.service.summary()]
 
 
-def test_the_proxy_is_switched_on_and_off(running: Running) -> None:
-    running.change(*TO_PROXY)
-    assert running.reloads() == ()
-    assert listens(running) == [
+def test_the_proxy_is_switched_on_and_off(file_service: FileService) -> None:
+    file_service.change(*TO_PROXY)
+    assert file_service.apply() == ()
+    assert listeners(file_service) == [
         ("tftp", "0.0.0.0", 69),
         ("dhcp", "0.0.0.0", 67),
         ("boot-server", "0.0.0.0", 4011),
     ]
-    site = Site([], network=running.network)
-    assert Machine(site, address="10.0.0.77").asks(firmware.BIOS_ROM) == "motd"
-    running.change()
-    assert running.reloads() == ()
-    assert listens(running) == [("tftp", "0.0.0.0", 69)]
-    assert Machine(site, address="10.0.0.78").asks(firmware.BIOS_ROM) is None
-    assert running.network.hosts[0].port_for(SERVER, 67) is None
+    site = Site([], network=file_service.network)
+    assert Machine(site, address="10.0.0.77").offered_file(firmware.BIOS_ROM) == "motd"
+    file_service.change()
+    assert file_service.apply() == ()
+    assert listeners(file_service) == [("tftp", "0.0.0.0", 69)]
+    assert Machine(site, address="10.0.0.78").offered_file(firmware.BIOS_ROM) is None
+    assert file_service.network.hosts[0].port_for(SERVER, 67) is None
 
 
-def test_a_port_that_another_program_has_changes_nothing(running: Running) -> None:
-    other = FakePeer(running.network.hosts[0], 70)
-    before = running.network.hosts[0].port_for(SERVER, 69)
-    running.change(('"0.0.0.0:69"', '"0.0.0.0:69", "0.0.0.0:71", "0.0.0.0:70"'), ("hello", "changed"))
+def test_a_reload_with_an_occupied_port_changes_nothing(file_service: FileService) -> None:
+    other = FakePeer(file_service.network.hosts[0], 70)
+    before = file_service.network.hosts[0].port_for(SERVER, 69)
+    file_service.change(('"0.0.0.0:69"', '"0.0.0.0:69", "0.0.0.0:71", "0.0.0.0:70"'), ("hello", "changed"))
     reason = "tftp on 0.0.0.0:70 can't be opened: [Errno 98] Address already in use"
-    assert running.reloads() == (reason,)
-    assert running.gets("motd") == b"hello"
-    assert listens(running) == [("tftp", "0.0.0.0", 69)]
-    assert running.network.hosts[0].port_for(SERVER, 71) is None, "it was opened before that one"
-    assert running.network.hosts[0].port_for(SERVER, 69) is before
+    assert file_service.apply() == (reason,)
+    assert file_service.fetch("motd") == b"hello"
+    assert listeners(file_service) == [("tftp", "0.0.0.0", 69)]
+    assert file_service.network.hosts[0].port_for(SERVER, 71) is None, "it was opened before that one"
+    assert file_service.network.hosts[0].port_for(SERVER, 69) is before
     other.close()
-    running.network.advance(0)
-    assert running.reloads() == ()
-    assert [port for _, _, port in listens(running)] == [69, 71, 70]
-    assert running.network.hosts[0].port_for(SERVER, 69) is before
-    assert running.gets("motd") == b"changed"
+    file_service.network.advance(0)
+    assert file_service.apply() == ()
+    assert [port for _, _, port in listeners(file_service)] == [69, 71, 70]
+    assert file_service.network.hosts[0].port_for(SERVER, 69) is before
+    assert file_service.fetch("motd") == b"changed"
 
 
 def test_an_address_that_overlaps_one_which_is_dropped_is_refused_where_ports_can_not_be_shared(
-    running: Running,
+    file_service: FileService,
 ) -> None:
-    """A reactor that has no sockets, see tests/net/test_readdressed.py for those that have."""
-    running.change(("0.0.0.0:69", f"{SERVER}:69"))
-    assert running.reloads() == (
+    """With a reactor without real sockets; tests/net/test_readdressed.py is about those that have them."""
+    file_service.change(("0.0.0.0:69", f"{SERVER}:69"))
+    assert file_service.apply() == (
         f"tftp on {SERVER}:69 can't be opened: [Errno 98] Address already in use; tftp on 0.0.0.0:69 is open: "
         "reload without both first, or restart",
     )
-    assert running.gets("motd") == b"hello"
-    running.change(('"0.0.0.0:69"', ""))
-    assert running.reloads() == ()
-    assert listens(running) == []
-    running.change(("0.0.0.0:69", f"{SERVER}:69"))
-    running.network.advance(60)
-    assert running.reloads() == ()
-    assert listens(running) == [("tftp", SERVER, 69)]
-    assert running.gets("motd") == b"hello"
+    assert file_service.fetch("motd") == b"hello"
+    file_service.change(('"0.0.0.0:69"', ""))
+    assert file_service.apply() == ()
+    assert listeners(file_service) == []
+    file_service.change(("0.0.0.0:69", f"{SERVER}:69"))
+    file_service.network.advance(60)
+    assert file_service.apply() == ()
+    assert listeners(file_service) == [("tftp", SERVER, 69)]
+    assert file_service.fetch("motd") == b"hello"
 
 
-def test_the_metadata_of_a_key_says_whether_it_needs_a_restart(running: Running) -> None:
+def test_the_metadata_of_a_key_says_whether_it_needs_a_restart(file_service: FileService) -> None:
     """Every key of bootfw.config that can be reloaded is given to a service."""
     new = evolve(Settings(), tftp=TFTPSettings(max_blksize=900, cache_size=7), workers=3, state_dir="elsewhere")
-    kept = with_fixed(Settings(), new)
-    assert (kept.tftp.max_blksize, kept.tftp.cache_size) == (900, TFTPSettings().cache_size)
-    assert (kept.workers, kept.state_dir) == (0, "")
+    merged = with_fixed(Settings(), new)
+    assert (merged.tftp.max_blksize, merged.tftp.cache_size) == (900, TFTPSettings().cache_size)
+    assert (merged.workers, merged.state_dir) == (0, "")
 
 
 def test_howto_lists_the_keys_that_need_a_restart() -> None:
     """A key that is not in the list is applied: look at BootService.commit() before you take one out."""
     text = (Path(__file__).parents[1] / "docs" / "howto" / "command-line.md").read_text()
     [line] = [line for line in text.splitlines() if line.endswith("| needs a restart |")]
-    listed = {name for name in re.findall(r"`([^`]*)`", line) if "[" not in name}
-    assert listed == {key.key for section in SECTIONS for key in keys_of(section) if key.metadata.get("restart")}
+    listed_keys = {name for name in re.findall(r"`([^`]*)`", line) if "[" not in name}
+    assert listed_keys == {key.key for section in SECTIONS for key in keys_of(section) if key.metadata.get("restart")}
 
 
 @define(eq=False)
-class Surroundings(Files):
-    """Knows what it was given."""
+class ContextBackend(Files):
+    """Keeps its PluginContext."""
 
     context: PluginContext | None = None
 
     @classmethod
-    def configured(cls, context: PluginContext, label: str = "") -> "Surroundings":
+    def configured(cls, context: PluginContext, label: str = "") -> "ContextBackend":
         return cls({"label": label.encode()}, context=context)
 
 
-surroundings = boot_plugin(IBackend, Surroundings)
+context_backend = boot_plugin(IBackend, ContextBackend)
 
 
 @define(eq=False)
-class Configured(Watching):
+class ConfiguredObserver(RecordingObserver):
     """An observer without options."""
 
     @classmethod
-    def configured(cls, context: PluginContext) -> "Configured":
+    def configured(cls, context: PluginContext) -> "ConfiguredObserver":
         return cls()
 
 
-watching = boot_plugin(IBootObserver, Configured)
+recording_observer = boot_plugin(IBootObserver, ConfiguredObserver)
 
 
 @implementer(ILeaseStore, IReservationStore)
 @define(eq=False)
 class LeasesOnly:
-    """A store that keeps no orders: these go to the default store."""
+    """A store that is no IOrderStore: orders go to the default store."""
 
     def load(self) -> list[Lease]:
         return []
@@ -959,37 +966,37 @@ class LeasesOnly:
 leases_only = boot_plugin(ILeaseStore, LeasesOnly)
 
 
-def test_the_orders_stay_where_they_are_when_the_store_keeps_none(running: Running) -> None:
+def test_a_reload_keeps_the_store_of_orders_where_the_lease_store_has_none(file_service: FileService) -> None:
     store = f'[store]\nuse = "{__name__}:leases_only"\n[web]'
-    running.change(("[web]", store))
-    before = running.reload._parts = load_parts(running.path, {}, running.network.hosts[0])
-    running.change(("[web]", store), ("hello", "changed"))
-    assert running.reloads() == ()
-    assert running.reload._parts is not before
-    assert running.reload._parts.orders is before.orders
+    file_service.change(("[web]", store))
+    before = file_service.reload._parts = load_parts(file_service.path, {}, file_service.network.hosts[0])
+    file_service.change(("[web]", store), ("hello", "changed"))
+    assert file_service.apply() == ()
+    assert file_service.reload._parts is not before
+    assert file_service.reload._parts.orders is before.orders
 
 
-def test_a_new_plugin_has_the_orders_and_the_state_directory_of_the_running_server(running: Running) -> None:
-    """Orders that resolvers wait for were given to the store of those."""
-    before = running.reload._parts
+def test_a_new_plugin_has_the_orders_and_the_state_directory_of_the_running_server(file_service: FileService) -> None:
+    """Resolvers wait for orders in the store of the running server."""
+    before = file_service.reload._parts
     state = before.configuration.settings.state_dir
-    # As where --uid or [bootfw] user has it elsewhere than the file says.
-    running.reload._parts = evolve(before, settings=evolve(before.settings, state_dir=f"{state}-of-user"))
-    plugin = f'[[backend]]\nuse = "{__name__}:surroundings"\nlabel = "new"\n[web]'
-    running.change(("[web]", plugin))
-    assert running.reloads() == ()
-    (_, made) = running.reload._parts.backends[0]
-    assert isinstance(made, Surroundings)
-    assert made.context is not None
-    assert made.context.state_directory == Path(f"{state}-of-user")
-    assert made.context.orders is before.orders
-    assert running.reload._parts.orders is before.orders
-    running.change()
-    assert running.reloads() == ()
-    assert running.reload._parts.orders is before.orders
+    # As with --uid or [bootfw] user, where the state directory is not that of the file.
+    file_service.reload._parts = evolve(before, settings=evolve(before.settings, state_dir=f"{state}-of-user"))
+    plugin = f'[[backend]]\nuse = "{__name__}:context_backend"\nlabel = "new"\n[web]'
+    file_service.change(("[web]", plugin))
+    assert file_service.apply() == ()
+    (_, backend) = file_service.reload._parts.backends[0]
+    assert isinstance(backend, ContextBackend)
+    assert backend.context is not None
+    assert backend.context.state_directory == Path(f"{state}-of-user")
+    assert backend.context.orders is before.orders
+    assert file_service.reload._parts.orders is before.orders
+    file_service.change()
+    assert file_service.apply() == ()
+    assert file_service.reload._parts.orders is before.orders
 
 
-EVERYTHING = """
+FULL_CONFIG = """
 [bootfw]
 state-dir = "state"
 interfaces = ["lo"]
@@ -1018,7 +1025,7 @@ vendor-class = "Mine"
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "where"),
+    ("before", "after", "keys"),
     [
         ("", "", []),
         ("10.77.0.150", "10.77.0.151", []),
@@ -1026,12 +1033,12 @@ vendor-class = "Mine"
         ('"Mine"', '"mine"', []),
     ],
 )
-def test_only_changed_keys_need_a_restart(tmp_path: Path, before: str, after: str, where: list[str]) -> None:
+def test_only_changed_keys_need_a_restart(tmp_path: Path, before: str, after: str, keys: list[str]) -> None:
     path = tmp_path / "bootfw.toml"
-    path.write_text(EVERYTHING)
-    running = load_parts(path, {}, None)
-    path.write_text(EVERYTHING.replace(before, after) if before else EVERYTHING)
+    path.write_text(FULL_CONFIG)
+    old_parts = load_parts(path, {}, None)
+    path.write_text(FULL_CONFIG.replace(before, after) if before else FULL_CONFIG)
     changed = [
-        ".".join(map(str, error.path)) for error in needing_restart(running, load_parts(path, {}, None, running))
+        ".".join(map(str, error.path)) for error in needing_restart(old_parts, load_parts(path, {}, None, old_parts))
     ]
-    assert changed == where
+    assert changed == keys

@@ -7,10 +7,10 @@ from schedule import dealt, recorded, units_of
 
 
 def cut(items: Sequence[str], processes: int) -> list[list[str]]:
-    """As xdist's worksteal does at the start."""
+    """Cut the list into a piece for each process, as xdist's worksteal does at the start."""
     pieces = []
-    for left in range(processes, 0, -1):
-        count = len(items) // left
+    for remaining in range(processes, 0, -1):
+        count = len(items) // remaining
         pieces.append(list(items[:count]))
         items = items[count:]
     return pieces
@@ -22,7 +22,7 @@ MACHINES = {"boot", "big boot", "small boot"}
 
 
 def alone(names: Sequence[str]) -> list[list[str]]:
-    """Each test is a unit."""
+    """Units of one test each."""
     return [[name] for name in names]
 
 
@@ -52,7 +52,7 @@ def test_units_that_take_equally_long_come_in_one_order() -> None:
     assert dealt([*reversed(units[:3]), *units[3:]], seconds, set(), 2) == order
 
 
-def test_all_tests_are_long() -> None:
+def test_long_tests_alone_are_ordered() -> None:
     order = dealt(alone(list(LONG)), LONG, MACHINES, 2)
     assert order == ["big boot", "boot", "small boot", "long wait", "wait", "pause"]
 

@@ -1,4 +1,4 @@
-"""The page about security: each threat of its table has a test that holds what the page says."""
+"""The page about security: each threat in its table names a test that exists."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ def names_in(path: str) -> set[str]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row[0]} {row[1]}"[:60] for row in ROWS])
-def test_a_test_holds_each_row(row: list[str]) -> None:
+def test_the_tests_that_a_row_names_exist(row: list[str]) -> None:
     attacker, attempt, outcome, tests = row
     assert all((attacker, attempt, outcome))
     named = re.findall(r"`(tests/[a-z0-9_/]+\.py)::(test_[A-Za-z0-9_]+)`", tests)

@@ -1,4 +1,4 @@
-"""The life of a BootService: every cell of its table has a test that is named after it; and the service by it."""
+"""The states of a BootService: every cell of their table has a test that is named after it; and the service with it."""
 
 import socket
 from collections.abc import Callable
@@ -28,207 +28,207 @@ from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootRequest
 
 
-def takes(state: State, event: Input, after: State, *out: Do) -> None:
-    life = ServiceStates(state)
-    life.handle(event)
-    assert (life.state, life.out) == (after, [*out])
+def check_input(state: State, event: Input, after: State, *out: Do) -> None:
+    states = ServiceStates(state)
+    states.handle(event)
+    assert (states.state, states.out) == (after, [*out])
 
 
-def refuses(state: State, event: Input) -> None:
-    life = ServiceStates(state)
+def check_illegal(state: State, event: Input) -> None:
+    states = ServiceStates(state)
     with pytest.raises(IllegalInput, match=f"in {state}"):
-        life.handle(event)
-    assert (life.state, life.out) == (state, [])
+        states.handle(event)
+    assert (states.state, states.out) == (state, [])
 
 
 # STOPPED
 
 
-def test_it_begins_stopped() -> None:
+def test_a_service_begins_stopped() -> None:
     assert ServiceStates().state is State.STOPPED
 
 
 def test_stopped_bind_opens_the_ports() -> None:
-    takes(State.STOPPED, Input.BIND, State.BINDING, Do.OPEN)
+    check_input(State.STOPPED, Input.BIND, State.BINDING, Do.OPEN)
 
 
 def test_stopped_bound_is_illegal() -> None:
-    refuses(State.STOPPED, Input.BOUND)
+    check_illegal(State.STOPPED, Input.BOUND)
 
 
 def test_stopped_failed_is_illegal() -> None:
-    refuses(State.STOPPED, Input.FAILED)
+    check_illegal(State.STOPPED, Input.FAILED)
 
 
 def test_stopped_start_is_illegal() -> None:
-    refuses(State.STOPPED, Input.START)
+    check_illegal(State.STOPPED, Input.START)
 
 
 def test_stopped_drain_is_ignored() -> None:
-    takes(State.STOPPED, Input.DRAIN, State.STOPPED)
+    check_input(State.STOPPED, Input.DRAIN, State.STOPPED)
 
 
 def test_stopped_stop_is_ignored() -> None:
-    takes(State.STOPPED, Input.STOP, State.STOPPED)
+    check_input(State.STOPPED, Input.STOP, State.STOPPED)
 
 
 def test_stopped_closed_is_illegal() -> None:
-    refuses(State.STOPPED, Input.CLOSED)
+    check_illegal(State.STOPPED, Input.CLOSED)
 
 
 # BINDING
 
 
 def test_binding_bind_is_illegal() -> None:
-    refuses(State.BINDING, Input.BIND)
+    check_illegal(State.BINDING, Input.BIND)
 
 
 def test_binding_bound_is_bound() -> None:
-    takes(State.BINDING, Input.BOUND, State.BOUND)
+    check_input(State.BINDING, Input.BOUND, State.BOUND)
 
 
 def test_binding_failed_closes_what_was_opened() -> None:
-    takes(State.BINDING, Input.FAILED, State.STOPPING, Do.CLOSE)
+    check_input(State.BINDING, Input.FAILED, State.STOPPING, Do.CLOSE)
 
 
 def test_binding_start_is_illegal() -> None:
-    refuses(State.BINDING, Input.START)
+    check_illegal(State.BINDING, Input.START)
 
 
 def test_binding_drain_is_illegal() -> None:
-    refuses(State.BINDING, Input.DRAIN)
+    check_illegal(State.BINDING, Input.DRAIN)
 
 
 def test_binding_stop_is_illegal() -> None:
-    refuses(State.BINDING, Input.STOP)
+    check_illegal(State.BINDING, Input.STOP)
 
 
 def test_binding_closed_is_of_the_stop_before() -> None:
-    takes(State.BINDING, Input.CLOSED, State.BINDING)
+    check_input(State.BINDING, Input.CLOSED, State.BINDING)
 
 
 # BOUND
 
 
 def test_bound_bind_is_done_already() -> None:
-    takes(State.BOUND, Input.BIND, State.BOUND)
+    check_input(State.BOUND, Input.BIND, State.BOUND)
 
 
 def test_bound_bound_is_illegal() -> None:
-    refuses(State.BOUND, Input.BOUND)
+    check_illegal(State.BOUND, Input.BOUND)
 
 
 def test_bound_failed_is_illegal() -> None:
-    refuses(State.BOUND, Input.FAILED)
+    check_illegal(State.BOUND, Input.FAILED)
 
 
 def test_bound_start_runs_it() -> None:
-    takes(State.BOUND, Input.START, State.RUNNING, Do.RUN)
+    check_input(State.BOUND, Input.START, State.RUNNING, Do.RUN)
 
 
 def test_bound_drain_is_ignored() -> None:
-    takes(State.BOUND, Input.DRAIN, State.BOUND)
+    check_input(State.BOUND, Input.DRAIN, State.BOUND)
 
 
 def test_bound_stop_closes() -> None:
-    takes(State.BOUND, Input.STOP, State.STOPPING, Do.CLOSE)
+    check_input(State.BOUND, Input.STOP, State.STOPPING, Do.CLOSE)
 
 
 def test_bound_closed_is_of_the_stop_before() -> None:
-    takes(State.BOUND, Input.CLOSED, State.BOUND)
+    check_input(State.BOUND, Input.CLOSED, State.BOUND)
 
 
 # RUNNING
 
 
 def test_running_bind_is_done_already() -> None:
-    takes(State.RUNNING, Input.BIND, State.RUNNING)
+    check_input(State.RUNNING, Input.BIND, State.RUNNING)
 
 
 def test_running_bound_is_illegal() -> None:
-    refuses(State.RUNNING, Input.BOUND)
+    check_illegal(State.RUNNING, Input.BOUND)
 
 
 def test_running_failed_is_illegal() -> None:
-    refuses(State.RUNNING, Input.FAILED)
+    check_illegal(State.RUNNING, Input.FAILED)
 
 
 def test_running_start_is_done_already() -> None:
-    takes(State.RUNNING, Input.START, State.RUNNING)
+    check_input(State.RUNNING, Input.START, State.RUNNING)
 
 
 def test_running_drain_goes_on_and_is_not_ready() -> None:
-    takes(State.RUNNING, Input.DRAIN, State.DRAINING)
+    check_input(State.RUNNING, Input.DRAIN, State.DRAINING)
 
 
 def test_running_stop_closes() -> None:
-    takes(State.RUNNING, Input.STOP, State.STOPPING, Do.CLOSE)
+    check_input(State.RUNNING, Input.STOP, State.STOPPING, Do.CLOSE)
 
 
 def test_running_closed_is_of_the_stop_before() -> None:
-    takes(State.RUNNING, Input.CLOSED, State.RUNNING)
+    check_input(State.RUNNING, Input.CLOSED, State.RUNNING)
 
 
 # DRAINING
 
 
 def test_draining_bind_is_ignored() -> None:
-    takes(State.DRAINING, Input.BIND, State.DRAINING)
+    check_input(State.DRAINING, Input.BIND, State.DRAINING)
 
 
 def test_draining_bound_is_illegal() -> None:
-    refuses(State.DRAINING, Input.BOUND)
+    check_illegal(State.DRAINING, Input.BOUND)
 
 
 def test_draining_failed_is_illegal() -> None:
-    refuses(State.DRAINING, Input.FAILED)
+    check_illegal(State.DRAINING, Input.FAILED)
 
 
 def test_draining_start_is_ignored() -> None:
-    takes(State.DRAINING, Input.START, State.DRAINING)
+    check_input(State.DRAINING, Input.START, State.DRAINING)
 
 
 def test_draining_drain_is_ignored() -> None:
-    takes(State.DRAINING, Input.DRAIN, State.DRAINING)
+    check_input(State.DRAINING, Input.DRAIN, State.DRAINING)
 
 
 def test_draining_stop_closes_everything() -> None:
-    takes(State.DRAINING, Input.STOP, State.STOPPING, Do.CLOSE)
+    check_input(State.DRAINING, Input.STOP, State.STOPPING, Do.CLOSE)
 
 
 def test_draining_closed_is_ignored() -> None:
-    takes(State.DRAINING, Input.CLOSED, State.DRAINING)
+    check_input(State.DRAINING, Input.CLOSED, State.DRAINING)
 
 
 # STOPPING
 
 
 def test_stopping_bind_opens_the_ports_again() -> None:
-    takes(State.STOPPING, Input.BIND, State.BINDING, Do.OPEN)
+    check_input(State.STOPPING, Input.BIND, State.BINDING, Do.OPEN)
 
 
 def test_stopping_bound_is_illegal() -> None:
-    refuses(State.STOPPING, Input.BOUND)
+    check_illegal(State.STOPPING, Input.BOUND)
 
 
 def test_stopping_failed_is_illegal() -> None:
-    refuses(State.STOPPING, Input.FAILED)
+    check_illegal(State.STOPPING, Input.FAILED)
 
 
 def test_stopping_start_is_illegal() -> None:
-    refuses(State.STOPPING, Input.START)
+    check_illegal(State.STOPPING, Input.START)
 
 
 def test_stopping_drain_is_ignored() -> None:
-    takes(State.STOPPING, Input.DRAIN, State.STOPPING)
+    check_input(State.STOPPING, Input.DRAIN, State.STOPPING)
 
 
 def test_stopping_stop_is_under_way_already() -> None:
-    takes(State.STOPPING, Input.STOP, State.STOPPING)
+    check_input(State.STOPPING, Input.STOP, State.STOPPING)
 
 
 def test_stopping_closed_is_the_end() -> None:
-    takes(State.STOPPING, Input.CLOSED, State.STOPPED, Do.RELEASE)
+    check_input(State.STOPPING, Input.CLOSED, State.STOPPED, Do.RELEASE)
 
 
 def test_every_cell_has_a_test_of_its_name() -> None:
@@ -241,12 +241,12 @@ def test_it_is_run_by_the_table_of_its_module() -> None:
     assert ServiceStates.table is servicestates.TABLE
 
 
-# The service by it.
+# The service with its states.
 
 
 @implementer(IBackend, IStartable)
 @define(eq=False)
-class Slow(Files):
+class SlowBackend(Files):
     """A backend whose close() takes as long as a test wants."""
 
     closing: list[Deferred[Any]] = field(factory=list, init=False)
@@ -259,29 +259,29 @@ class Slow(Files):
         return self.closing[-1]
 
 
-class Served:
+class SlowService:
     """A service with a slow backend on a MemoryNetwork."""
 
     def __init__(self, *listen: tuple[str, int]) -> None:
         self.events: list[Event] = []
         self.network = MemoryNetwork()
         self.host = self.network.host("10.0.0.1", name="server")
-        self.backend = Slow({"file": numbered(500)})
+        self.backend = SlowBackend({"file": numbered(500)})
         settings = Settings(tftp=TFTPSettings(listen=listen or [("0.0.0.0", 69)]))
         self.service = BootService(
             self.host, settings=settings, backend=self.backend, observers=[EventList(self.events)]
         )
 
     def stop(self) -> list[tuple[object, int]]:
-        """What is noted when the stop's Deferred fires: the ports that are bound then."""
-        ended: list[tuple[object, int]] = []
-        self.service.stopService().addCallback(lambda result: ended.append((result, len(self.host.ports))))
+        """Stop the service. The list gets (result, number of bound ports) when the stop's Deferred fires."""
+        stopped: list[tuple[object, int]] = []
+        self.service.stopService().addCallback(lambda result: stopped.append((result, len(self.host.ports))))
         self.network.advance(0.1)
-        return ended
+        return stopped
 
 
 def test_a_service_that_is_started_while_it_stops_can_be_stopped_again() -> None:
-    served = Served()
+    served = SlowService()
     served.service.startService()
     first = served.stop()
     served.service.startService()
@@ -297,7 +297,7 @@ def test_a_service_that_is_started_while_it_stops_can_be_stopped_again() -> None
 
 
 def test_end_of_a_stop_does_not_affect_a_service_started_again() -> None:
-    served = Served()
+    served = SlowService()
     served.service.startService()
     first = served.stop()
     served.service.startService()
@@ -313,8 +313,8 @@ def test_end_of_a_stop_does_not_affect_a_service_started_again() -> None:
 
 
 def test_why_a_start_failed_is_published_before_it_raises() -> None:
-    """The program may end then, without another turn of the reactor. What is still closing is not waited for."""
-    served = Served(("0.0.0.0", 69), ("203.0.113.77", 69))
+    """The program may end then, without another turn of the reactor. It does not wait for backends to close."""
+    served = SlowService(("0.0.0.0", 69), ("203.0.113.77", 69))
     with pytest.raises(CannotListenError):
         served.service.startService()
     assert [event.address for event in served.events if isinstance(event, ListenerFailed)] == [("203.0.113.77", 69)]
@@ -327,7 +327,7 @@ def test_why_a_start_failed_is_published_before_it_raises() -> None:
 def test_a_restart_in_the_same_turn_has_its_ports_and_its_control_socket_again(
     private_reactor: EPollReactor, turn_until: TurnUntil, tmp_path: Path
 ) -> None:
-    """Their sockets are closed in the next turn only, unless somebody wants the address before."""
+    """Twisted closes sockets in the next turn of the reactor only, unless the address is needed before."""
     ports = [free_port() for _ in range(2)]
     address = "127.0.0.1", free_port(socket.SOCK_STREAM)
     settings = Settings(
@@ -375,11 +375,11 @@ class Operable:
         return None
 
     def operations(self) -> dict[str, Callable[[Any], list[Any]]]:
-        return {"look": lambda given: []}
+        return {"look": lambda arguments: []}
 
 
 def test_started_twice_is_started_once() -> None:
-    served = Served()
+    served = SlowService()
     served.service.startService()
     served.service.startService()
     assert len(served.host.ports) == 1

@@ -1,4 +1,4 @@
-"""Where the state is kept."""
+"""The path of the state directory."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from bootfw.config.state import state_directory
 
 
 @pytest.mark.parametrize(
-    ("user", "xdg", "configured", "where"),
+    ("user", "xdg", "configured", "expected"),
     [
         (0, "", "", "/var/lib/bootfw"),
         (0, "/home/me/state", "", "/var/lib/bootfw"),
@@ -19,8 +19,10 @@ from bootfw.config.state import state_directory
         (0, "", "/srv/state", "/srv/state"),
     ],
 )
-def test_the_directory(monkeypatch: pytest.MonkeyPatch, user: int, xdg: str, configured: str, where: str) -> None:
+def test_the_state_directory(
+    monkeypatch: pytest.MonkeyPatch, user: int, xdg: str, configured: str, expected: str
+) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("XDG_STATE_HOME", xdg)
-    assert state_directory(configured) == Path(where)
+    assert state_directory(configured) == Path(expected)

@@ -1,4 +1,4 @@
-"""The operation "status": what a service tells about itself."""
+"""The operation "status": the record of a running service."""
 
 import os
 from pathlib import Path
@@ -17,76 +17,76 @@ from bootfw.testing import MemoryNetwork
 from bootfw.testing.tftp import TFTPClient
 
 
-def service(network: MemoryNetwork, **settings: Any) -> BootService:
-    made = BootService(
+def make_service(network: MemoryNetwork, **settings: Any) -> BootService:
+    service = BootService(
         network.host("10.0.0.1"),
         settings=Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), **settings),
         backend=MemoryBackend({"file": b"x" * 2000}),
         store=MemoryStore(),
     )
-    add_status(made, "/etc/bootfw/bootfw.toml")
-    return made
+    add_status(service, "/etc/bootfw/bootfw.toml")
+    return service
 
 
-def record(boot: BootService) -> Any:
-    (found,) = boot.operations()["status"]({})
+def record(service: BootService) -> Any:
+    (found,) = service.operations()["status"]({})
     return found
 
 
 def test_status_of_a_running_service() -> None:
     network = MemoryNetwork()
-    boot = service(network, dhcp=DHCPSettings(mode="off"))
-    assert record(boot)["ready"] is False
-    boot.startService()
+    service = make_service(network, dhcp=DHCPSettings(mode="off"))
+    assert record(service)["ready"] is False
+    service.startService()
     network.advance(1)
-    found = record(boot)
+    found = record(service)
     assert (found["ready"], found["waiting"]) == (True, [])
     assert (found["version"], found["pid"]) == (__version__, os.getpid())
     assert found["configuration"] == "/etc/bootfw/bootfw.toml"
-    told = [(each["service"], each["address"], each["port"], each["state"]) for each in found["sockets"]]
-    assert told == [("tftp", "10.0.0.1", 69, "bound")]
+    sockets = [(each["service"], each["address"], each["port"], each["state"]) for each in found["sockets"]]
+    assert sockets == [("tftp", "10.0.0.1", 69, "bound")]
     assert (found["workers"], found["transfers"], found["leases"]) == ([], 0, [])
-    network.result_of(boot.stopService())
-    assert record(boot)["sockets"] == []
+    network.result_of(service.stopService())
+    assert record(service)["sockets"] == []
 
 
-def test_transfers_in_flight() -> None:
+def test_transfers_in_flight_are_counted() -> None:
     network = MemoryNetwork()
-    boot = service(network, dhcp=DHCPSettings(mode="off"))
-    boot.startService()
+    service = make_service(network, dhcp=DHCPSettings(mode="off"))
+    service.startService()
     client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69), pause=lambda block: 5.0 * (block == 1))
-    done = client.download("file")
+    download = client.download("file")
     network.advance(1)
-    assert record(boot)["transfers"] == 1
-    network.result_of(done)
+    assert record(service)["transfers"] == 1
+    network.result_of(download)
     network.advance(1)
-    assert record(boot)["transfers"] == 0
+    assert record(service)["transfers"] == 0
     missing = TFTPClient(network.host("10.0.0.8"), ("10.0.0.1", 69)).download("gone")
     missing.addErrback(lambda failure: None)
     network.advance(1)
-    assert record(boot)["transfers"] == 0
-    network.result_of(boot.stopService())
+    assert record(service)["transfers"] == 0
+    network.result_of(service.stopService())
 
 
-def test_leases_of_each_subnet(monkeypatch: pytest.MonkeyPatch) -> None:
-    boot = service(MemoryNetwork(), dhcp=DHCPSettings(mode="off"))
+def test_leases_of_each_subnet_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make_service(MemoryNetwork(), dhcp=DHCPSettings(mode="off"))
     counts = {("10.0.0.0/24", "active"): 3, ("10.0.0.0/24", "expired"): 1}, {("10.0.0.0/24",): 6, ("10.1.0.0/24",): 9}
-    monkeypatch.setattr(boot, "lease_counts", lambda: counts)
-    assert record(boot)["leases"] == [
+    monkeypatch.setattr(service, "lease_counts", lambda: counts)
+    assert record(service)["leases"] == [
         {"network": "10.0.0.0/24", "free": 6, "active": 3, "expired": 1},
         {"network": "10.1.0.0/24", "free": 9},
     ]
 
 
 def test_control_socket_is_opened_without_dhcp(private_reactor: EPollReactor, tmp_path: Path) -> None:
-    """The control socket is opened for this operation alone; where that can't be, the server starts without it."""
-    for path, opened in ((tmp_path / "control.sock", True), (Path("/proc/control.sock"), False)):
-        boot = BootService(
+    """The control socket is opened for this operation alone; a server that can't open it starts without it."""
+    for path, can_be_opened in ((tmp_path / "control.sock", True), (Path("/proc/control.sock"), False)):
+        service = BootService(
             private_reactor,
             settings=Settings(dhcp=DHCPSettings(mode="off"), tftp=TFTPSettings(listen=(("127.0.0.1", 0),))),
             control=path,
         )
-        add_status(boot)
-        boot.startService()
-        assert path.exists() is opened
-        boot.stopService()
+        add_status(service)
+        service.startService()
+        assert path.exists() is can_be_opened
+        service.stopService()

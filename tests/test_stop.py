@@ -1,4 +1,4 @@
-"""SIGTERM during transfers: those that can end do, then the clients of the others are told."""
+"""SIGTERM during transfers: they have some time to end, then the clients of the others get an ERROR."""
 
 import signal
 import socket
@@ -30,7 +30,7 @@ def http_port() -> int:
 
 @pytest.fixture
 def server(tmp_path: Path, port: int, http_port: int, request: pytest.FixtureRequest) -> Iterator[Process]:
-    """A server that waits for its clients for long."""
+    """A server that waits 90 s for an ACK."""
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "file").write_bytes(CONTENT)
     (tmp_path / "files" / "small").write_bytes(b"small")
@@ -59,7 +59,7 @@ def block(client: socket.socket, number: int) -> bytes:
             return answer
 
 
-def begun(server: tuple[str, int], stack: ExitStack, count: int) -> Sequence[socket.socket]:
+def begin_downloads(server: tuple[str, int], stack: ExitStack, count: int) -> Sequence[socket.socket]:
     """Clients that have the first block and have acknowledged it."""
     clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(count)]
     for client in clients:
@@ -73,7 +73,7 @@ def begun(server: tuple[str, int], stack: ExitStack, count: int) -> Sequence[soc
 
 
 def wait_until_requests_are_dropped(server: tuple[str, int]) -> None:
-    """Which is while the server waits for its transfers; their clients send them again."""
+    """Wait until the server, which has begun to stop, drops new requests."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(0.5)
@@ -89,7 +89,7 @@ def wait_until_requests_are_dropped(server: tuple[str, int]) -> None:
 @pytest.mark.parametrize("server", [1, 2], indirect=True)
 def test_transfers_may_end_and_others_get_an_error(server: Process, port: int) -> None:
     with ExitStack() as stack:
-        clients = begun(("127.0.0.1", port), stack, CLIENTS)
+        clients = begin_downloads(("127.0.0.1", port), stack, CLIENTS)
         server.send(signal.SIGTERM)
         wait_until_requests_are_dropped(("127.0.0.1", port))
         for client in clients[:ACTIVE]:
@@ -108,7 +108,7 @@ def test_transfers_may_end_and_others_get_an_error(server: Process, port: int) -
 @pytest.mark.parametrize("server", [1], indirect=True)
 def test_a_second_signal_ends_the_wait(server: Process, port: int) -> None:
     with ExitStack() as stack:
-        [client] = begun(("127.0.0.1", port), stack, 1)
+        [client] = begin_downloads(("127.0.0.1", port), stack, 1)
         server.send(signal.SIGTERM)
         server.until("stopping: 1 transfer(s) have 5 s to end")
         began = time.monotonic()
@@ -119,7 +119,7 @@ def test_a_second_signal_ends_the_wait(server: Process, port: int) -> None:
 
 
 def was_reset(client: socket.socket) -> bool:
-    """Whether a connection ended so that no client takes what it has got for the whole file."""
+    """Whether a connection ended by a reset, so that the client knows that the file is not complete."""
     try:
         while client.recv(1 << 20):
             continue
@@ -140,9 +140,9 @@ def test_downloads_may_end_and_others_are_disconnected(server: Process, port: in
         wait_until_requests_are_dropped(("127.0.0.1", port))
         received = 1
         while received < 20_000_000:
-            piece = active.recv(1 << 20)
-            assert piece, "the download has ended early"
-            received += len(piece)
+            data = active.recv(1 << 20)
+            assert data, "the download has ended early"
+            received += len(data)
         text = server.rest()
         assert was_reset(idle)
     assert text.count("'/large': complete") == 1

@@ -1,4 +1,4 @@
-"""What strangers send leaves no more in memory than the bounds allow, wherever the service keeps it."""
+"""What strangers send leaves no more in memory than the bounds of the service's tables allow."""
 
 import gc
 import ipaddress
@@ -44,7 +44,7 @@ from bootfw.wire.options6 import Option as Option6
 SERVER, SERVER6 = "10.77.0.1", "fd77::1"
 
 BOUND = 70
-"""What the tables are bounded by in this test."""
+"""The bound of each table in this test."""
 
 STRANGERS = 4 * BOUND
 
@@ -59,44 +59,44 @@ BOUNDS = (
         (hashedallocator, "REUSE_EXPIRED_ABOVE"),
     ),
 )
-"""The bounds of the tables that strangers can fill: each is what it says, and larger by default."""
+"""The bounds of the tables that strangers can fill; each is larger by default."""
 
 _ATOMS = (str, bytes, int, float, bool, type(None), type, ModuleType, FunctionType, BuiltinFunctionType)
 _TABLES = (dict, list, set, tuple, deque, OrderedDict)
 
 
 def tables_of(root: Any, without: Any) -> dict[int, tuple[str, int]]:
-    """Every container that is reachable from *root*, but not by way of *without*: its id -> (where it was found, number
-    of entries)."""
+    """Every container that is reachable from *root*, but not through *without*: its id -> (name, number of entries)."""
     found: dict[int, tuple[str, int]] = {id(without): ("", 0)}
     pending = [(root, type(root).__name__)]
     while pending:
-        thing, where = pending.pop()
-        if id(thing) in found or isinstance(thing, _ATOMS):
+        obj, name = pending.pop()
+        if id(obj) in found or isinstance(obj, _ATOMS):
             continue
-        found[id(thing)] = where, len(thing) if isinstance(thing, _TABLES) else 0
-        if isinstance(thing, dict):
-            pending += [(value, f"{where}.{key}" if isinstance(key, str) else where) for key, value in thing.items()]
-            pending += [(key, where) for key in thing]
-        elif isinstance(thing, _TABLES):
-            pending += [(each, where) for each in thing]
+        found[id(obj)] = name, len(obj) if isinstance(obj, _TABLES) else 0
+        if isinstance(obj, dict):
+            pending += [(value, f"{name}.{key}" if isinstance(key, str) else name) for key, value in obj.items()]
+            pending += [(key, name) for key in obj]
+        elif isinstance(obj, _TABLES):
+            pending += [(each, name) for each in obj]
         else:
-            for each in gc.get_referents(thing):
-                pending.append((each, type(thing).__name__ if isinstance(each, dict) else _named(thing, each, where)))
+            for each in gc.get_referents(obj):
+                pending.append((each, type(obj).__name__ if isinstance(each, dict) else _slot_name(obj, each, name)))
     return found
 
 
-def _named(thing: Any, part: Any, where: str) -> str:
-    for kind in type(thing).__mro__:
+def _slot_name(obj: Any, part: Any, default: str) -> str:
+    """The name of the slot of *obj* that holds *part*; *default* if there is none."""
+    for kind in type(obj).__mro__:
         for name in getattr(kind, "__slots__", ()):
-            if getattr(thing, name, None) is part:
-                return f"{type(thing).__name__}.{name}"
-    return where
+            if getattr(obj, name, None) is part:
+                return f"{type(obj).__name__}.{name}"
+    return default
 
 
 @define(eq=False)
-class Hall:
-    """A service that does all that it can, and strangers."""
+class Site:
+    """A service with all its features, and clients that it doesn't know."""
 
     network: MemoryNetwork = field(factory=MemoryNetwork)
     service: Any = None
@@ -137,7 +137,7 @@ class Hall:
         self.network.advance(1)
 
     def protocol(self, name: str) -> Any:
-        """What serves the port of that service."""
+        """The protocol of that service's port."""
         return next(each.protocol for each in self.service._bindings if each.service == name)
 
     def stranger(self, number: int) -> None:
@@ -151,14 +151,14 @@ class Hall:
             client = client.changed({12: text, 61: b"\0" + text, 77: text, 97: b"\0" + mac + bytes(10)})
             for kind, header in ((1, {}), (3, {}), (8, {"ciaddr": address}), (4, {}), (7, {"ciaddr": address})):
                 message = client.changed({53: bytes((kind,)), 50: bytes((10, 77, 1, number & 127))})
-                whole = {"chaddr": mac, "xid": number, **header}
-                self.dhcp(pack(message.message(**whole), 1472), address)
+                fields = {"chaddr": mac, "xid": number, **header}
+                self.dhcp(pack(message.message(**fields), 1472), address)
                 relayed = message.changed({82: b"\1" + bytes((len(text),)) + text})
-                self.dhcp(pack(relayed.message(**whole, giaddr="10.77.0.9"), 1472), "10.77.0.9")
-            # One client that is always the same, and says something else each time.
-            same = {"chaddr": firmware.MAC, "xid": number, "ciaddr": address}
-            self.dhcp(pack(client.message(**same), 1472), address)
-        request = firmware.asks_boot_server(firmware.OVMF, chaddr=mac, xid=number, ciaddr=address)
+                self.dhcp(pack(relayed.message(**fields, giaddr="10.77.0.9"), 1472), "10.77.0.9")
+            # One client that is always the same, and sends something else each time.
+            same_client = {"chaddr": firmware.MAC, "xid": number, "ciaddr": address}
+            self.dhcp(pack(client.message(**same_client), 1472), address)
+        request = firmware.boot_server_request(firmware.OVMF, chaddr=mac, xid=number, ciaddr=address)
         self.protocol("boot-server").datagrams_received([(pack(request, 1472), (address, 4011), None)])
         self.dhcp(text, address)
         self.solicit(number)
@@ -201,24 +201,24 @@ class Hall:
 
 
 @pytest.fixture
-def hall(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     for module, name in BOUNDS:
         assert getattr(module, name) > BOUND, f"{module.__name__}.{name}"
         monkeypatch.setattr(module, name, BOUND)
-    hall = Hall()
-    hall.start()
-    yield hall
-    hall.network.result_of(hall.service.stopService())
+    site = Site()
+    site.start()
+    yield site
+    site.network.result_of(site.service.stopService())
 
 
-def test_tables_do_not_grow_beyond_their_bounds(hall: Hall) -> None:
-    before = tables_of(hall.service, hall.network)
+def test_tables_do_not_grow_beyond_their_bounds(site: Site) -> None:
+    before = tables_of(site.service, site.network)
     for number in range(STRANGERS):
-        hall.stranger(number)
+        site.stranger(number)
     gc.collect()
     large = {
-        (where, size)
-        for key, (where, size) in tables_of(hall.service, hall.network).items()
+        (name, size)
+        for key, (name, size) in tables_of(site.service, site.network).items()
         if size > 3 * BOUND and size > before.get(key, ("", 0))[1]
     }
     assert large == set()

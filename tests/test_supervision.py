@@ -1,4 +1,4 @@
-"""The server under a service manager: what it reports, and when. The processes are real, the manager is a socket."""
+"""The messages of the server to a service manager. The server processes are real, the manager is a socket."""
 
 import os
 import shutil
@@ -43,10 +43,10 @@ files = {{ "motd" = "hello" }}
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceManager]:
     """The service manager of every process that the test starts."""
-    opened = ServiceManager(tmp_path)
-    monkeypatch.setenv("NOTIFY_SOCKET", opened.name)
-    yield opened
-    opened.close()
+    manager = ServiceManager(tmp_path)
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.name)
+    yield manager
+    manager.close()
 
 
 def config(directory: Path, port: int, *, address: str = "127.0.0.1", interfaces: str = "", more: str = "") -> Path:
@@ -85,13 +85,13 @@ def test_occupied_port_prevents_readiness(manager: ServiceManager, tmp_path: Pat
 
 @pytest.mark.interop
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip(8)")
-def test_it_is_not_ready_before_its_interface_is_there(manager: ServiceManager, tmp_path: Path) -> None:
+def test_a_server_is_not_ready_before_its_interface_exists(manager: ServiceManager, tmp_path: Path) -> None:
     name = f"bootfw-ready-{os.getpid()}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
         path = config(tmp_path, 69, address="0.0.0.0", interfaces='interfaces = ["late0"]')
-        within = ("ip", "netns", "exec", name)
-        with bootfw(path, before=within):
+        in_namespace = ("ip", "netns", "exec", name)
+        with bootfw(path, before=in_namespace):
             manager.until("STATUS=waiting for tftp on late0")
             assert manager.messages == ["STATUS=waiting for tftp on late0"]
             subprocess.run(["ip", "-n", name, "link", "add", "late0", "type", "veth"], check=True)
@@ -144,7 +144,8 @@ def test_no_watchdog_message_is_sent_while_the_reactor_is_blocked(
 def test_a_worker_does_not_speak_for_the_server(manager: ServiceManager, tmp_path: Path) -> None:
     path = config(tmp_path, free_port())
     path.write_text(path.read_text().replace("workers = 1", "workers = 2"))
-    with bootfw(path) as server:
+    # Not a fork: the /proc/PID/environ of a fork is that of the process which forks.
+    with bootfw(path, before=("env",)) as server:
         manager.until("READY=1")
         pid = server.pid
         while len(workers_of(pid)) < 2:
@@ -162,14 +163,14 @@ def network() -> MemoryNetwork:
 
 
 @pytest.fixture
-def boot(network: MemoryNetwork) -> BootService:
+def service(network: MemoryNetwork) -> BootService:
     settings = Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), dhcp=DHCPSettings(mode="off"))
     return BootService(network.host("10.0.0.1"), settings=settings)
 
 
-def test_the_watchdog_message_is_sent_twice_in_its_time(manager: ServiceManager, boot: BootService) -> None:
+def test_the_watchdog_message_is_sent_twice_in_its_time(manager: ServiceManager, service: BootService) -> None:
     clock = Clock()
-    supervision = Supervision(clock, boot, NotifySocket(manager.name, 10))
+    supervision = Supervision(clock, service, NotifySocket(manager.name, 10))
     assert verifyObject(IBootObserver, supervision)
     supervision.startService()
     beats = 0
@@ -184,12 +185,12 @@ def test_the_watchdog_message_is_sent_twice_in_its_time(manager: ServiceManager,
 
 @pytest.mark.parametrize("during", ["start", "reload"])
 def test_ready_is_sent_again_after_the_queue_of_the_manager_was_full(
-    manager: ServiceManager, network: MemoryNetwork, boot: BootService, during: str
+    manager: ServiceManager, network: MemoryNetwork, service: BootService, during: str
 ) -> None:
-    """While a host starts, many services send messages; the queue has net.unix.max_dgram_qlen places, 10 to 512."""
+    """Many services send messages while a host starts; the queue has net.unix.max_dgram_qlen entries, 10 to 512."""
     notify_socket = NotifySocket(manager.name)
-    supervision = Supervision(network.clock, boot, notify_socket)
-    boot.startService()
+    supervision = Supervision(network.clock, service, notify_socket)
+    service.startService()
     supervision.startService()
     if during == "reload":
         network.advance(0)
@@ -208,18 +209,20 @@ def test_ready_is_sent_again_after_the_queue_of_the_manager_was_full(
     network.advance(1)
     while manager.receive(0):
         pass
-    own = [message.partition("\n")[0] for message in manager.messages if "of others" not in message]
-    assert own == (["READY=1", "STATUS=serving tftp"] if during == "start" else ["RELOADING=1", "READY=1"])
+    states = [message.partition("\n")[0] for message in manager.messages if "of others" not in message]
+    assert states == (["READY=1", "STATUS=serving tftp"] if during == "start" else ["RELOADING=1", "READY=1"])
     supervision.stopService()
-    network.result_of(boot.stopService())
+    network.result_of(service.stopService())
     assert network.clock.getDelayedCalls() == []
 
 
-def test_it_can_be_started_again(manager: ServiceManager, network: MemoryNetwork, boot: BootService) -> None:
-    supervision = add_supervision(network.clock, boot, {"NOTIFY_SOCKET": manager.name})
+def test_supervision_can_be_started_again(
+    manager: ServiceManager, network: MemoryNetwork, service: BootService
+) -> None:
+    supervision = add_supervision(network.clock, service, {"NOTIFY_SOCKET": manager.name})
     assert supervision is not None
     application = MultiService()
-    boot.setServiceParent(application)  # type: ignore[no-untyped-call]
+    service.setServiceParent(application)  # type: ignore[no-untyped-call]
     supervision.setServiceParent(application)  # type: ignore[no-untyped-call]
     for _ in range(2):
         application.startService()
@@ -232,5 +235,5 @@ def test_it_can_be_started_again(manager: ServiceManager, network: MemoryNetwork
     assert [message.partition("\n")[0] for message in manager.messages] == once * 2
 
 
-def test_without_a_service_manager_nothing_is_added(boot: BootService) -> None:
-    assert add_supervision(Clock(), boot, {}) is None
+def test_without_a_service_manager_nothing_is_added(service: BootService) -> None:
+    assert add_supervision(Clock(), service, {}) is None

@@ -1,4 +1,4 @@
-"""The units as systemd judges them, and socket activation by systemd's own program."""
+"""The units, verified by systemd-analyze, and socket activation by systemd-socket-activate."""
 
 import os
 import shutil
@@ -50,17 +50,17 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
         text = unit.read_text().replace("=bootfw r", f"={BOOTFW} r")
         (tmp_path / unit.name).write_text(text)
     names = [str(tmp_path / unit.name) for unit in UNITS.iterdir()]
-    done = subprocess.run(
+    completed = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert (completed.returncode, completed.stdout + completed.stderr) == (0, "")
 
 
 @needs("systemd-analyze")
 def test_the_service_is_exposed_less_than_3() -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--threshold=29", "--no-pager"]
-    done = subprocess.run([*command, str(UNITS / "bootfw.service")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = subprocess.run([*command, str(UNITS / "bootfw.service")], capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 # Socket activation
@@ -94,8 +94,8 @@ def test_the_request_that_starts_the_server_is_answered(name: str, tmp_path: Pat
 
 @needs("systemd-socket-activate")
 @pytest.mark.parametrize("names", [["--fdname=tftp"], []], ids=["named", "unnamed"])
-def test_twisted_has_read_the_variables_before(names: list[str], tmp_path: Path) -> None:
-    """As when twistd loads all plugins because it has no plugin cache: on a first start, or on a read-only disk."""
+def test_sockets_are_passed_although_twisted_has_read_the_variables(names: list[str], tmp_path: Path) -> None:
+    """As when twistd loads all plugins since it has no plugin cache: on a first start, or on a read-only disk."""
     plugins = tmp_path / "more" / "twisted" / "plugins"
     plugins.mkdir(parents=True)
     (plugins / "reads_variables.py").write_text("import twisted.internet.endpoints\n")
@@ -106,7 +106,7 @@ def test_twisted_has_read_the_variables_before(names: list[str], tmp_path: Path)
 
 
 @needs("systemd-socket-activate")
-def test_a_stream_socket(tmp_path: Path) -> None:
+def test_an_http_request_starts_the_server(tmp_path: Path) -> None:
     setup = Setup(tmp_path)
     with setup.activated(f"--listen=127.0.0.1:{setup.http}", "--fdname=http"):
         assert urlopen(f"http://127.0.0.1:{setup.http}/motd").read() == b"hello"
@@ -166,7 +166,7 @@ use = "memory"
 files = {{ "motd" = "hello" }}
 """
 
-KEPT = 1 << 10 | 1 << 13
+KEPT_CAPABILITIES = 1 << 10 | 1 << 13
 """CAP_NET_BIND_SERVICE and CAP_NET_RAW."""
 
 
@@ -186,7 +186,7 @@ def namespace() -> Iterator[str]:
     subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
-# Python may be installed where root alone can read: then the process sees a /root that others can enter.
+# Python may be installed where only root can read: then the process sees a /root that other accounts can enter.
 _READABLE = """
 home=$1; shift
 if [ "${home#/root/}" != "$home" ]; then
@@ -200,7 +200,7 @@ exec "$@"
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """One that every account can read. Pytest's own can't be: each pytest that begins closes it to other accounts."""
+    """A directory that every account can read. Each run of pytest closes those of tmp_path to other accounts."""
     with TemporaryDirectory(prefix="bootfw-test-") as name:
         path = Path(name)
         path.chmod(0o755)
@@ -208,11 +208,11 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("by", ["the configuration", "twistd --uid"])
+@pytest.mark.parametrize("dropped_by", ["the configuration", "twistd --uid"])
 def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(
-    by: str, namespace: str, directory: Path
+    dropped_by: str, namespace: str, directory: Path
 ) -> None:
-    configured = by == "the configuration"
+    configured = dropped_by == "the configuration"
     (directory / "bootfw.toml").write_text(DROPPED.format(user="nobody" if configured else ""))
     uid = ["--uid=65534", "--gid=65534"] if not configured else []
     readable = ["unshare", "--mount", "sh", "-c", _READABLE, "sh", sys.base_prefix]
@@ -221,7 +221,7 @@ def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(
         server.until("bootfw serves")
         status = status_of(server.pid)
         assert set(status["Uid"].split()) == {"65534"}
-        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == KEPT
+        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == KEPT_CAPABILITIES
         assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0
         while len(workers := workers_of(server.pid)) < 2:
             pass
@@ -235,7 +235,7 @@ def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(
 @pytest.mark.interop
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 def test_workers_have_none_of_the_capabilities_of_a_unit(namespace: str, directory: Path) -> None:
-    """AmbientCapabilities= are those of every program that the server starts, unless it clears them."""
+    """Every program that the server starts inherits AmbientCapabilities=, unless the server clears them."""
     setup = Setup(directory)
     (directory / "state").mkdir(mode=0o777)
     (directory / "state").chmod(0o777)
@@ -251,11 +251,22 @@ def test_workers_have_none_of_the_capabilities_of_a_unit(namespace: str, directo
         f"--ambient-caps={caps}",
     ]
     command: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", "bootfw", "-c", setup.path]
-    within = ["ip", "netns", "exec", namespace, *readable, "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *unit]
-    with Process(*within, *command, cwd=directory) as server:
+    in_namespace = [
+        "ip",
+        "netns",
+        "exec",
+        namespace,
+        *readable,
+        "sh",
+        "-c",
+        'ip link set lo up; exec "$@"',
+        "sh",
+        *unit,
+    ]
+    with Process(*in_namespace, *command, cwd=directory) as server:
         server.until("bootfw serves")
         status = status_of(server.pid)
-        assert (int(status["CapEff"], 16), int(status["CapAmb"], 16)) == (KEPT, 0)
+        assert (int(status["CapEff"], 16), int(status["CapAmb"], 16)) == (KEPT_CAPABILITIES, 0)
         while len(workers := workers_of(server.pid)) < 2:
             pass
         assert {int(status_of(worker)["CapPrm"], 16) for worker in workers} == {0}

@@ -1,4 +1,4 @@
-"""bootfw.table: what makes a table, and the drawing of it."""
+"""bootfw.table: which tables are valid, and their drawings."""
 
 import enum
 import subprocess
@@ -28,7 +28,7 @@ class Input(enum.Enum):
 def shut(session: object, argument: object, now: float) -> State:
     """Close it.
 
-    What stands here is for the reader of the code.
+    This part is for the reader of the code.
     """
     return State.CLOSED
 
@@ -76,7 +76,7 @@ def test_illegal_input_error_names_state_and_argument() -> None:
         illegal(Session(), "argument", 0.0)
 
 
-def test_drawing() -> None:
+def test_drawing_of_a_table() -> None:
     assert drawing(TABLE, [State.OPEN]) == "\n".join(
         [
             "```mermaid",
@@ -107,11 +107,11 @@ def test_each_transition_is_explained(table: Table) -> None:
 
 
 def test_the_drawing_in_the_docs_is_not_stale() -> None:
-    drawn = (ROOT / "docs" / "state-machines.md").read_text()
-    assert drawn == machines(), "run: python -m bootfw.cli.statemachines > docs/state-machines.md"
+    documented = (ROOT / "docs" / "state-machines.md").read_text()
+    assert documented == machines(), "run: python -m bootfw.cli.statemachines > docs/state-machines.md"
 
 
-def test_the_command_prints_it() -> None:
+def test_the_command_prints_the_drawings() -> None:
     command = [sys.executable, "-m", "bootfw.cli.statemachines"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert printed.stdout == machines()
@@ -129,13 +129,13 @@ def test_run_does_the_actions_which_may_give_further_inputs() -> None:
 
     Door.table = {**TABLE, State.OPEN: {Input.SHUT: shut, Input.LOOK: look}}
     door = Door(State.OPEN)
-    done: list[tuple[str, State]] = []
+    calls: list[tuple[str, State]] = []
 
     def first() -> None:
-        done.append(("first", door.state))
+        calls.append(("first", door.state))
         door.run(do, Input.SHUT)
 
-    do = {"first": first, "then": lambda: done.append(("then", door.state))}
+    do = {"first": first, "then": lambda: calls.append(("then", door.state))}
     door.run(do, Input.LOOK, "first", 1.0)
-    assert done == [("first", State.OPEN), ("then", State.CLOSED)]
+    assert calls == [("first", State.OPEN), ("then", State.CLOSED)]
     assert door.out == []

@@ -32,15 +32,15 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def ends(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Exit code, and what was printed."""
+def run_options(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Parse the options of a command that ends at once: (exit code, stdout, stderr)."""
     with pytest.raises(SystemExit) as caught:
         Options().parseOptions(list(arguments))
     printed = capsys.readouterr()
     return int(caught.value.code or 0), printed.out, printed.err
 
 
-GOOD = """
+CONFIG = """
 [dhcp]
 mode = "off"
 [tftp]
@@ -63,15 +63,15 @@ def config(tmp_path: Path) -> Path:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "motd").write_text("hello\n")
     path = tmp_path / "bootfw.toml"
-    path.write_text(GOOD.replace("PORT", str(free_port())))
+    path.write_text(CONFIG.replace("PORT", str(free_port())))
     return path
 
 
-# What ends at once
+# Commands that end at once
 
 
 def test_check_lists_plugins_and_subnets(capsys: pytest.CaptureFixture[str], config: Path) -> None:
-    assert ends(capsys, "--check", "-c", str(config)) == (
+    assert run_options(capsys, "--check", "-c", str(config)) == (
         0,
         f"{config}: OK\n"
         "backends   directory, memory[1], memory[2]\n"
@@ -87,13 +87,13 @@ def test_check_shows_where_addresses_are_given(capsys: pytest.CaptureFixture[str
         '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[store]\nuse = "memory"\n'
         '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
     )
-    code, out, _ = ends(capsys, "--check", "-c", str(tmp_path / "bootfw.toml"))
+    code, out, _ = run_options(capsys, "--check", "-c", str(tmp_path / "bootfw.toml"))
     assert code == 0
     assert "addresses  10.77.0.0/24, fd77::/64\nleases     memory\n" in out
 
 
 def test_check_without_a_file_checks_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = ends(capsys, "--check")
+    code, out, err = run_options(capsys, "--check")
     assert (code, err) == (0, "")
     assert out.startswith("the default configuration: OK\n")
     assert "resolvers  next-boot, loop-breaker, by-architecture[2], by-architecture[3]\n" in out
@@ -104,12 +104,12 @@ def test_check_touches_no_socket(capsys: pytest.CaptureFixture[str], monkeypatch
         raise AssertionError("a socket is made")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    assert ends(capsys, "--check")[0] == 0
+    assert run_options(capsys, "--check")[0] == 0
 
 
 def test_check_warns_if_dhcp_is_not_served(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[[backend]]\nuse = "memory"\nfiles = {}')
-    assert "resolvers  none, so there is no DHCP\n" in ends(capsys, "--check", "-c", str(tmp_path / "c.toml"))[1]
+    assert "resolvers  none, so there is no DHCP\n" in run_options(capsys, "--check", "-c", str(tmp_path / "c.toml"))[1]
 
 
 WRONG = """
@@ -134,7 +134,7 @@ use = "bootfw.backends.memory:plugin"
 def test_check_lists_all_errors_of_plugins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(WRONG)
-    code, out, err = ends(capsys, "--check", "-c", str(path))
+    code, out, err = run_options(capsys, "--check", "-c", str(path))
     assert (code, out) == (1, "")
     lines = err.replace(f"bootfw: {path}: ", "").splitlines()
     assert lines[0].startswith('backend[0].use: no plugin "directroy"; known: ')
@@ -159,32 +159,32 @@ def test_errors_of_plugins_name_the_variable(
 ) -> None:
     monkeypatch.setenv("BOOTFW_WATCHDOG_USE", "fixed")
     monkeypatch.setenv("BOOTFW_WATCHDOG_SECONDS", '[1, "x"]')
-    assert ends(capsys, "--check") == (1, "", 'bootfw: BOOTFW_WATCHDOG_SECONDS[1]: must be a number, not "x"\n')
+    assert run_options(capsys, "--check") == (1, "", 'bootfw: BOOTFW_WATCHDOG_SECONDS[1]: must be a number, not "x"\n')
 
 
-def test_list_plugins(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = ends(capsys, "--list-plugins")
+def test_list_plugins_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run_options(capsys, "--list-plugins")
     assert (code, err) == (0, "")
     (line,) = [line for line in out.splitlines() if line.split()[:2] == ["watchdog", "hpa"]]
     assert f"bootfw {__version__}  Six sendings" in line
 
 
 def test_list_plugins_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = json.loads(ends(capsys, "--list-plugins", "--json")[1])
+    rows = json.loads(run_options(capsys, "--list-plugins", "--json")[1])
     assert {"kind", "name", "distribution", "summary", "error"} == set(rows[0])
     assert ("backend", "memory") in {(row["kind"], row["name"]) for row in rows}
 
 
 def test_help_shows_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = ends(capsys, "--help")
+    code, out, _ = run_options(capsys, "--help")
     assert code == 0
     assert "--check" in out
     assert "twistd bootfw --check -c bootfw.toml" in out
     assert "Exit codes: 0 success, 1 " in out
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ends(capsys, "--version") == (0, f"bootfw {__version__}\n", "")
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_options(capsys, "--version") == (0, f"bootfw {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_misuse_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
-    assert ends(capsys, *arguments) == (2, "", line + "\n")
+    assert run_options(capsys, *arguments) == (2, "", line + "\n")
 
 
 def test_make_service_ends_for_a_wrong_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -219,14 +219,14 @@ def test_make_service_starts_nothing(config: Path, monkeypatch: pytest.MonkeyPat
     assert not service.running
 
 
-# The real thing
+# Servers
 
 
 def port_of(config: Path) -> int:
     return int(config.read_text().split("127.0.0.1:")[1].split('"')[0])
 
 
-STARTS = """
+START_PROGRAM = """
 import gc, sys
 from twisted.internet import reactor
 from bootfw.tap import Options, makeService
@@ -247,8 +247,8 @@ reactor.run()
 
 
 def test_garbage_collections_skip_objects_of_the_start(config: Path) -> None:
-    """Otherwise each of them would hold all clients up for tens of milliseconds."""
-    command = [sys.executable, "-c", STARTS, str(config)]
+    """Otherwise each of them would delay all clients by tens of milliseconds."""
+    command = [sys.executable, "-c", START_PROGRAM, str(config)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert int(result.stdout.partition("frozen: ")[2]) > 10_000
 
@@ -265,7 +265,7 @@ def test_run_shows_bound_sockets_and_how_to_fetch(config: Path) -> None:
 
 
 def test_hints_for_sockets_of_an_interface_leave_out_the_loopback_address() -> None:
-    """What is sent to 127.0.0.1 arrives at lo, and what is sent to an address of the interface at the interface."""
+    """Packets to 127.0.0.1 arrive at lo, those to an address of the interface arrive at the interface."""
     dhcp, files = Listening("dhcp", ("0.0.0.0", 10067), device="lo"), Listening("tftp", ("0.0.0.0", 69), device="lo")
     assert tap._reached(files) == ("127.0.0.1", 69)
     assert tap._reached(Listening("tftp", ("0.0.0.0", 69), device="bootfw-none")) is None
@@ -276,7 +276,7 @@ def test_hints_for_sockets_of_an_interface_leave_out_the_loopback_address() -> N
     assert "bootfw probe 127.0.0.1" in [command for command, _ in tap._next_commands([dhcp], None)]
 
 
-def test_the_pages_are_there_and_shown(config: Path) -> None:
+def test_web_pages_are_served_and_their_url_is_printed(config: Path) -> None:
     port = free_port(socket.SOCK_STREAM)
     config.write_text(f'[web]\nlisten = ["127.0.0.1:{port}"]\n' + config.read_text())
     with bootfw(config) as server:
@@ -287,19 +287,19 @@ def test_the_pages_are_there_and_shown(config: Path) -> None:
 
 
 def test_occupied_web_port_is_an_error(config: Path) -> None:
-    """It ends the start only where it is configured: the default port is one that need not be had."""
+    """It ends the start only if it is configured: the server starts without the default port."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         text = config.read_text()
         config.write_text(f'[web]\nlisten = ["127.0.0.1:{port}"]\n' + text)
         with bootfw(config) as server:
-            ended = server.rest()
+            first_output = server.rest()
             assert server.code == 1
-    assert f"web can't listen on 127.0.0.1:{port}: [Errno 98] Address already in use by " in ended
+    assert f"web can't listen on 127.0.0.1:{port}: [Errno 98] Address already in use by " in first_output
     config.write_text(text)
     for _ in range(20):
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a program of another test has it already, which is as good
+            with contextlib.suppress(OSError):  # a program of another test has it already, which does as well
                 stack.enter_context(socket.create_server(WebSettings().listen[0]))
             server = stack.enter_context(bootfw(config))
             output = server.until("try it", " on 127.0.0.1:8067")
@@ -334,9 +334,9 @@ def test_bootfw_run_takes_the_options_of_twistd_bootfw(
     config: Path, arguments: list[str], code: int, line: str
 ) -> None:
     command = [str(config) if part == "CONFIG" else part for part in arguments]
-    with Process(BOOTFW, "run", *command, cwd=config.parent) as ended:
-        printed = ended.rest()
-    assert ended.code == code, printed
+    with Process(BOOTFW, "run", *command, cwd=config.parent) as process:
+        printed = process.rest()
+    assert process.code == code, printed
     assert line in printed
     assert "twistd" not in printed
 
@@ -345,15 +345,15 @@ def test_bootfw_run_takes_the_options_of_twistd_bootfw(
 def test_occupied_port_ends_the_start(config: Path, mode: list[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
         holder.bind(("127.0.0.1", port_of(config)))
-        done = run_to_end(TWISTD, *mode, "bootfw", "-c", config, cwd=config.parent)
-    assert done.returncode == 1
-    where = f"127.0.0.1:{port_of(config)}"
-    log = done.stdout if mode else (config.parent / "twistd.log").read_text()
+        completed = run_to_end(TWISTD, *mode, "bootfw", "-c", config, cwd=config.parent)
+    assert completed.returncode == 1
+    address = f"127.0.0.1:{port_of(config)}"
+    log = completed.stdout if mode else (config.parent / "twistd.log").read_text()
     (line,) = [line for line in log.splitlines() if "Address already in use" in line]
-    assert f"tftp can't listen on {where}: " in line
+    assert f"tftp can't listen on {address}: " in line
     assert f"(pid {os.getpid()})" in line
-    assert mode or f"CannotListenError: Couldn't listen on {where}" in done.stderr, "what twistd itself says"
-    assert "Traceback" not in log + done.stderr
+    assert mode or f"CannotListenError: Couldn't listen on {address}" in completed.stderr, "what twistd itself says"
+    assert "Traceback" not in log + completed.stderr
     assert not (config.parent / "twistd.pid").exists()
 
 
@@ -388,19 +388,19 @@ UNPRIVILEGED = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", 
 @needs_namespaces
 @pytest.mark.parametrize("privileged", [True, False], ids=["privileged", "unprivileged"])
 def test_the_defaults_serve_with_and_without_privileges(privileged: bool, tmp_path: Path) -> None:
-    """In a network of its own, where nothing else listens."""
+    """In its own network namespace, where nothing else listens."""
     drop = [] if privileged else UNPRIVILEGED
     with Process(*ALONE, *drop, TWISTD, "-n", "--pidfile=", "bootfw", cwd=tmp_path) as server:
         server.until("try it")
         table = {tuple(line.split(maxsplit=2)) for line in server.lines if line.startswith("\t")}
-    why = "which needs root or CAP_NET_BIND_SERVICE"
+    reason = "which needs root or CAP_NET_BIND_SERVICE"
     if privileged:
         assert table >= {("dhcp", "0.0.0.0:67"), ("boot-server", "0.0.0.0:4011"), ("tftp", "0.0.0.0:69")}
     else:
         assert table >= {
-            ("dhcp", "0.0.0.0:10067", f"instead of 67, {why}: no real client comes here"),
+            ("dhcp", "0.0.0.0:10067", f"instead of 67, {reason}: no real client comes here"),
             ("boot-server", "0.0.0.0:4011"),
-            ("tftp", "0.0.0.0:10069", f"instead of 69, {why}"),
+            ("tftp", "0.0.0.0:10069", f"instead of 69, {reason}"),
         }
 
 
@@ -409,10 +409,12 @@ def test_the_defaults_serve_with_and_without_privileges(privileged: bool, tmp_pa
 def test_configuration_without_ports_uses_the_well_known_ports(tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text("[bootfw]\n")
     command = [*ALONE, *UNPRIVILEGED, str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
-    done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=90, check=False)
-    assert done.returncode == 1
-    assert "Permission denied" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+    completed = subprocess.run(
+        command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=90, check=False
+    )
+    assert completed.returncode == 1
+    assert "Permission denied" in completed.stdout
+    assert "Traceback" not in completed.stdout + completed.stderr
 
 
 def test_as_many_files_may_be_open_as_the_system_allows() -> None:
@@ -429,15 +431,15 @@ def test_check_warns_of_an_interface_that_does_not_exist(
     capsys: pytest.CaptureFixture[str], config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text('[bootfw]\ninterfaces = ["lo", "eth9"]\n' + config.read_text())
-    code, out, err = ends(capsys, "--check", "-c", str(config))
+    code, out, err = run_options(capsys, "--check", "-c", str(config))
     assert (code, err) == (0, "")
     (line,) = [line for line in out.splitlines() if "WARNING" in line]
     assert line.startswith(f"WARNING: {config}: bootfw.interfaces: no interface eth9; there are: lo")
     monkeypatch.setenv("BOOTFW_INTERFACES", "eth8")
-    assert "WARNING: BOOTFW_INTERFACES: no interface eth8; " in ends(capsys, "--check", "-c", str(config))[1]
+    assert "WARNING: BOOTFW_INTERFACES: no interface eth8; " in run_options(capsys, "--check", "-c", str(config))[1]
 
 
-def test_a_log_whose_encoding_does_not_have_the_name_of_a_file(config: Path) -> None:
+def test_a_file_name_outside_the_encoding_of_the_log_is_escaped(config: Path) -> None:
     """The line is written with escapes; Twisted would leave it out."""
     (config.parent / "files" / "k\xfc\u4e2d").write_text("x")
     port = int(config.read_text().partition("127.0.0.1:")[2].partition('"')[0])

@@ -1,4 +1,4 @@
-"""What docs/howto/templates.md and examples/per-machine show is what comes of it."""
+"""The results that docs/howto/templates.md and examples/per-machine show are those of bootfw."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> Path:
+def page_files(tmp_path: Path) -> Path:
     """A directory with the files of the page."""
     _, configuration, host, group = blocks("toml")
     (template,) = blocks("jinja")
@@ -44,11 +44,11 @@ def shown(tmp_path: Path) -> Path:
 
 
 def test_the_page_shows_what_bootfw_render_prints(
-    shown: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    page_files: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (session,) = blocks("console")
     command, _, output = session.partition("\n")
-    monkeypatch.chdir(shown)
+    monkeypatch.chdir(page_files)
     assert main(command.removeprefix("$ bootfw ").split()) == 0
     assert capfd.readouterr().out == output
     assert main(["render", "machines/52-54-00-12-34-56.ipxe", "--server", "10.77.0.1", "-c", "bootfw.toml"]) == 0
@@ -56,10 +56,10 @@ def test_the_page_shows_what_bootfw_render_prints(
 
 
 def test_without_http_the_page_s_template_is_an_error_and_no_url_without_a_host(
-    shown: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    page_files: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(shown)
-    configuration = shown / "bootfw.toml"
+    monkeypatch.chdir(page_files)
+    configuration = page_files / "bootfw.toml"
     configuration.write_text(
         configuration.read_text()
         .replace('[http]\nlisten = ["0.0.0.0:8069"]\n', "")
@@ -97,7 +97,9 @@ def test_the_menu_of_the_page_is_configured_as_it_says(tmp_path: Path) -> None:
         ("grub.cfg-01-52-54-00-00-00-02", STRANGER, ["    initrd /rescue/initrd.gz"]),
     ],
 )
-def test_the_example(path: str, machine: tuple[str, ...], lines: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_example_renders_the_files_of_each_machine(
+    path: str, machine: tuple[str, ...], lines: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(["render", path, "-c", str(EXAMPLE / "bootfw.toml"), *machine]) == 0
     assert set(lines) <= set(capfd.readouterr().out.splitlines())
 

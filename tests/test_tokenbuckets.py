@@ -1,4 +1,4 @@
-"""Token buckets."""
+"""Token buckets, compared with a model that keeps the times of all events."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule

@@ -12,7 +12,7 @@ from bootfw.config.units import Seconds, Size, seconds_text, size_text
 
 
 @pytest.mark.parametrize(
-    ("spelled", "size"),
+    ("text", "size"),
     [
         (0, 0),
         (268435456, 256 << 20),
@@ -28,16 +28,16 @@ from bootfw.config.units import Seconds, Size, seconds_text, size_text
         ("1 TB", 10**12),
     ],
 )
-def test_sizes(spelled: object, size: int) -> None:
-    assert Size.read(spelled) == size
+def test_sizes_are_read(text: object, size: int) -> None:
+    assert Size.read(text) == size
 
 
 @pytest.mark.parametrize(
-    ("spelled", "seconds"),
+    ("text", "seconds"),
     [(0, 0), (1.5, 1.5), ("90 s", 90), ("200 ms", 0.2), ("1.5 min", 90), ("2h", 7200), ("1 d", 86400)],
 )
-def test_times(spelled: object, seconds: float) -> None:
-    assert Seconds.read(spelled) == seconds
+def test_times_are_read(text: object, seconds: float) -> None:
+    assert Seconds.read(text) == seconds
 
 
 WRONG: list[Any] = [

@@ -1,4 +1,4 @@
-"""Values that are made for each transfer: their quicker layout changes nothing that can be seen."""
+"""Values that are created for each transfer: without slots, which is faster, they behave like values with slots."""
 
 import enum
 import pickle
@@ -27,7 +27,7 @@ def test_values_without_slots_behave_like_values_with_slots(value: TransferReque
     assert list(vars(value)) == [field.name for field in attrs.fields(type(value))]
 
 
-def test_outcomes_are_found_as_those_of_any_enumeration() -> None:
+def test_outcomes_are_dictionary_keys_like_other_enumerations() -> None:
     names = [(outcome.name, outcome.value) for outcome in Outcome]
     usual: Any = enum.Enum("Usual", names)  # type: ignore[misc]  # its members are not literals
     table = {outcome: outcome.name for outcome in Outcome}

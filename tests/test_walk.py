@@ -1,4 +1,4 @@
-"""``tools/walk`` traces every flow, and the table in docs/architecture.md is about what it measures."""
+"""``tools/walk`` traces every flow, and its figures are about those of the table in docs/architecture.md."""
 
 import json
 import shutil
@@ -30,9 +30,9 @@ def test_the_documented_walks_are_those_of_this_code() -> None:
         pytest.skip("needs unshare and ip")
     command = [sys.executable, str(ROOT / "tools/walk"), "--json"]
     measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
-    written = documented()
-    assert written.keys() == measured.keys()
+    expected = documented()
+    assert expected.keys() == measured.keys()
     for flow, figures in measured.items():
         assert 0 < figures["calls until it leaves"] < figures["calls"]
         for column, figure in figures.items():
-            assert 1 / STALE <= figure / written[flow][column] <= STALE, (flow, column, figure, written[flow][column])
+            assert 1 / STALE <= figure / expected[flow][column] <= STALE, (flow, column, figure, expected[flow][column])

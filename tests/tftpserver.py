@@ -34,7 +34,8 @@ from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
 KINDS = ("memory-rich", "memory-stock", "socket-stock", "socket-own")
-"""Of ports: on a network in memory or on sockets, with and without what bootfw adds: batches and local addresses."""
+"""Kinds of port: on a network in memory or on sockets, of Twisted (stock) or of bootfw, with batches and local
+addresses."""
 
 PORTS = ("single", "ephemeral")
 """All replies from one port, or a port for each transfer."""
@@ -44,7 +45,7 @@ ONE_WAY = 0.0005
 
 
 class MemoryWire:
-    """Hosts on a MemoryNetwork: 10.0.0.1 and 10.0.0.2 are the server."""
+    """Hosts on a MemoryNetwork: the server has 10.0.0.1 and 10.0.0.2."""
 
     broadcast = "255.255.255.255"
     servers = 0
@@ -58,7 +59,7 @@ class MemoryWire:
         self._hosts: dict[int, Any] = {}
 
     def address(self, number: int) -> str:
-        """Of host *number*; the server has 1 and 2."""
+        """The address of host *number*; the server has 1 and 2."""
         return f"10.0.0.{number}"
 
     def listen(self, protocol: Any, local: str = "", port: int = 0) -> Any:
@@ -71,7 +72,7 @@ class MemoryWire:
         return FakePeer(self._hosts[number], port)
 
     def settle(self) -> None:
-        """Let arrive what is under way, and its answer."""
+        """Let the datagrams under way arrive, and their answers."""
         self.network.advance(4 * ONE_WAY)
 
     def advance(self, seconds: float) -> None:
@@ -83,13 +84,13 @@ class MemoryWire:
 
 
 class SocketWire:
-    """Loopback: 127.0.0.1 and 127.0.0.2 are the server."""
+    """Sockets on the loopback interface: the server has 127.0.0.1 and 127.0.0.2."""
 
     broadcast = "127.255.255.255"
     servers = 0
 
-    def __init__(self, reactor: Any, *, own: bool) -> None:
-        self.rich = own
+    def __init__(self, reactor: Any, *, rich: bool) -> None:
+        self.rich = rich
         self.clock = Clock()
         self.reactor: Any = self.clock
         self._reactor = reactor
@@ -113,12 +114,12 @@ class SocketWire:
         self.advance(2 * ONE_WAY)
 
     def advance(self, seconds: float) -> None:
-        end = self.clock.seconds() + seconds
-        while (due := min((call.getTime() for call in self.clock.getDelayedCalls()), default=inf)) <= end:
+        until = self.clock.seconds() + seconds
+        while (due := min((call.getTime() for call in self.clock.getDelayedCalls()), default=inf)) <= until:
             self.clock.rightNow = max(due, self.clock.seconds())
             self.clock.advance(0)
             self._turn()
-        self.clock.rightNow = end
+        self.clock.rightNow = until
 
     def _turn(self) -> None:
         for _ in range(5):
@@ -167,16 +168,16 @@ class _Socket:
 
 @define(eq=False)
 class Peer:
-    """A client, moved by hand. It speaks to where it was last answered from."""
+    """A client that a test moves by hand. It sends to the address from which the last datagram came."""
 
     _wire: Any
     _server: tuple[str, int]
     number: int = 9
     _port: int = 0
     tid: tuple[str, int] = field(init=False)
-    """Where what it says goes."""
+    """The server's address and port for what it sends next."""
     sources: list[tuple[str, int]] = field(factory=list, init=False)
-    """Where each datagram came from that it has got."""
+    """The source of each datagram that it has received."""
     _socket: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -192,14 +193,14 @@ class Peer:
         self._socket.close()
 
     def say(self, *datagrams: bytes, to: tuple[str, int] | None = None) -> list[tftp.Packet]:
-        """Send, and give what comes back."""
+        """Send datagrams, and return what comes back."""
         for datagram in datagrams:
             self._socket.send(datagram, to or self.tid)
         self._wire.settle()
         return self.take()
 
     def ask(self, filename: str, mode: str = "octet", write: bool = False, **options: Any) -> list[tftp.Packet]:
-        """Send a request to the server's own port, and give what comes back."""
+        """Send a request to the server's well-known port, and return what comes back."""
         self.tid = self._server
         return self.say(tftp.request(write, filename, mode, [(name, str(value)) for name, value in options.items()]))
 
@@ -218,58 +219,58 @@ class Peer:
 
     def download(self, filename: str, mode: str = "octet", **options: Any) -> bytes:
         """The whole file."""
-        got = self.ask(filename, mode, **options)
+        packets = self.ask(filename, mode, **options)
         blksize, windowsize = 512, 1
-        if got and isinstance(got[0], tftp.OptionAck):
-            agreed = {name.lower(): int(value) for name, value in got[0].options}
+        if packets and isinstance(packets[0], tftp.OptionAck):
+            agreed = {name.lower(): int(value) for name, value in packets[0].options}
             blksize, windowsize = agreed.get("blksize", 512), agreed.get("windowsize", 1)
-            got = self.say(tftp.ack(0))
+            packets = self.say(tftp.ack(0))
         content, block = b"", 0
         while True:
-            assert 0 < len(got) <= windowsize, got
-            for packet in got:
+            assert 0 < len(packets) <= windowsize, packets
+            for packet in packets:
                 assert isinstance(packet, tftp.Data), packet
                 if packet.block != (block + 1) & 0xFFFF:
-                    # Out of order: it is answered at once (RFC 7440 section 4), and comes behind what is in order.
-                    assert (packet, packet.payload) == (got[-1], b"")
+                    # Out of order: it is acknowledged at once (RFC 7440 section 4), and comes after those in order.
+                    assert (packet, packet.payload) == (packets[-1], b"")
                     break
                 block += 1
                 content += packet.payload
                 ended = len(packet.payload) < blksize
-            got = self.say(tftp.ack(block & 0xFFFF))
+            packets = self.say(tftp.ack(block & 0xFFFF))
             if ended:
-                assert got == []
+                assert packets == []
                 return content
 
     def upload(self, filename: str, content: bytes, mode: str = "octet", **options: Any) -> None:
         """The whole file."""
-        [got] = self.put(filename, mode, **options)
+        [reply] = self.put(filename, mode, **options)
         agreed: dict[str, int] = {}
         if options:
-            assert isinstance(got, tftp.OptionAck), got
-            agreed = {name.lower(): int(value) for name, value in got.options}
+            assert isinstance(reply, tftp.OptionAck), reply
+            agreed = {name.lower(): int(value) for name, value in reply.options}
         else:
-            assert got == tftp.Ack(0)
+            assert reply == tftp.Ack(0)
         blksize, windowsize = agreed.get("blksize", 512), agreed.get("windowsize", 1)
         last = len(content) // blksize + 1
         for first in range(1, last + 1, windowsize):
-            end = min(first + windowsize - 1, last)
-            run = [
+            last_of_window = min(first + windowsize - 1, last)
+            window = [
                 tftp.data(number & 0xFFFF, content[(number - 1) * blksize : number * blksize])
-                for number in range(first, end + 1)
+                for number in range(first, last_of_window + 1)
             ]
-            assert self.say(*run) == [tftp.Ack(end & 0xFFFF)]
+            assert self.say(*window) == [tftp.Ack(last_of_window & 0xFFFF)]
 
 
 def numbered(size: int) -> bytes:
-    """Content in which no two places look alike: the numbers from 0, in four bytes each, in network order."""
+    """Content in which no two blocks are equal: the numbers from 0, in four bytes each, in network order."""
     numbers = array("I", range(size // 4 + 1))
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers.tobytes()[:size]
 
 
-# Ways for a plugin to answer. Each is given what there is to do, as a function.
+# Behaviours of a plugin: how it returns the result of a function.
 
 
 def at_once(call: Callable[[], Any]) -> Any:
@@ -301,7 +302,7 @@ class Pending:
         self.cancelled += 1
 
     def fire(self) -> None:
-        """The oldest answers, if it has not been cancelled meanwhile."""
+        """Fire the oldest Deferred, if it has not been cancelled meanwhile."""
         waiting, call = self.waiting.pop(0)
         if waiting.called and self.cancellable:
             return
@@ -313,10 +314,10 @@ class Pending:
 
 @define(eq=False)
 class Raising:
-    """Does not answer; *times* how often, and then it does."""
+    """Raises *error* that many *times*, and answers afterwards; the first *after* calls are answered, too."""
 
     error: BaseException
-    way: Callable[[Callable[[], Any]], Any] = at_once
+    behaviour: Callable[[Callable[[], Any]], Any] = at_once
     times: float = inf
     after: int = 0
 
@@ -325,7 +326,7 @@ class Raising:
         if self.after >= 0:
             return call()
         self.times -= 1
-        return self.way(call if self.times < 0 else self._raise)
+        return self.behaviour(call if self.times < 0 else self._raise)
 
     def _raise(self) -> Any:
         raise self.error
@@ -344,7 +345,7 @@ def failed(call: Callable[[], Any]) -> Any:
 @implementer(IReader)
 @define(eq=False)
 class Reader:
-    """Counts, and notices what its owner does wrong."""
+    """Counts its calls, and fails if it is used after close()."""
 
     _files: "Files"
     content: Any
@@ -353,35 +354,35 @@ class Reader:
 
     @property
     def size(self) -> int | None:
-        size: int | None = self._files.way("size")(lambda: len(self.content))
+        size: int | None = self._files.behaviour("size")(lambda: len(self.content))
         return size
 
     def read(self, offset: int, length: int) -> Any:
         assert not self.closed
         self.reads.append((offset, length))
-        return self._files.way("read")(lambda: self.content[offset : offset + length])
+        return self._files.behaviour("read")(lambda: self.content[offset : offset + length])
 
     def close(self) -> None:
         self.closed += 1
-        self._files.way("close")(lambda: None)
+        self._files.behaviour("close")(lambda: None)
 
 
 @implementer(IWriter)
 @define(eq=False)
 class Writer:
-    """The same for uploads. It has slots as ours have: nobody can hang anything on it."""
+    """The same for uploads. It has slots, as bootfw's writers have: no attribute can be added to it."""
 
     _files: "Files"
     name: str
     content: bytearray = field(factory=bytearray)
     finished: int = 0
     cancelled: int = 0
-    kept: bool = False
+    published: bool = False
 
     def write(self, offset: int, data: bytes) -> Any:
         assert not self.finished
         assert not self.cancelled
-        return self._files.way("write")(lambda: self._store(offset, data))
+        return self._files.behaviour("write")(lambda: self._store(offset, data))
 
     def _store(self, offset: int, data: bytes) -> None:
         assert offset == len(self.content)
@@ -391,38 +392,38 @@ class Writer:
         assert not self.finished
         assert not self.cancelled
         self.finished += 1
-        return self._files.way("finish")(self._publish)
+        return self._files.behaviour("finish")(self._publish)
 
     def _publish(self) -> None:
-        self.kept = True
+        self.published = True
         self._files.files[self.name] = bytes(self.content)
 
     def cancel(self) -> None:
-        assert not self.kept
+        assert not self.published
         self.cancelled += 1
-        self._files.way("cancel")(lambda: None)
+        self._files.behaviour("cancel")(lambda: None)
 
 
 @implementer(IWritableBackend)
 @define(eq=False)
 class Files:
-    """A backend that counts.
+    """A backend that counts calls.
 
-    :param ways: how a method answers, by its name: "open", "size", "read", "close", "create", "write", "finish",
+    :param behaviours: how a method answers, by its name: "open", "size", "read", "close", "create", "write", "finish",
         "cancel".
     """
 
     files: dict[str, Any] = field(factory=dict)
-    """Name to content: bytes, or what can be measured and sliced like them."""
-    ways: dict[str, Callable[[Callable[[], Any]], Any]] = field(factory=dict)
+    """Name -> content: bytes, or an object with len() and slices."""
+    behaviours: dict[str, Callable[[Callable[[], Any]], Any]] = field(factory=dict)
     readers: list[Reader] = field(factory=list)
     writers: list[Writer] = field(factory=list)
 
-    def way(self, method: str) -> Callable[[Callable[[], Any]], Any]:
-        return self.ways.get(method, at_once)
+    def behaviour(self, method: str) -> Callable[[Callable[[], Any]], Any]:
+        return self.behaviours.get(method, at_once)
 
     def open(self, path: str, request: Any) -> Any:
-        return self.way("open")(lambda: self._open(path))
+        return self.behaviour("open")(lambda: self._open(path))
 
     def _open(self, path: str) -> Reader:
         if path not in self.files:
@@ -431,16 +432,16 @@ class Files:
         return self.readers[-1]
 
     def create(self, path: str, request: Any) -> Any:
-        return self.way("create")(lambda: self._create(path))
+        return self.behaviour("create")(lambda: self._create(path))
 
     def _create(self, path: str) -> Writer:
         self.writers.append(Writer(self, path))
         return self.writers[-1]
 
-    def all_given_back(self) -> bool:
+    def all_closed(self) -> bool:
         """Each reader is closed once, each writer is finished or cancelled."""
         return all(reader.closed == 1 for reader in self.readers) and all(
-            writer.cancelled + writer.kept == 1 for writer in self.writers
+            writer.cancelled + writer.published == 1 for writer in self.writers
         )
 
 
@@ -518,7 +519,7 @@ class Served:
         return [(event.code, event.message) for event in self.of(TransferRefused)]
 
     def stop(self, *, politely: bool = True) -> None:
-        """Stop it; nothing may be left.
+        """Stop it, and check that nothing is left.
 
         :param politely: the clients are told, as BootService does.
         """
@@ -534,8 +535,8 @@ class Served:
         assert self.wire.servers or self.wire.leaks() == []
         assert len(self.of(TransferBegun)) == len(self.reports)
         if isinstance(self.backend, Files):
-            assert self.backend.all_given_back()
-        gc.collect(1)  # a failure that nobody has seen is logged when its Deferred goes
+            assert self.backend.all_closed()
+        gc.collect(1)  # a failure without an errback is logged when its Deferred is collected
 
 
 Serve = Callable[..., Served]
@@ -570,7 +571,7 @@ class Direct:
         self._out += [bytes(data[start : start + size]) for start in range(0, len(data), size)]
 
     def say(self, data: bytes) -> list[bytes]:
-        """Give it a datagram, and give what it sends."""
+        """Give it a datagram, and return what it sends."""
         self.protocol.datagrams_received([(data, self.PEER, self.VIA)])
         return self.take()
 

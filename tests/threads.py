@@ -1,4 +1,4 @@
-"""A reactor's threads that work when they are told to."""
+"""A thread pool without threads: its jobs run when the test calls work()."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,28 +9,30 @@ from twisted.python.failure import Failure
 
 @define(eq=False)
 class Threads:
-    """As much of a reactor as deferToThreadPool() needs, and its pool."""
+    """The methods of a reactor that deferToThreadPool() needs, and those of its pool."""
 
     jobs: list[tuple[Callable[..., None], Callable[[], Any]]] = field(factory=list)
 
     def getThreadPool(self) -> "Threads":
         return self
 
-    def callInThreadWithCallback(self, done: Callable[..., None], call: Callable[..., Any], *arguments: Any) -> None:
-        self.jobs.append((done, lambda: call(*arguments)))
+    def callInThreadWithCallback(
+        self, on_result: Callable[..., None], call: Callable[..., Any], *arguments: Any
+    ) -> None:
+        self.jobs.append((on_result, lambda: call(*arguments)))
 
     def callFromThread(self, call: Callable[..., Any], *arguments: Any) -> None:
         call(*arguments)
 
     def work(self) -> int:
-        """Do all that is to be done, what comes of it too; how many jobs it was."""
+        """Run all jobs, and those that they lead to; how many there were."""
         count = 0
         while self.jobs:
-            done, call = self.jobs.pop(0)
+            on_result, call = self.jobs.pop(0)
             count += 1
             try:
                 result, succeeded = call(), True
             except Exception:
                 result, succeeded = Failure(), False
-            done(succeeded, result)
+            on_result(succeeded, result)
         return count

@@ -1,4 +1,4 @@
-"""Types of the fixtures that run a reactor of the test's own."""
+"""Types of the fixtures that run a private reactor."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R", bound=PosixReactorBase)
 
 Result = Callable[[Any], Any]
-"""Gives the result of a Deferred, or the value itself when it is no Deferred."""
+"""Returns the result of a Deferred, or the value itself if it is none."""
 
 
 class RunReactor(Protocol):
@@ -22,10 +22,10 @@ class RunReactor(Protocol):
 class TurnUntil(Protocol):
     """Runs the reactor until *condition* holds."""
 
-    def __call__(self, condition: Callable[[], object], seconds: float = 30) -> None: ...
+    def __call__(self, condition: Callable[[], object], seconds: float = 60) -> None: ...
 
 
 class Alongside(Protocol):
-    """Runs a function in a thread while the reactor runs, and gives what it returns."""
+    """Runs a function in a thread while the reactor runs; returns its result."""
 
     def __call__(self, function: Callable[..., _T], *arguments: Any) -> _T: ...

@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from forks import ONE_PROCESSOR, Fork, known
+from forks import ONE_PROCESSOR, Fork, can_fork
 
 TWISTD = Path(sys.executable).parent / "twistd"
 
 _LOWEST_PORT = 10_000
-_given_ports: set[int] = set()
+_taken_ports: set[int] = set()
 
 SANDBOX = [sys.executable, str(Path(__file__).parent / "sandbox.py")]
 """Followed by address families and a command: the command can't create sockets of these families."""
@@ -36,7 +36,7 @@ def _react_to_signals() -> None:
 
 
 class Process:
-    """A command whose output is read. As a context it is ended by SIGTERM, in good order."""
+    """A command whose output is read. As a context manager it ends the command by SIGTERM, which must succeed."""
 
     def __init__(self, *command: str | Path, cwd: Path, **options: Any) -> None:
         self.text = ""
@@ -47,7 +47,7 @@ class Process:
             "stdout": subprocess.PIPE,
             "stderr": subprocess.STDOUT,
         }
-        if known(words) and not options:
+        if can_fork(words) and not options:
             self._process: subprocess.Popen[bytes] = Fork(words, **common)
         else:
             self._process = subprocess.Popen(words, preexec_fn=_react_to_signals, **common, **options)
@@ -77,15 +77,15 @@ class Process:
         """What it has printed so far."""
         return self.text.splitlines()
 
-    def until(self, *wanted: str, times: int = 1, seconds: float = 90) -> str:
+    def until(self, *expected: str, times: int = 1, seconds: float = 90) -> str:
         """Read on until each of *wanted* has been printed, *times* each; everything that was printed."""
         assert self._process.stdout
-        end = time.monotonic() + seconds
-        while not all(self.text.count(text) >= times for text in wanted):
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0, end - time.monotonic()))
-            piece = os.read(self._process.stdout.fileno(), 65536) if ready else b""
-            assert piece, f"ended or silent without {wanted!r}:\n{self.text}"
-            self.text += piece.decode()
+        deadline = time.monotonic() + seconds
+        while not all(self.text.count(text) >= times for text in expected):
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0, deadline - time.monotonic()))
+            output = os.read(self._process.stdout.fileno(), 65536) if ready else b""
+            assert output, f"ended or silent without {expected!r}:\n{self.text}"
+            self.text += output.decode()
         return self.text
 
     def send(self, number: int) -> None:
@@ -121,7 +121,7 @@ def bootfw(config: Path, *, before: Sequence[str] = (), options: Sequence[str] =
 
 
 def fetch(address: tuple[str, int], name: str, *, seconds: float = 30) -> bytes:
-    """A file of less than 512 bytes, or the first 512 of another, as RFC 1350 has it.
+    """A file of less than 512 bytes, or the first 512 bytes of a longer one, by TFTP without options (RFC 1350).
 
     The request is repeated every five seconds. The rest of a longer file is refused: the server would repeat it for a
     while, and a later client may have the same port.
@@ -151,11 +151,11 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
     highest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = _LOWEST_PORT + secrets.randbelow(highest - _LOWEST_PORT)
-        if port in _given_ports:
+        if port in _taken_ports:
             continue
         with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            _given_ports.add(port)
+            _taken_ports.add(port)
             return port
 
 
@@ -164,10 +164,10 @@ def run_to_end(*command: str | Path, cwd: Path, seconds: float = 60) -> "subproc
 
     :return: what ``subprocess.run`` returns.
     """
-    ended, held = os.pipe()
-    with open(ended, "rb") as waiting:
-        with open(held, "wb"):
-            done = subprocess.run(
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as pipe:
+        with open(write_end, "wb"):
+            completed = subprocess.run(
                 [str(part) for part in command],
                 cwd=cwd,
                 env=clean(),
@@ -175,7 +175,7 @@ def run_to_end(*command: str | Path, cwd: Path, seconds: float = 60) -> "subproc
                 capture_output=True,
                 timeout=seconds,
                 check=False,
-                pass_fds=(held,),
+                pass_fds=(write_end,),
             )
-        assert select.select([waiting], [], [], seconds)[0], "one of its processes goes on"
-    return done
+        assert select.select([pipe], [], [], seconds)[0], "one of its processes goes on"
+    return completed

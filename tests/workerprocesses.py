@@ -1,4 +1,4 @@
-"""The worker processes of a running server, by what /proc has of them."""
+"""The worker processes of a running server, found in /proc."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ def children(pid: int) -> list[int]:
 
 
 def workers_of(pid: int) -> list[int]:
-    """The children that run their program. A child by vfork(2) that does not yet must not be stopped: its parent is
-    stopped with it."""
+    """The children that run the worker's program. A child of vfork(2) that does not run it yet must not be stopped:
+    its parent would be stopped with it."""
     return [child for child in children(pid) if _is_worker(child)]
 
 
 def _is_worker(pid: int) -> bool:
-    """Whether it is one, as a program or as a fork."""
+    """Whether a process is a worker, as a program or as a fork."""
     return "bootfw.cli.worker" in command_line(pid) or _lines(Path(f"/proc/{pid}/comm")) == [WORKER_NAME]
 
 

@@ -93,7 +93,7 @@ class Public:
             return
         node = definition(self.value)
         if isinstance(node, ast.ClassDef):
-            yield f"{self._word()} {self.name}{self._made()}"
+            yield f"{self._word()} {self.name}{self._call_signature()}"
             yield from (f"    {line}" for line in self._members())
         else:
             assert node is not None, self.name
@@ -105,7 +105,7 @@ class Public:
             "enum" if isinstance(self.value, type) and issubclass(self.value, Enum) else words.get(self.kind, "class")
         )
 
-    def _made(self) -> str:
+    def _call_signature(self) -> str:
         """The parameters with which the class is called; of an interface, what it extends."""
         if isinstance(self.value, InterfaceClass):
             return f"({', '.join(base.__name__ for base in self.value.__bases__)})"
@@ -151,8 +151,8 @@ def _member(item: ast.stmt) -> Iterator[tuple[str, str]]:
         if "property" in decorators:
             yield item.name, f"{item.name}: {ast.unparse(item.returns) if item.returns else 'Any'}"
         else:
-            shown = "".join(f"@{each} " for each in decorators if each in ("classmethod", "staticmethod"))
-            yield item.name, f"{shown}{_async(item)}def {item.name}{_parameters(item)}"
+            prefix = "".join(f"@{each} " for each in decorators if each in ("classmethod", "staticmethod"))
+            yield item.name, f"{prefix}{_async(item)}def {item.name}{_parameters(item)}"
     elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
         yield item.target.id, f"{item.target.id}: {ast.unparse(item.annotation)}"
     elif isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
@@ -193,8 +193,8 @@ def _constant(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_constant(key)}: {_constant(item)}' for key, item in value.items())}}}"
     if isinstance(value, tuple | list):
-        inside = ", ".join(map(_constant, value))
-        return f"({inside}{',' * (len(value) == 1)})"
+        items = ", ".join(map(_constant, value))
+        return f"({items}{',' * (len(value) == 1)})"
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return repr(value)
     return "..." if not repr(value).startswith("tuple[") else repr(value)
@@ -312,16 +312,16 @@ def markdown(text: str, indent: str = "") -> str:
             parts.append("```python\n" + inspect.cleandoc(part) + "\n```")
             continue
         lines = re.split(r"\n(?=:(?:param|return|returns|raise|raises)\b)", part)
-        told = []
+        formatted = []
         for line in lines:
             line = " ".join(line.split())
             line = re.sub(r"^:param ([\w, ]+): ?(.*)", r"* *\1*: \2", line)
             line = re.sub(r"^:returns?: ?(.*)", r"* Returns \1", line)
-            told.append(re.sub(r"^:raises? ([^:]+): ?(.*)", r"* Raises \1: \2", line))
-        plain = [line for line in told if not line.startswith("* ")]
-        listed = [line for line in told if line.startswith("* ")]
-        parts += [" ".join(plain)] if plain else []
-        parts += ["\n".join(listed)] if listed else []
+            formatted.append(re.sub(r"^:raises? ([^:]+): ?(.*)", r"* Raises \1: \2", line))
+        sentences = [line for line in formatted if not line.startswith("* ")]
+        list_items = [line for line in formatted if line.startswith("* ")]
+        parts += [" ".join(sentences)] if sentences else []
+        parts += ["\n".join(list_items)] if list_items else []
     joined = "\n\n".join(parts)
     return joined.replace("\n", f"\n{indent}").replace(f"\n{indent}\n", "\n\n")
 

@@ -38,7 +38,7 @@ from packets; `image` is one of the files that are sent to many machines now.
 """
 
 
-class _Alone:
+class _OneNodeService:
     """What the collector asks of a service: one that is a node of a cluster, so that every metric is there."""
 
     ready = True
@@ -61,7 +61,7 @@ def metrics() -> str:
     from bootfw.observe.counts import Counts
     from bootfw.observe.metrics import Collector
 
-    families = sorted(Collector(_Alone(), Counts()).collect(), key=lambda family: str(family.name))
+    families = sorted(Collector(_OneNodeService(), Counts()).collect(), key=lambda family: str(family.name))
     rows = []
     for family in families:
         labels = ", ".join(f"`{label}`" for label in family._labelnames)

@@ -1,4 +1,4 @@
-"""The archive backend, beside what the contract kit checks of every kind of archive."""
+"""The archive backend, in addition to the contract tests for every kind of archive."""
 
 import bz2
 import errno
@@ -40,21 +40,21 @@ FILES = {"install/vmlinuz": b"kernel", "install/initrd.gz": b"initrd" * 1000, "r
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nothing_is_left_to_other_tests() -> Iterator[None]:
-    """What has failed keeps its frames, and the archives in them, until it is collected."""
+def _collect_garbage_of_failures() -> Iterator[None]:
+    """Failures keep their frames, and the open archives in them, until they are collected."""
     yield
     gc.collect()
 
 
 @pytest.fixture
 def errors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
+    logged: list[str] = []
 
     def error(self: object, text: str, **values: Any) -> None:
-        said.append(text.format(**values))
+        logged.append(text.format(**values))
 
     monkeypatch.setattr("twisted.logger.Logger.error", error)
-    return said
+    return logged
 
 
 def open_files() -> list[str]:
@@ -126,14 +126,14 @@ def test_hard_links_in_a_tar(tmp_path: Path) -> None:
 
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr("twisted.logger.Logger.warn", lambda self, text, **values: said.append(text.format(**values)))
-    return said
+    logged: list[str] = []
+    monkeypatch.setattr("twisted.logger.Logger.warn", lambda self, text, **values: logged.append(text.format(**values)))
+    return logged
 
 
 @pytest.mark.parametrize("options", [[], ["--gzip"], ["--format=posix"], ["--format=gnu", "--xz"]], ids=" ".join)
 def test_a_sparse_member_is_served_with_its_holes(tmp_path: Path, warnings: list[str], options: list[str]) -> None:
-    """As ``tar --sparse`` packs disk images."""
+    """``tar --sparse`` packs disk images so."""
     data = bytes(1 << 20) + b"middle" * 1000 + bytes(1 << 20) + b"end"
     with (tmp_path / "disk.img").open("wb") as file:
         file.seek(1 << 20)
@@ -172,24 +172,24 @@ def test_hard_links_that_come_before_their_file_and_links_to_nothing(tmp_path: P
     backend = ArchiveBackend(tmp_path / "a.tar")
     assert content(backend, "linux") == content(backend, "install/vmlinuz") == b"kernel"
     assert content(backend, "nothing") == "missing"
-    (said,) = warnings
-    assert said.endswith("nothing is not served: it is a hard link to not/there, which is not in the archive")
+    (logged,) = warnings
+    assert logged.endswith("nothing is not served: it is a hard link to not/there, which is not in the archive")
 
 
 def patch_zip(path: Path, name: str, *, flags: int = 0, method: int | None = None) -> None:
     """Change both headers of a member: its flags, its compression method."""
     data = bytearray(path.read_bytes())
-    for signature, at, name_at in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+    for signature, flags_at, name_at in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
         start = data.index(signature)
         while data[start + name_at : start + name_at + len(name)] != name.encode():
             start = data.index(signature, start + 1)
-        data[start + at] |= flags
+        data[start + flags_at] |= flags
         if method is not None:
-            data[start + at + 2] = method
+            data[start + flags_at + 2] = method
     path.write_bytes(data)
 
 
-def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(
+def test_unreadable_members_of_a_zip_are_logged_and_the_others_served(
     tmp_path: Path, warnings: list[str], errors: list[str]
 ) -> None:
     names = ("secret", "deflate64", "damaged", "good")
@@ -198,13 +198,13 @@ def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(
     patch_zip(tmp_path / "a.zip", "deflate64", method=9)
     data = bytearray((tmp_path / "a.zip").read_bytes())
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        at = archive.getinfo("damaged").header_offset
-    data[at : at + 4] = b"XXXX"
+        offset = archive.getinfo("damaged").header_offset
+    data[offset : offset + 4] = b"XXXX"
     (tmp_path / "a.zip").write_bytes(data)
     backend = ArchiveBackend(tmp_path / "a.zip")
     assert content(backend, "good") == b"good" * 100
     assert [content(backend, name) for name in names[:3]] == ["missing"] * 3
-    assert [said.partition("a.zip: ")[2].partition(" is not served: ")[::2] for said in warnings] == [
+    assert [logged.partition("a.zip: ")[2].partition(" is not served: ")[::2] for logged in warnings] == [
         ("secret", "it is encrypted"),
         ("deflate64", "it is compressed by method 9, which is not known here: store it, or use deflate"),
         ("damaged", "it is damaged: damaged is not where the directory says"),
@@ -224,7 +224,7 @@ def test_a_packed_member_whose_header_is_damaged_fails_alone(tmp_path: Path, err
     assert len(errors) == 1
 
 
-def test_only_some_members_that_are_left_out_are_named(tmp_path: Path, warnings: list[str]) -> None:
+def test_only_some_members_that_are_left_out_are_logged(tmp_path: Path, warnings: list[str]) -> None:
     make_zip(tmp_path / "a.zip", {f"file{number:02}": b"x" for number in range(15)} | {"good": b"good"})
     for number in range(15):
         patch_zip(tmp_path / "a.zip", f"file{number:02}", flags=1)
@@ -272,7 +272,7 @@ def test_replaced_archive_is_used_for_the_next_request(tmp_path: Path, kind: str
     assert content(backend, "a") == "missing"
 
 
-def test_opened_when_the_first_file_is_requested(tmp_path: Path) -> None:
+def test_archive_is_opened_when_the_first_file_is_requested(tmp_path: Path) -> None:
     backend = ArchiveBackend(tmp_path / "later.tar")
     assert content(backend, "readme") == "missing"
     make_tar(tmp_path / "later.tar", FILES)
@@ -307,11 +307,11 @@ def test_an_unreadable_archive_is_logged_once_and_its_files_are_missing(
     assert content(backend, "a") == b"repaired"
 
 
-def test_data_after_the_end_of_an_archive_is_ignored(tmp_path: Path) -> None:
-    """A download that has been cut off."""
+def test_files_behind_the_end_of_a_truncated_archive_are_missing(tmp_path: Path) -> None:
+    """The archive is a download that was cut off: the files in its first part are served."""
     make_iso(tmp_path / "a.iso", {"first": b"1" * 5000, "second": b"2" * 500_000})
-    whole = (tmp_path / "a.iso").read_bytes()
-    (tmp_path / "a.iso").write_bytes(whole[: whole.index(b"2" * 5000) + 100_000])
+    image = (tmp_path / "a.iso").read_bytes()
+    (tmp_path / "a.iso").write_bytes(image[: image.index(b"2" * 5000) + 100_000])
     backend = ArchiveBackend(tmp_path / "a.iso")
     assert content(backend, "first") == b"1" * 5000
     assert content(backend, "second") == "missing"
@@ -360,7 +360,7 @@ def test_most_recently_used_members_stay_cached(tmp_path: Path, monkeypatch: pyt
     reader = backend.open("c", None)
     assert content(backend, "a") == files["a"]
     assert content(backend, "b") == files["b"]
-    assert reader.read(0, 100_000) == files["c"], "a transfer keeps what has had to go"
+    assert reader.read(0, 100_000) == files["c"], "a transfer keeps a member that was dropped from the cache"
     reader.close()
     assert len(times) == 5
 
@@ -392,11 +392,11 @@ def test_a_cancelled_request_leaves_nothing_open(tmp_path: Path) -> None:
     backend = ArchiveBackend(tmp_path / "a.zip", reactor=threads)
     assert content(backend, "install/vmlinuz") == b"kernel"
     before = open_files()
-    one, other = (backend.open("readme", None) for _ in range(2))
-    one.cancel()
-    one.addErrback(lambda failure: failure.trap(CancelledError))
-    other.cancel()
-    other.addErrback(lambda failure: failure.trap(CancelledError))
+    first, second = (backend.open("readme", None) for _ in range(2))
+    first.cancel()
+    first.addErrback(lambda failure: failure.trap(CancelledError))
+    second.cancel()
+    second.addErrback(lambda failure: failure.trap(CancelledError))
     assert threads.work() == 1
     assert len(open_files()) == len(before) + 1, "the member itself, unpacked"
     assert content(backend, "readme") == b"read me"
@@ -418,7 +418,7 @@ def test_without_descriptors_a_request_fails_and_the_next_one_does_not_wait(
     assert content(backend, "readme") == b"read me"
 
 
-def test_replaced_while_a_thread_unpacks(tmp_path: Path) -> None:
+def test_archive_is_replaced_while_a_thread_unpacks(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", {"a": b"old"}, zipfile.ZIP_DEFLATED)
     threads = Threads()
     backend = ArchiveBackend(tmp_path / "a.zip", reactor=threads)
@@ -442,7 +442,7 @@ def test_replaced_while_a_thread_unpacks(tmp_path: Path) -> None:
 
 
 def test_a_file_in_pieces(tmp_path: Path) -> None:
-    """As ISO 9660 has those of 4 GB and more, and UDF those of 1 GB."""
+    """ISO 9660 has files of 4 GB and more in pieces, and UDF those of 1 GB."""
     (tmp_path / "a").write_bytes(b"..abc...defgh.ij.")
     file = FileReader(os.open(tmp_path / "a", os.O_RDONLY))
     reader = PiecesReader(file, ((2, 3), (8, 5), (14, 2)), 0.0, "etag", 0.0)
@@ -455,7 +455,7 @@ def test_a_file_in_pieces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "stored.zip"])
 def test_transfers_share_the_unpacked_member(tmp_path: Path, kind: str) -> None:
-    """By the frame cache of net/tftp/framecache.py, which read at the place in the archive."""
+    """The frame cache of net/tftp/framecache.py reads the member at its offset in the archive."""
     files = {name: name.encode() * 5000 for name in "ab"}
     MAKERS[kind](tmp_path / kind, files)
     backend, frame_cache = ArchiveBackend(tmp_path / kind), FrameCache(1 << 20)
@@ -465,7 +465,7 @@ def test_transfers_share_the_unpacked_member(tmp_path: Path, kind: str) -> None:
         closing(backend.open("b", None)) as c,
     ):
         assert b.start > 0
-        # A file that has only just become this one may change once more without a trace: it has no identity yet.
+        # A file that has just changed may change again in the same tick of its clock: it has no identity yet.
         for reader in (a, b, c):
             reader.identity = (1, reader.start, reader.size)
         chunk = frame_cache.chunk(b, 512, 1)
@@ -479,7 +479,7 @@ def test_transfers_share_the_unpacked_member(tmp_path: Path, kind: str) -> None:
 def test_a_copy_of_the_archive_has_the_same_entity_tags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """As a node has it that got it by rsync or tar: in another file, of the same time in whole seconds."""
+    """Another node may have a copy by rsync or tar: another file, with the same time in whole seconds."""
     monkeypatch.setattr("bootfw.backends.archive.opened._SETTLED", -1.0)
     found = []
     for number, modified in enumerate((1_600_000_000.5, 1_600_000_000)):
@@ -512,7 +512,7 @@ def test_each_member_has_its_own_identity(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 Command = Callable[[Path, Path], list[str | Path]]
-"""The line that makes an image of a tree."""
+"""Returns the command line that creates an image of a tree."""
 
 
 def _xorriso(image: Path, tree: Path) -> list[str | Path]:
@@ -611,7 +611,7 @@ def test_stopped_service_closes_files_and_can_restart(tmp_path: Path) -> None:
         assert open_files() == before
 
 
-def test_stopped_while_a_thread_opens_it(tmp_path: Path) -> None:
+def test_service_is_stopped_while_a_thread_opens_the_archive(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", FILES)
     threads, before = Threads(), open_files()
     backend = ArchiveBackend(tmp_path / "a.tar", reactor=threads)
@@ -629,7 +629,7 @@ def test_missing_archive_is_a_problem(tmp_path: Path) -> None:
     assert "regular file" in ArchiveBackend(tmp_path).problem()
 
 
-def test_an_image_with_a_damaged_rock_ridge_entry_is_refused_in_words(tmp_path: Path) -> None:
+def test_an_image_with_a_damaged_rock_ridge_entry_is_an_archive_error(tmp_path: Path) -> None:
     path = tmp_path / "image.iso"
     make_iso(path, FILES)
     data = path.read_bytes()

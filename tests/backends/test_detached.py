@@ -1,4 +1,4 @@
-"""The directory backend where a file system hangs: real FUSE that answers nothing."""
+"""The directory backend on a file system that hangs: a real FUSE file system that does not answer."""
 
 import errno
 import os
@@ -32,9 +32,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def remote(root: Path, all_threads_end: None) -> Iterator[HangingFileSystem]:
-    made = mounted(root / "remote", {"file": CONTENT, **{f"f{number}": b"x" for number in range(20)}})
-    yield made
-    made.close()
+    file_system = mounted(root / "remote", {"file": CONTENT, **{f"f{number}": b"x" for number in range(20)}})
+    yield file_system
+    file_system.close()
 
 
 @pytest.fixture
@@ -43,21 +43,21 @@ def backend(root: Path, private_reactor: EPollReactor) -> DirectoryBackend:
 
 
 @pytest.fixture
-def end(private_reactor: EPollReactor, turn_until: TurnUntil) -> Callable[[], None]:
-    """Turns until no thread is left, and none follows from what they did."""
+def wait_for_threads(private_reactor: EPollReactor, turn_until: TurnUntil) -> Callable[[], None]:
+    """Turn the reactor until no thread is left, also none that the earlier ones have started."""
 
-    def end() -> None:
+    def wait_for_threads() -> None:
         for _ in range(3):
             turn_until(lambda: not threads())
             private_reactor.iterate(0)
 
-    return end
+    return wait_for_threads
 
 
 @pytest.fixture(autouse=True)
-def all_threads_end(end: Callable[[], None]) -> Iterator[None]:
+def all_threads_end(wait_for_threads: Callable[[], None]) -> Iterator[None]:
     yield
-    end()
+    wait_for_threads()
 
 
 def content(reader: ICacheableReader, result: Result) -> bytes:
@@ -69,7 +69,7 @@ def content(reader: ICacheableReader, result: Result) -> bytes:
 
 
 def test_file_on_a_network_file_system_is_read_in_a_thread(
-    remote: HangingFileSystem, backend: DirectoryBackend, result: Result, end: Callable[[], None]
+    remote: HangingFileSystem, backend: DirectoryBackend, result: Result, wait_for_threads: Callable[[], None]
 ) -> None:
     before = open_descriptors()
     reader = result(backend.open("remote/file", None))
@@ -79,28 +79,32 @@ def test_file_on_a_network_file_system_is_read_in_a_thread(
     assert content(reader, result) == CONTENT
     with pytest.raises(FileMissing):
         result(backend.open("remote/missing", None))
-    end()
+    wait_for_threads()
     assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("path", ["remote/file", "link", "Remote/file"])
 def test_hanging_file_system_blocks_its_own_files_only(
-    remote: HangingFileSystem, backend: DirectoryBackend, result: Result, end: Callable[[], None], path: str
+    remote: HangingFileSystem,
+    backend: DirectoryBackend,
+    result: Result,
+    wait_for_threads: Callable[[], None],
+    path: str,
 ) -> None:
     backend.ignore_case = True
     remote.hang()
-    waiting = [backend.open(path, None), *(backend.open(f"remote/f{number}", None) for number in range(10))]
+    openings = [backend.open(path, None), *(backend.open(f"remote/f{number}", None) for number in range(10))]
     local = backend.open("local", None)
     assert content(local, result) == b"local"
     with pytest.raises(FileMissing):
         backend.open("missing", None)
     assert len(threads()) == detached.THREADS
-    assert not any(opening.called for opening in waiting)
+    assert not any(opening.called for opening in openings)
     remote.answer()
-    assert content(result(waiting[0]), result) == CONTENT
-    for opening in waiting[1:]:
+    assert content(result(openings[0]), result) == CONTENT
+    for opening in openings[1:]:
         assert content(result(opening), result) == b"x"
-    end()
+    wait_for_threads()
 
 
 def test_hanging_file_systems_do_not_block_each_other(
@@ -110,22 +114,20 @@ def test_hanging_file_systems_do_not_block_each_other(
     other = mounted(root / "other", {"file": b"other"})
     try:
         remote.hang()
-        waiting = [backend.open(f"remote/f{number}", None) for number in range(10)]
+        openings = [backend.open(f"remote/f{number}", None) for number in range(10)]
         assert content(result(backend.open("other/file", None)), result) == b"other"
         remote.answer()
-        for opening in waiting:
+        for opening in openings:
             content(result(opening), result)
     finally:
         other.close()
 
 
-def test_a_file_that_is_open_already_may_hang(
-    remote: HangingFileSystem, backend: DirectoryBackend, result: Result
-) -> None:
+def test_a_read_of_an_open_file_may_hang(remote: HangingFileSystem, backend: DirectoryBackend, result: Result) -> None:
     reader = result(backend.open("remote/file", None))
     assert result(reader.read(0, 512)) == CONTENT[:512]
     remote.hang()
-    assert reader.read(512, 512) == CONTENT[512:1024]  # it was read with what is before it
+    assert reader.read(512, 512) == CONTENT[512:1024]  # it was read together with the bytes before it
     reading = reader.read(200_000, 512)
     assert not reading.called
     remote.answer()
@@ -145,36 +147,39 @@ def test_hanging_root_does_not_block_the_reactor(
 
 
 def test_cancelled_request_closes_its_file(
-    remote: HangingFileSystem, backend: DirectoryBackend, end: Callable[[], None]
+    remote: HangingFileSystem, backend: DirectoryBackend, wait_for_threads: Callable[[], None]
 ) -> None:
     before = open_descriptors()
     remote.hang()
-    waiting = [backend.open(f"remote/f{number}", None) for number in range(10)]
-    for opening in waiting:
+    openings = [backend.open(f"remote/f{number}", None) for number in range(10)]
+    for opening in openings:
         opening.addErrback(lambda failure: failure.trap(CancelledError))
         opening.cancel()
     remote.answer()
-    end()
+    wait_for_threads()
     assert open_descriptors() == before
 
 
 def test_number_of_waiting_requests_is_limited(
-    remote: HangingFileSystem, backend: DirectoryBackend, end: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    remote: HangingFileSystem,
+    backend: DirectoryBackend,
+    wait_for_threads: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(detached, "PENDING", 2)
     remote.hang()
-    waiting = [backend.open(f"remote/f{number}", None) for number in range(detached.THREADS + 2)]
+    openings = [backend.open(f"remote/f{number}", None) for number in range(detached.THREADS + 2)]
     with pytest.raises(TransferError, match="Too many requests wait for this directory"):
         backend.open("remote/file", None)
-    for opening in waiting:
+    for opening in openings:
         opening.addErrback(lambda failure: failure.trap(CancelledError))
         opening.cancel()
     remote.answer()
-    end()
+    wait_for_threads()
 
 
-class Recording:
-    """A writer that notes its calls, and the threads that they come from."""
+class RecordingWriter:
+    """A writer that records its calls, and checks that they come from the threads for detached files."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, bytes] | str] = []
@@ -192,21 +197,21 @@ class Recording:
 
 @pytest.mark.parametrize("ending", ["finish", "cancel"])
 def test_uploads_are_written_in_threads(
-    private_reactor: EPollReactor, result: Result, end: Callable[[], None], ending: str
+    private_reactor: EPollReactor, result: Result, wait_for_threads: Callable[[], None], ending: str
 ) -> None:
-    writer = Recording()
+    writer = RecordingWriter()
     detached_writer = detached.DetachedWriter(writer, Threads(private_reactor), "place")
     result(detached_writer.write(0, b"a"))
     result(detached_writer.write(1, b"b"))
     result(getattr(detached_writer, ending)())
-    end()
+    wait_for_threads()
     assert writer.calls == [(0, b"a"), (1, b"b"), ending]
 
 
 def test_read_only_directory_refuses_uploads(
     remote: HangingFileSystem, backend: DirectoryBackend, result: Result
 ) -> None:
-    with pytest.raises((TransferError, OSError)) as refused:
+    with pytest.raises((TransferError, OSError)) as caught:
         result(backend.create("remote/new", None))
-    assert not isinstance(refused.value, OSError) or refused.value.errno in (errno.ENOSYS, errno.EIO)
+    assert not isinstance(caught.value, OSError) or caught.value.errno in (errno.ENOSYS, errno.EIO)
     assert os.listdir(backend.root) != []

@@ -105,13 +105,13 @@ def test_links_can_not_leave_the_root(backend: DirectoryBackend, target: str) ->
 
 
 @pytest.mark.parametrize("target", ["a/b", "/a/b", "../a/b", "a/../../a/b"])
-def test_links_inside_are_followed_as_if_the_root_were_the_root(backend: DirectoryBackend, target: str) -> None:
+def test_links_are_followed_as_if_the_root_were_that_of_the_file_system(backend: DirectoryBackend, target: str) -> None:
     (backend.root / "link").symlink_to(target)
     assert fetch(backend, "link") == b"content"
 
 
 @pytest.mark.parametrize("slash", ["", "/", "//"])
-def test_the_full_path_of_a_file_is_that_file_where_there_is_none_below_the_root(
+def test_a_full_path_is_that_file_if_there_is_none_of_that_path_below_the_root(
     backend: DirectoryBackend, slash: str
 ) -> None:
     full = f"{slash}{str(backend.root).lstrip('/')}"
@@ -138,8 +138,8 @@ def test_8_bit_names_are_the_bytes_that_the_client_sent(backend: DirectoryBacken
     assert fetch(backend, name.decode("utf-8", "surrogateescape")) == b"latin-1"
 
 
-def opened(watched: Path, call: Callable[..., Any]) -> int:
-    """How often the file *watched* was opened during call()."""
+def times_opened(watched: Path, call: Callable[..., Any]) -> int:
+    """How often the file *watched* is opened during call()."""
     libc = ctypes.CDLL(None)
     watch = libc.inotify_init1(os.O_NONBLOCK)
     assert libc.inotify_add_watch(watch, os.fsencode(watched), 0x20) >= 0  # IN_OPEN
@@ -156,12 +156,12 @@ def opened(watched: Path, call: Callable[..., Any]) -> int:
 def test_fifo_is_neither_waited_for_nor_opened(backend: DirectoryBackend) -> None:
     os.mkfifo(backend.root / "fifo")
 
-    def ask() -> None:
+    def open_file() -> None:
         with pytest.raises(FileMissing):
             backend.open("fifo", None)
 
-    assert opened(backend.root / "fifo", ask) == 0
-    assert opened(backend.root / "a" / "b", lambda: fetch(backend, "a/b")) == 1
+    assert times_opened(backend.root / "fifo", open_file) == 0
+    assert times_opened(backend.root / "a" / "b", lambda: fetch(backend, "a/b")) == 1
 
 
 def test_device_is_not_opened(backend: DirectoryBackend) -> None:
@@ -171,11 +171,11 @@ def test_device_is_not_opened(backend: DirectoryBackend) -> None:
     except PermissionError:
         pytest.skip("making a device needs CAP_MKNOD")
 
-    def ask() -> None:
+    def open_file() -> None:
         with pytest.raises(FileMissing):
             backend.open("zero", None)
 
-    assert opened(device, ask) == 0
+    assert times_opened(device, open_file) == 0
 
 
 def test_socket_is_missing(backend: DirectoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ def test_ignoring_case(backend: DirectoryBackend) -> None:
 
 
 @pytest.mark.parametrize("path", ["../SECRET", "OUT", "UP/SECRET", "A/../../SECRET", "LOOP/X"])
-def test_ignoring_case_opens_no_way_out(backend: DirectoryBackend, path: str) -> None:
+def test_ignoring_case_does_not_leave_the_root(backend: DirectoryBackend, path: str) -> None:
     backend.ignore_case = True
     (backend.root / "out").symlink_to("../secret")
     (backend.root / "up").symlink_to("..")
@@ -271,7 +271,7 @@ def test_ignoring_case_opens_no_way_out(backend: DirectoryBackend, path: str) ->
         backend.open(path, None)
 
 
-def test_ignoring_case_sees_through_links_and_dots(backend: DirectoryBackend) -> None:
+def test_ignoring_case_follows_links_and_dots(backend: DirectoryBackend) -> None:
     backend.ignore_case = True
     (backend.root / "link").symlink_to("/a")
     assert fetch(backend, "LINK/B") == b"content"
@@ -292,11 +292,11 @@ def test_missing_root_is_a_missing_file_and_a_problem(tmp_path: Path) -> None:
     assert fetch(backend, "x") == b"now"
 
 
-def test_configured_relative_to_the_configuration(tmp_path: Path) -> None:
+def test_root_is_relative_to_the_configuration_file(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
     assert of_type(DirectoryBackend, plugin.configure({"root": "boot"}, context)).root == tmp_path / "boot"
-    made = of_type(DirectoryBackend, plugin.configure({"root": "/srv/boot", "ignore-case": True}, context))
-    assert (str(made.root), made.ignore_case) == ("/srv/boot", True)
+    backend = of_type(DirectoryBackend, plugin.configure({"root": "/srv/boot", "ignore-case": True}, context))
+    assert (str(backend.root), backend.ignore_case) == ("/srv/boot", True)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_wrong_options(tmp_path: Path, options: dict[str, str | int], path: tupl
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file was changed long ago."""
+    """The clock is so late that every file has changed long ago."""
     monkeypatch.setattr("bootfw.readers.time.time_ns", lambda: 2**62)
 
 
@@ -362,7 +362,7 @@ def test_versions_leave_nothing_open(backend: DirectoryBackend) -> None:
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_missing_file_is_missing_for_its_version(backend: DirectoryBackend) -> None:
+def test_version_of_a_missing_file_raises_file_missing(backend: DirectoryBackend) -> None:
     with pytest.raises(FileMissing):
         backend.version("a/none", None)
     assert DirectoryBackend(backend.root, ignore_case=True).version("A/B", None) is None, "a/b would be served"
@@ -373,7 +373,7 @@ def test_a_missing_file_is_missing_for_its_version(backend: DirectoryBackend) ->
 @pytest.mark.parametrize(
     "path", ["link", "absolute", "up", "directory/b", "loop", "a", "a/b/c", "fifo", "", "a/../a/b"]
 )
-def test_what_only_open_can_tell_has_no_version(backend: DirectoryBackend, path: str) -> None:
+def test_paths_that_only_open_can_resolve_have_no_version(backend: DirectoryBackend, path: str) -> None:
     root = backend.root
     (root / "link").symlink_to("a/b")
     (root / "absolute").symlink_to("/a/b")
@@ -385,7 +385,7 @@ def test_what_only_open_can_tell_has_no_version(backend: DirectoryBackend, path:
 
 
 @pytest.mark.usefixtures("settled")
-def test_the_root_may_be_a_link(backend: DirectoryBackend, tmp_path: Path) -> None:
+def test_files_below_a_root_that_is_a_link_have_no_version(backend: DirectoryBackend, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to("root")
     assert DirectoryBackend(tmp_path / "current").version("a/b", None) is None
 
@@ -396,20 +396,22 @@ def test_a_file_system_that_can_hang_is_not_accessed_for_a_version(backend: Dire
     table.write_text(f"1 0 0:1 / {backend.root}/a rw - nfs4 server:/a rw\n")
     accessed: list[bytes] = []
 
-    def noted(path: bytes) -> int:
+    def record(path: bytes) -> int:
         accessed.append(path)
         raise OSError(errno.ELOOP, "")
 
-    slow = DirectoryBackend(backend.root, reactor=object(), without_links=noted, mounts=MountTable(table))
-    assert slow.version("a/b", None) is None
+    backend_with_mounts = DirectoryBackend(
+        backend.root, reactor=object(), without_links=record, mounts=MountTable(table)
+    )
+    assert backend_with_mounts.version("a/b", None) is None
     assert accessed == []
-    assert slow.version("etc/hosts", None) is None
+    assert backend_with_mounts.version("etc/hosts", None) is None
     assert accessed == [os.fsencode(backend.root / "etc/hosts")]
 
 
 @pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EIO])
-def test_where_the_kernel_can_not_tell_there_is_no_version(backend: DirectoryBackend, error: int) -> None:
+def test_there_is_no_version_when_opening_without_links_fails(backend: DirectoryBackend, error: int) -> None:
     def refused(path: bytes) -> int:
         raise OSError(error, os.strerror(error))
 

@@ -1,4 +1,4 @@
-"""Images of disks: how they are recognized, what the ``images`` backend serves of them, and the script that installs
+"""Images of disks: how they are recognized, which files the ``images`` backend serves, and the script that installs
 one."""
 
 import io
@@ -12,7 +12,7 @@ from backendcontent import content
 from bootable import disk_image
 from descriptors import open_descriptors
 from osimages import TREES
-from test_image_library import Clocked
+from test_image_library import ThreadsWithClock
 
 from bootfw.api import FileMissing, PluginContext, TransferRequest
 from bootfw.backends.executables import read_partitions
@@ -35,9 +35,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def backend(root: Path) -> Iterator[Any]:
-    made = ImagesBackend(root, reactor=Clocked())
-    yield made
-    made.close()
+    images_backend = ImagesBackend(root, reactor=ThreadsWithClock())
+    yield images_backend
+    images_backend.close()
 
 
 def put_receiver(root: Path, name: str = "receiver") -> None:
@@ -51,11 +51,11 @@ def images(root: Path) -> dict[str, OSImage]:
 
 
 def menu(root: Path, path: str) -> str:
-    made: MenuBackend = configure(
+    menu_backend: MenuBackend = configure(
         menu_plugin, {"root": str(root.parent), "images": str(root)}, PluginContext(None, root)
     )
     request = TransferRequest(path, path, ("10.0.0.9", 2070), local="10.0.0.1", http_url=HTTP)
-    return made.open(path, request).read(0, 1 << 16).decode()  # type: ignore[no-any-return]
+    return menu_backend.open(path, request).read(0, 1 << 16).decode()  # type: ignore[no-any-return]
 
 
 # The partition table
@@ -79,7 +79,7 @@ def test_partition_table(data: bytes, kind: str) -> None:
     assert read_partitions(io.BytesIO(data)) == kind
 
 
-# What there is
+# Recognition of images
 
 
 @pytest.mark.parametrize("suffix", [".img", ".raw"])
@@ -113,11 +113,11 @@ def test_digests_are_noticed_in_the_next_scan(root: Path) -> None:
 
 
 def test_digests_that_are_older_than_the_image_do_not_count(root: Path, backend: Any) -> None:
-    """Another image was copied over the one that they are of."""
+    """Another image was copied over the one that the digests are for."""
     (root / "win11.img").write_bytes(disk_image())
     (root / "win11.img.chunks").write_bytes(b"digests")
-    made = (root / "win11.img").stat().st_mtime_ns - 1
-    os.utime(root / "win11.img.chunks", ns=(made, made))
+    modified = (root / "win11.img").stat().st_mtime_ns - 1
+    os.utime(root / "win11.img.chunks", ns=(modified, modified))
     assert not images(root)["win11"].digests
     assert content(backend, f"images/win11~{images(root)['win11'].version}.img.chunks") == "missing"
 
@@ -127,7 +127,7 @@ def test_suffixes() -> None:
     assert split_name("win11.img.chunks") == ("", "")
 
 
-# What is served
+# Files that are served
 
 
 def test_digests_of_each_version_are_served(root: Path, backend: Any) -> None:
@@ -152,9 +152,9 @@ def test_digests_of_each_version_are_served(root: Path, backend: Any) -> None:
 def test_digests_that_are_made_later_are_served_without_a_new_version(root: Path, backend: Any) -> None:
     (root / "win11.img").write_bytes(disk_image())
     path = f"images/win11~{images(root)['win11'].version}.img.chunks"
-    with pytest.raises(FileMissing) as missing:
+    with pytest.raises(FileMissing) as caught:
         backend.open(path, None)
-    assert missing.value.detail == "win11 has no digests: bootfw images add makes them"
+    assert caught.value.detail == "win11 has no digests: bootfw images add makes them"
     (root / "win11.img.chunks").write_bytes(b"digests")
     backend._reactor.now += SECONDS
     assert content(backend, path) == b"digests"
@@ -162,7 +162,7 @@ def test_digests_that_are_made_later_are_served_without_a_new_version(root: Path
 
 def test_no_descriptor_is_left(root: Path) -> None:
     before = open_descriptors()
-    backend = ImagesBackend(root, reactor=Clocked())
+    backend = ImagesBackend(root, reactor=ThreadsWithClock())
     (root / "win11.img").write_bytes(disk_image())
     for number in range(3):
         (root / "win11.img.chunks").write_bytes(b"%d" % number)
@@ -193,7 +193,7 @@ def test_script_boots_the_receiver_with_the_url_of_the_image(root: Path) -> None
     assert "echo Disk image, MBR (win11)" in script
 
 
-def test_arguments_for_all_images_are_there_once(root: Path) -> None:
+def test_arguments_for_all_images_are_added_once(root: Path) -> None:
     put_receiver(root)
     (root / "win11.img").write_bytes(disk_image())
     (root / "cmdline").write_text("console=ttyS0")
@@ -201,7 +201,7 @@ def test_arguments_for_all_images_are_there_once(root: Path) -> None:
 
 
 def test_no_menu_writes_a_disk(root: Path) -> None:
-    """Whoever picks an entry is not asked again, and a default would install each time."""
+    """A menu would not ask again before it writes the disk, and as its default it would install at each boot."""
     put_receiver(root)
     (root / "win11.img").write_bytes(disk_image())
     with pytest.raises(FileMissing):

@@ -1,4 +1,4 @@
-"""The distribution backend: what packages have installed, under one name each."""
+"""The distribution backend: files of installed packages, each under one name for all distributions."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 from bootfw.api import AccessViolation, ConfigError, FileMissing, IBackend, PluginContext
 from bootfw.backends.distribution import ALIASES, MODULES, PROGRAMS, DistributionBackend, plugin
 
-# As the packages' file lists have it, shortened.
+# From the file lists of the packages, shortened.
 DEBIAN = """
 /usr/lib/ipxe/undionly.kpxe /usr/lib/ipxe/ipxe.pxe /usr/lib/ipxe/snponly.efi /usr/lib/ipxe/ipxe.efi
 /usr/lib/PXELINUX/pxelinux.0 /usr/lib/PXELINUX/lpxelinux.0 /usr/lib/syslinux/memdisk
@@ -39,11 +39,11 @@ ARCH = """
 
 
 def installed(root: Path, files: str) -> DistributionBackend:
-    """A backend on a tree in which the content of each file is its own path."""
+    """A backend on a tree where the content of each file is its own path."""
     for path in files.split():
-        place = root / path[1:]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(path)
+        file = root / path[1:]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(path)
     return DistributionBackend(root)
 
 
@@ -116,8 +116,8 @@ def test_names_of_a_distribution(tmp_path: Path, files: str, expected: dict[str,
     for name, path in expected.items():
         assert fetch(backend, name) == path
         assert available[name] == str(tmp_path / path[1:])
-    for name, place in available.items():
-        assert str(tmp_path / fetch(backend, name)[1:]) == place
+    for name, full_path in available.items():
+        assert str(tmp_path / fetch(backend, name)[1:]) == full_path
 
 
 def test_unsigned_grub_is_served_if_no_signed_one_is_installed(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_no_other_file_is_served(tmp_path: Path, name: str) -> None:
     assert name not in backend.available()
 
 
-def test_spelling_of_clients(tmp_path: Path) -> None:
+def test_other_spellings_of_a_name(tmp_path: Path) -> None:
     backend = installed(tmp_path, DEBIAN)
     for name in ("/pxelinux.0", "//pxelinux.0", "../pxelinux.0", "x/../pxelinux.0"):
         assert fetch(backend, name) == "/usr/lib/PXELINUX/pxelinux.0"
@@ -178,7 +178,7 @@ def test_spelling_of_clients(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
 def test_unreadable_program(tmp_path: Path) -> None:
-    """Fedora's EFI system partition is root's alone."""
+    """On Fedora, only root can read the EFI system partition."""
     backend = installed(tmp_path, FEDORA)
     (tmp_path / "boot/efi").chmod(0o700)
     for path in (tmp_path, *tmp_path.parents):
@@ -195,9 +195,9 @@ def test_unreadable_program(tmp_path: Path) -> None:
 
 
 def test_table_is_consistent() -> None:
-    for name, places in PROGRAMS.items():
-        assert places, name
-        assert all(place.startswith("/") for place in places)
+    for name, paths in PROGRAMS.items():
+        assert paths, name
+        assert all(path.startswith("/") for path in paths)
     assert set(ALIASES.values()) <= set(PROGRAMS)
     assert not set(ALIASES) & set(PROGRAMS)
     assert len({(prefix, suffix) for prefix, suffix, _ in MODULES}) == len(MODULES)
@@ -205,8 +205,8 @@ def test_table_is_consistent() -> None:
 
 def test_options_are_configured(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
-    made = plugin.configure({}, context)
-    verifyObject(IBackend, made)
-    assert str(of_type(DistributionBackend, made).root) == "/"
+    backend = plugin.configure({}, context)
+    verifyObject(IBackend, backend)
+    assert str(of_type(DistributionBackend, backend).root) == "/"
     with pytest.raises(ConfigError):
         plugin.configure({"root": "/srv"}, context)

@@ -1,4 +1,4 @@
-"""Host files: who is who, what holds for whom, and that one that is broken costs its host only."""
+"""Host files: the file of a client, groups and defaults; a broken file affects its host only."""
 
 import builtins
 import os
@@ -41,7 +41,7 @@ def write(directory: Path, files: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("identifiers", "name"),
     [
         (Identifiers(mac=MAC), "web1"),
         (Identifiers(mac="52:54:00:00:00:02"), "db1"),
@@ -57,13 +57,13 @@ def write(directory: Path, files: dict[str, str]) -> None:
         (Identifiers(), ""),
     ],
 )
-def test_hosts_are_found_by_their_identifiers(hosts: Hosts, told: Identifiers, name: str) -> None:
-    assert hosts.find([told])["name"] == name
+def test_hosts_are_found_by_their_identifiers(hosts: Hosts, identifiers: Identifiers, name: str) -> None:
+    assert hosts.find([identifiers])["name"] == name
     assert hosts.problems() == ()
 
 
 def test_machines_of_the_configuration_count_like_host_files(hosts: Hosts, tmp_path: Path) -> None:
-    """Groups, defaults and all."""
+    """They have groups and defaults, too."""
     machine = {
         "name": "web2",
         "mac": ["52:54:00:00:00:22"],
@@ -71,30 +71,34 @@ def test_machines_of_the_configuration_count_like_host_files(hosts: Hosts, tmp_p
         "net": {"ip": "10.0.0.2"},
         "role": "mail",
     }
-    both = Hosts(tmp_path, machines=[machine])
-    found = both.find([Identifiers(mac="52:54:00:00:00:22")])
+    hosts_and_machines = Hosts(tmp_path, machines=[machine])
+    found = hosts_and_machines.find([Identifiers(mac="52:54:00:00:00:22")])
     assert found == {**machine, "rack": 1, "net": {"mask": 24, "ip": "10.0.0.2", "gateway": "10.0.0.254"}}
-    assert both.find([Identifiers(mac=MAC)]) == hosts.find([Identifiers(mac=MAC)])
-    assert both.problems() == ()
+    assert hosts_and_machines.find([Identifiers(mac=MAC)]) == hosts.find([Identifiers(mac=MAC)])
+    assert hosts_and_machines.problems() == ()
 
 
-def test_machine_that_is_in_a_file_too(hosts: Hosts, tmp_path: Path) -> None:
-    both = Hosts(tmp_path, machines=[{"name": "new", "mac": MAC}, {"name": "db1", "role": "of the table"}])
-    assert both.problems() == (
+def test_a_machine_with_a_host_file_too_is_a_problem(hosts: Hosts, tmp_path: Path) -> None:
+    hosts_and_machines = Hosts(
+        tmp_path, machines=[{"name": "new", "mac": MAC}, {"name": "db1", "role": "of the table"}]
+    )
+    assert hosts_and_machines.problems() == (
         f"{tmp_path}/db1.yaml: [[machine]] db1 exists as well, and is used instead",
         f"{tmp_path}/web1.toml: {MAC} is in [[machine]] new already",
     )
-    assert both.find([Identifiers(name="db1")])["role"] == "of the table"
+    assert hosts_and_machines.find([Identifiers(name="db1")])["role"] == "of the table"
 
 
 def test_machines_without_host_files() -> None:
-    alone = Hosts(None, machines=[{"name": "web1", "mac": MAC, "groups": ["rack1"]}, {"name": "db1", "uuid": UUID}])
-    assert alone.find([Identifiers(uuid=UUID)]) == {"name": "db1", "uuid": UUID}
-    assert alone.find([Identifiers(mac="52:54:00:00:00:99")]) == {"name": ""}
+    machines_only = Hosts(
+        None, machines=[{"name": "web1", "mac": MAC, "groups": ["rack1"]}, {"name": "db1", "uuid": UUID}]
+    )
+    assert machines_only.find([Identifiers(uuid=UUID)]) == {"name": "db1", "uuid": UUID}
+    assert machines_only.find([Identifiers(mac="52:54:00:00:00:99")]) == {"name": ""}
     error = '[[machine]] web1: group "rack1" needs a directory of host files: "hosts" of the template backend'
-    assert alone.problems() == (error,)
+    assert machines_only.problems() == (error,)
     with pytest.raises(HostFileError, match="needs a directory of host files"):
-        alone.find([Identifiers(mac=MAC)])
+        machines_only.find([Identifiers(mac=MAC)])
 
 
 def test_all_hosts_with_valid_files_are_listed(tmp_path: Path) -> None:
@@ -122,7 +126,7 @@ def test_the_host_wins_over_its_groups_and_these_over_the_defaults(hosts: Hosts)
     assert hosts.find([Identifiers()]) == {"name": "", "role": "none", "net": {"mask": 24, "ip": ""}}
 
 
-def test_files_that_change_come_and_go_are_read_again(hosts: Hosts, tmp_path: Path) -> None:
+def test_changed_added_and_removed_files_are_noticed(hosts: Hosts, tmp_path: Path) -> None:
     assert hosts.find([Identifiers(mac=MAC)])["role"] == "web"
     write(tmp_path, {"web1.toml": f'mac = "{MAC}"\nrole = "mail!"\n', "new.toml": 'address = "10.0.0.77"'})
     assert hosts.find([Identifiers(mac=MAC)])["role"] == "mail!"
@@ -131,7 +135,7 @@ def test_files_that_change_come_and_go_are_read_again(hosts: Hosts, tmp_path: Pa
     assert hosts.find([Identifiers(mac=MAC)])["name"] == ""
 
 
-def test_files_are_looked_at_once_a_second(tmp_path: Path) -> None:
+def test_files_are_checked_for_changes_once_a_second(tmp_path: Path) -> None:
     write(tmp_path, FILES)
     now = [100.0]
     hosts = Hosts(tmp_path, lambda: now[0])
@@ -161,7 +165,7 @@ def test_files_are_looked_at_once_a_second(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_host_file_affects_its_host_only(tmp_path: Path, name: str, text: str, reason: str) -> None:
-    """Not even the one whose file it seems to be is taken for unknown: the defaults may be an installation."""
+    """The host of the broken file is not served as an unknown one: the defaults may install a system."""
     write(tmp_path, {name: text, "other.toml": 'mac = "52:54:00:00:00:02"'})
     hosts = Hosts(tmp_path)
     with pytest.raises(HostFileError) as caught:
@@ -205,7 +209,7 @@ def test_unreadable_host_file_is_an_error(hosts: Hosts, tmp_path: Path) -> None:
         hosts.find([Identifiers(name="web1")])
 
 
-def test_two_files_for_one_machine(tmp_path: Path) -> None:
+def test_a_second_file_for_one_machine_is_a_problem(tmp_path: Path) -> None:
     write(tmp_path, {"a.toml": f'mac = "{MAC}"', "b.toml": f'mac = "{MAC}"', "a.yaml": "x: 1"})
     hosts = Hosts(tmp_path)
     assert hosts.find([Identifiers(mac=MAC)])["name"] == "a"
@@ -234,25 +238,25 @@ def test_the_log_has_each_problem_once(tmp_path: Path) -> None:
 
 
 def test_yaml_file_without_pyyaml_is_an_error(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(name: str, *rest: Any) -> Any:
+    def import_without_yaml(name: str, *arguments: Any) -> Any:
         if name == "yaml":
             raise ImportError(name)
-        return real(name, *rest)
+        return original_import(name, *arguments)
 
-    real = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", without)
+    original_import = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", import_without_yaml)
     with pytest.raises(HostFileError, match=r"bootfw\[yaml\]"):
         hosts.find([Identifiers(name="db1")])
     assert hosts.find([Identifiers(mac=MAC)])["name"] == "web1"
 
 
-def test_a_dangling_link_is_a_problem_of_its_own(hosts: Hosts, tmp_path: Path) -> None:
+def test_a_dangling_link_is_a_problem_and_affects_no_other_host(hosts: Hosts, tmp_path: Path) -> None:
     os.symlink("nowhere", tmp_path / "gone.toml")
     assert hosts.problems() == (f"{tmp_path}/gone.toml: No such file or directory",)
     assert hosts.find([Identifiers(mac=MAC)])["name"] == "web1"
 
 
-def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_is_a_problem_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "web9.toml")
     hosts = Hosts(tmp_path)
     assert hosts.problems() == (f"{tmp_path}/web9.toml: must be a regular file",)
@@ -260,7 +264,7 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
         hosts.find([Identifiers(name="web9")])
 
 
-def test_a_group_that_is_missing_is_a_problem_before_its_host_comes(tmp_path: Path) -> None:
+def test_a_missing_group_is_a_problem_before_its_host_sends_a_request(tmp_path: Path) -> None:
     (tmp_path / "web9.toml").write_text('groups = ["rack1"]')
     assert Hosts(tmp_path).problems() == (
         f'{tmp_path}/web9.toml: there is no {tmp_path}/groups/rack1.toml for group "rack1"',

@@ -1,4 +1,4 @@
-"""Images in a directory: which there are, what the ``images`` backend serves of each version, and the menu of them."""
+"""Images in a directory: their recognition, the files of each version in the ``images`` backend, and their menu."""
 
 import os
 import re
@@ -36,8 +36,8 @@ DEBIAN = {
 
 
 @define(eq=False)
-class Clocked(Threads):
-    """Threads, and a clock."""
+class ThreadsWithClock(Threads):
+    """Threads with a clock that the test sets."""
 
     now: float = 0.0
 
@@ -54,32 +54,32 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def backend(root: Path) -> Iterator[Any]:
-    made = ImagesBackend(root, reactor=Clocked())
-    yield made
-    made.close()
+    backend = ImagesBackend(root, reactor=ThreadsWithClock())
+    yield backend
+    backend.close()
 
 
 def put(root: Path, entry: str, files: dict[str, bytes]) -> None:
-    """Put an image there as a whole, in place of one of that name."""
-    made = root / f".new{os.path.splitext(entry)[1]}"
+    """Create an image and rename it into place, over one of that name."""
+    new = root / f".new{os.path.splitext(entry)[1]}"
     if entry.endswith(".iso"):
-        make_iso(made, files)
+        make_iso(new, files)
     elif entry.endswith(".tar"):
-        make_tar(made, files)
+        make_tar(new, files)
     elif entry.endswith(".zip"):
-        make_zip(made, files)
+        make_zip(new, files)
     else:
         for name, data in files.items():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            (made / name).write_bytes(data)
-    made.rename(root / entry)
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(data)
+    new.rename(root / entry)
 
 
 def versions(root: Path) -> dict[str, str]:
     return {image.name: image.version for image in Library([root]).scan()}
 
 
-# What there is
+# Recognition of images
 
 
 @pytest.mark.parametrize("entry", ["debian-12.iso", "debian-12.tar", "debian-12.zip", "debian-12"])
@@ -91,7 +91,7 @@ def test_image_is_found_and_recognized(root: Path, entry: str) -> None:
     assert (way.runs.bios, way.runs.efi, way.plan.kernel) == ("x86_64", "x86_64", "debian-installer/amd64/linux")
 
 
-def test_what_can_not_be_booted_says_why(root: Path) -> None:
+def test_images_that_can_not_be_booted_have_a_reason(root: Path) -> None:
     put(root, "a.iso", {"README": b""})
     (root / "b.iso").write_bytes(b"no image")
     put(root, "c.tar", {**DEBIAN, "debian-installer/amd64/linux": b"no kernel"})
@@ -130,7 +130,7 @@ def test_entries_that_can_not_be_used_are_named(root: Path) -> None:
         ("a.iso.asc", ("", "")),
     ],
 )
-def test_names(entry: str, parts: tuple[str, str]) -> None:
+def test_name_and_suffix_of_an_entry(entry: str, parts: tuple[str, str]) -> None:
     assert split_name(entry) == parts
 
 
@@ -138,13 +138,13 @@ def test_an_image_is_examined_once(root: Path, monkeypatch: pytest.MonkeyPatch) 
     put(root, "debian.iso", DEBIAN)
     library = Library([root])
     examined: list[Path] = []
-    inspected = Library._inspected
+    original = Library._inspected
 
-    def counted(self: Library, place: Any) -> OSImage:
+    def inspect(self: Library, place: Any) -> OSImage:
         examined.append(place.path)
-        return inspected(self, place)
+        return original(self, place)
 
-    monkeypatch.setattr(Library, "_inspected", counted)
+    monkeypatch.setattr(Library, "_inspected", inspect)
     assert library.scan() == library.scan()
     assert len(examined) == 1
     put(root, "debian.iso", {**DEBIAN, "more": b"x"})
@@ -152,8 +152,8 @@ def test_an_image_is_examined_once(root: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(examined) == 2
 
 
-def test_version_is_of_the_content_and_its_time_not_of_the_name(root: Path, tmp_path: Path) -> None:
-    """So that servers with the same images have the same versions."""
+def test_version_depends_on_content_and_time_and_not_on_the_name(root: Path) -> None:
+    """Servers with the same images must have the same versions."""
     put(root, "debian.iso", DEBIAN)
     first = versions(root)["debian"]
     data, status = (root / "debian.iso").read_bytes(), (root / "debian.iso").stat()
@@ -172,7 +172,7 @@ def test_directory_has_another_version_when_an_entry_is_added(root: Path) -> Non
     assert versions(root)["debian"] != first
 
 
-# What is served
+# Files that are served
 
 
 @pytest.mark.parametrize("entry", ["debian-12.iso", "debian-12.tar", "debian-12.zip", "debian-12"])
@@ -204,7 +204,7 @@ def test_disk_is_served_as_a_whole(root: Path, backend: Any) -> None:
 
 @pytest.mark.parametrize("entry", ["debian.iso", "debian.tar", "debian"])
 def test_a_replaced_image_is_served_under_its_version(root: Path, backend: Any, entry: str) -> None:
-    """Also one that nobody has requested before: a machine has the script with its version already."""
+    """Also if nobody has requested it before: a machine may already have the script with the old version."""
     put(root, entry, {**DEBIAN, "a": b"old"})
     old = versions(root)["debian"]
     backend.start(None)
@@ -219,7 +219,7 @@ def test_a_replaced_image_is_served_under_its_version(root: Path, backend: Any, 
 
 
 @pytest.mark.parametrize("entry", ["debian.iso", "debian.tar", "debian"])
-def test_an_old_version_is_served_for_an_hour_and_is_closed_then(root: Path, backend: Any, entry: str) -> None:
+def test_an_old_version_is_served_for_an_hour_and_then_closed(root: Path, backend: Any, entry: str) -> None:
     before = open_descriptors()
     put(root, entry, {**DEBIAN, "a": b"old"})
     old = versions(root)["debian"]
@@ -245,45 +245,45 @@ def test_an_image_that_comes_back_is_the_same(root: Path, backend: Any) -> None:
     assert content(backend, path) == DEBIAN["version.info"]
     os.rename(root / "debian.iso", root / ".away")
     backend._reactor.now += SECONDS
-    assert content(backend, path) == DEBIAN["version.info"], "an hour begins anew"
+    assert content(backend, path) == DEBIAN["version.info"], "a new hour begins"
 
 
-def test_nothing_is_open_after_the_end(root: Path) -> None:
+def test_nothing_is_open_after_close(root: Path) -> None:
     before = open_descriptors()
     put(root, "debian.iso", DEBIAN)
     put(root, "dir", DEBIAN)
-    made = ImagesBackend(root)
-    assert content(made, "images/debian/version.info") == DEBIAN["version.info"]
-    assert content(made, "images/dir/version.info") == DEBIAN["version.info"]
-    made.close()
+    backend = ImagesBackend(root)
+    assert content(backend, "images/debian/version.info") == DEBIAN["version.info"]
+    assert content(backend, "images/dir/version.info") == DEBIAN["version.info"]
+    backend.close()
     assert open_descriptors() == before
-    assert content(made, "images/debian/version.info") == DEBIAN["version.info"]
-    made.close()
+    assert content(backend, "images/debian/version.info") == DEBIAN["version.info"]
+    backend.close()
 
 
 def test_a_transfer_goes_on_when_its_image_is_closed(root: Path) -> None:
     put(root, "debian.iso", DEBIAN)
-    made = ImagesBackend(root)
-    with closing(made.open("images/debian/version.info", None)) as reader:
+    backend = ImagesBackend(root)
+    with closing(backend.open("images/debian/version.info", None)) as reader:
         os.remove(root / "debian.iso")
-        made.close()
+        backend.close()
         assert reader.read(0, 100) == DEBIAN["version.info"]
 
 
 def test_files_beside_the_images_keep_their_versions(backend: Any) -> None:
-    """The backend is in front of a directory whose small files HTTP caches by their versions."""
+    """The directory behind this backend has small files, which HTTP caches by their versions."""
     with pytest.raises(FileMissing):
         backend.version("boot.ipxe", None)
     assert backend.version("images/esxi/boot.cfg", None) is None
 
 
-def test_boot_cfg_of_esxi_is_made_for_the_network(root: Path, backend: Any) -> None:
+def test_boot_cfg_of_esxi_is_adapted_to_the_network(root: Path, backend: Any) -> None:
     put(root, "esxi.iso", {"boot.cfg": ESXI_BOOT_CFG, "b.b00": b"x"})
     version = versions(root)["esxi"]
-    for at, way in ((f"esxi~{version}", ""), ("esxi", f"../esxi~{version}/")):
-        data = content(backend, f"images/{at}/boot.cfg")
+    for directory, prefix in ((f"esxi~{version}", ""), ("esxi", f"../esxi~{version}/")):
+        data = content(backend, f"images/{directory}/boot.cfg")
         assert isinstance(data, bytes)
-        assert f"kernel={way}b.b00\n".encode() in data
+        assert f"kernel={prefix}b.b00\n".encode() in data
     put(root, "other.iso", {"boot.cfg": b"kernel=/vmlinuz\n"})
     backend._reactor.now += SECONDS
     assert content(backend, "images/other/boot.cfg") == b"kernel=/vmlinuz\n"
@@ -312,11 +312,13 @@ def test_files_outside_an_image_are_not_served(root: Path, backend: Any) -> None
 def test_archives_that_can_not_be_read_are_named_in_the_log(
     root: Path, backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr("twisted.logger.Logger.error", lambda self, text, **values: said.append(text.format(**values)))
+    logged: list[str] = []
+    monkeypatch.setattr(
+        "twisted.logger.Logger.error", lambda self, text, **values: logged.append(text.format(**values))
+    )
     (root / "bad.iso").write_bytes(b"no image")
     assert content(backend, "images/bad/x") == "missing"
-    assert said == [f"backend archive: {root}/bad.iso: it is no ISO 9660 image, tar or zip archive"]
+    assert logged == [f"backend archive: {root}/bad.iso: it is no ISO 9660 image, tar or zip archive"]
 
 
 @pytest.mark.parametrize(
@@ -329,9 +331,9 @@ def test_archives_that_can_not_be_read_are_named_in_the_log(
 )
 def test_mistakes_in_the_configuration(tmp_path: Path, options: dict[str, str], error: str) -> None:
     (tmp_path / "bad.toml").write_text("[[familie]]\n")
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigError) as caught:
         configure(plugin, options, PluginContext(None, tmp_path))
-    assert error in str(raised.value)
+    assert error in str(caught.value)
     with pytest.raises(ConfigError):
         configure(menu_plugin, {"root": "x", "images": options["root"], **options}, PluginContext(None, tmp_path))
 
@@ -349,27 +351,28 @@ def test_version_is_eight_digits(root: Path) -> None:
 
 
 def menu(root: Path, **options: Any) -> MenuBackend:
-    given = {"root": str(root.parent), "images": str(root), **options}
-    made: MenuBackend = configure(menu_plugin, given, PluginContext(None, root))
-    return made
+    all_options = {"root": str(root.parent), "images": str(root), **options}
+    menu_backend: MenuBackend = configure(menu_plugin, all_options, PluginContext(None, root))
+    return menu_backend
 
 
-def script(made: MenuBackend, path: str, http: str = "http://10.0.0.1:8069", **more: Any) -> str:
-    request = TransferRequest(path, path, ("10.0.0.9", 2070), local="10.0.0.1", http_url=http, **more)
-    data: bytes = made.open(path, request).read(0, 1 << 20)
+def script(backend: MenuBackend, path: str, http: str = "http://10.0.0.1:8069", **request_fields: Any) -> str:
+    request = TransferRequest(path, path, ("10.0.0.9", 2070), local="10.0.0.1", http_url=http, **request_fields)
+    data: bytes = backend.open(path, request).read(0, 1 << 20)
     return data.decode("ascii")
 
 
 def test_menu_of_ipxe(root: Path) -> None:
     put(root, "debian-12.iso", DEBIAN)
-    at = f"http://10.0.0.1:8069/images/debian-12~{versions(root)['debian-12']}/debian-installer/amd64"
+    base_url = f"http://10.0.0.1:8069/images/debian-12~{versions(root)['debian-12']}/debian-installer/amd64"
     text = script(menu(root), "boot.ipxe")
     assert "item --gap -- Operating systems\nitem i1 Debian 12 installer (debian-12) ..." in text
-    assert f":i1\nkernel --name linux {at}/linux initrd=initrd {BOOTIF} || goto failed\n" in text
-    assert f"initrd --name initrd {at}/initrd.gz || goto failed\nboot || goto failed\n" in text
+    assert f":i1\nkernel --name linux {base_url}/linux initrd=initrd {BOOTIF} || goto failed\n" in text
+    assert f"initrd --name initrd {base_url}/initrd.gz || goto failed\nboot || goto failed\n" in text
 
 
 def tree(family: str) -> dict[str, bytes]:
+    """The files of an image of that family of operating systems."""
     return dict(next(tree for tree in TREES if tree.family == family).files)
 
 
@@ -389,24 +392,26 @@ def test_systems_that_fetch_by_http_are_left_out_without_it(root: Path) -> None:
 
 def test_several_initial_ram_disks(root: Path) -> None:
     put(root, "arch.iso", tree("arch"))
-    at = f"images/arch~{versions(root)['arch']}/arch/boot"
-    made = menu(root)
-    assert f"INITRD ::{at}/amd-ucode.img,::{at}/x86_64/initramfs-linux.img\n" in script(made, "pxelinux.cfg/default")
-    assert f"    initrd /{at}/amd-ucode.img /{at}/x86_64/initramfs-linux.img\n" in script(made, "grub.cfg")
-    ipxe = script(made, "boot.ipxe", protocol="http")
+    path = f"images/arch~{versions(root)['arch']}/arch/boot"
+    backend = menu(root)
+    assert f"INITRD ::{path}/amd-ucode.img,::{path}/x86_64/initramfs-linux.img\n" in script(
+        backend, "pxelinux.cfg/default"
+    )
+    assert f"    initrd /{path}/amd-ucode.img /{path}/x86_64/initramfs-linux.img\n" in script(backend, "grub.cfg")
+    ipxe = script(backend, "boot.ipxe", protocol="http")
     assert " initrd=initrd initrd=initrd2 ip=dhcp" in ipxe
-    assert f"initrd --name initrd2 /{at}/x86_64/initramfs-linux.img || goto failed" in ipxe
+    assert f"initrd --name initrd2 /{path}/x86_64/initramfs-linux.img || goto failed" in ipxe
 
 
 def test_image_as_a_file_in_the_initial_ram_disk(root: Path) -> None:
     put(root, "pve.iso", tree("proxmox"))
-    whole = f"images/pve~{versions(root)['pve']}.iso"
-    made = menu(root)
-    assert f"initrd --name proxmox.iso http://10.0.0.1:8069/{whole} /proxmox.iso || goto failed" in script(
-        made, "boot.ipxe"
+    image_path = f"images/pve~{versions(root)['pve']}.iso"
+    backend = menu(root)
+    assert f"initrd --name proxmox.iso http://10.0.0.1:8069/{image_path} /proxmox.iso || goto failed" in script(
+        backend, "boot.ipxe"
     )
-    assert f"newc:proxmox.iso:/{whole}" in script(made, "grub.cfg")
-    assert "linux26" not in script(made, "pxelinux.cfg/default")
+    assert f"newc:proxmox.iso:/{image_path}" in script(backend, "grub.cfg")
+    assert "linux26" not in script(backend, "pxelinux.cfg/default")
 
 
 def test_windows_needs_wimboot_in_the_boot_directory(root: Path) -> None:
@@ -415,26 +420,28 @@ def test_windows_needs_wimboot_in_the_boot_directory(root: Path) -> None:
     (root.parent / "wimboot").write_bytes(b"x")
     text = script(menu(root), "boot.ipxe")
     assert ":i1\nkernel http://10.0.0.1:8069/wimboot || goto failed\n" in text
-    at = f"http://10.0.0.1:8069/images/win~{versions(root)['win']}"
-    assert f"initrd --name BCD {at}/boot/bcd BCD || goto failed\n" in text
+    base_url = f"http://10.0.0.1:8069/images/win~{versions(root)['win']}"
+    assert f"initrd --name BCD {base_url}/boot/bcd BCD || goto failed\n" in text
 
 
 def test_esxi_by_pxelinux_and_by_ipxe(root: Path) -> None:
-    """PXELINUX of SYSLINUX 3.86, which mboot.c32 is made for, loads everything by TFTP."""
+    """PXELINUX of SYSLINUX 3.86, which mboot.c32 is built for, loads everything by TFTP."""
     put(root, "esxi.iso", tree("esxi"))
-    made = menu(root)
+    backend = menu(root)
     path = f"images/esxi~{versions(root)['esxi']}"
     assert f"KERNEL ::{path}/MBOOT.C32\nAPPEND -c /{path}/boot.cfg\nIPAPPEND 2\n" in script(
-        made, "pxelinux.cfg/default"
+        backend, "pxelinux.cfg/default"
     )
-    text = script(made, "boot.ipxe")
-    at = f"http://10.0.0.1:8069/{path}"
-    assert f"kernel {at}/EFI/BOOT/BOOTX64.EFI -c {at}/boot.cfg || goto failed\nboot || goto failed\n" in text
-    by_bios = f"kernel {at}/MBOOT.C32 -c {at}/boot.cfg BOOTIF=01-${{netX/mac:hexhyp}} || goto no-com32\n"
+    text = script(backend, "boot.ipxe")
+    base_url = f"http://10.0.0.1:8069/{path}"
+    assert (
+        f"kernel {base_url}/EFI/BOOT/BOOTX64.EFI -c {base_url}/boot.cfg || goto failed\nboot || goto failed\n" in text
+    )
+    by_bios = f"kernel {base_url}/MBOOT.C32 -c {base_url}/boot.cfg BOOTIF=01-${{netX/mac:hexhyp}} || goto no-com32\n"
     assert f"{by_bios}boot || goto failed\n" in text
     assert "\n:no-com32\necho This iPXE is built without COMBOOT" in text
     assert f" {amount((root / 'esxi.iso').stat().st_size)}\n" in text
-    assert f"\nkernel /{path}/MBOOT.C32 -c /{path}/boot.cfg BOOTIF" in script(made, "boot.ipxe", http="")
+    assert f"\nkernel /{path}/MBOOT.C32 -c /{path}/boot.cfg BOOTIF" in script(backend, "boot.ipxe", http="")
 
 
 def test_arguments_of_the_operator_are_added(root: Path) -> None:
@@ -458,27 +465,31 @@ def test_an_argument_that_the_operator_has_to_choose(root: Path) -> None:
     assert "quiet alpine_repo=http://10.0.0.1/apks" in script(menu(root), "boot.ipxe")
 
 
-def test_only_machines_that_can_run_an_image_are_shown_it(root: Path) -> None:
+def test_an_image_is_in_the_menus_of_machines_that_can_run_it(root: Path) -> None:
     arm = {**DEBIAN, "debian-installer/amd64/linux": arm64()}
     old = {**DEBIAN, "debian-installer/amd64/linux": bzimage("2.6", flags=0)}
     put(root, "arm.iso", arm)
     put(root, "old.iso", old)
     text = script(menu(root), "boot.ipxe")
-    parts = {part.partition("\n")[0]: part for part in text.split("\n:") if part.startswith(("efi-", "pcbios-"))}
-    shown = {name: [one for one in ("(arm)", "(old)") if one in part] for name, part in parts.items()}
-    assert shown == {"pcbios-x86_64": ["(old)"], "pcbios-i386": ["(old)"], "efi-arm64": ["(arm)"]}
+    menus = {
+        menu_part.partition("\n")[0]: menu_part
+        for menu_part in text.split("\n:")
+        if menu_part.startswith(("efi-", "pcbios-"))
+    }
+    listed = {name: [image for image in ("(arm)", "(old)") if image in text] for name, text in menus.items()}
+    assert listed == {"pcbios-x86_64": ["(old)"], "pcbios-i386": ["(old)"], "efi-arm64": ["(arm)"]}
 
 
 def test_default_is_named_without_a_version(root: Path) -> None:
     put(root, "debian.iso", DEBIAN)
-    made = menu(root, default="images/debian")
-    assert "--default i1 chosen" in script(made, "boot.ipxe")
-    assert "DEFAULT i1" in script(made, "pxelinux.cfg/default")
-    assert list(made.lint()) == []
+    backend = menu(root, default="images/debian")
+    assert "--default i1 chosen" in script(backend, "boot.ipxe")
+    assert "DEFAULT i1" in script(backend, "pxelinux.cfg/default")
+    assert list(backend.lint()) == []
     assert list(menu(root, default="images/none").lint()) != []
 
 
-def test_what_is_not_recognized_is_shown_as_before(root: Path) -> None:
+def test_unrecognized_kernels_are_in_the_menu_without_a_version(root: Path) -> None:
     put(root, "mine", {"vmlinuz": PC, "initrd.gz": b"x"})
     put(root, "debian", DEBIAN)
     text = script(menu(root), "boot.ipxe", protocol="http")
@@ -486,18 +497,18 @@ def test_what_is_not_recognized_is_shown_as_before(root: Path) -> None:
     assert text.count("/linux initrd") == 1
 
 
-# The scripts that bootfw install orders
+# The scripts for bootfw install
 
 
 def test_script_boots_one_image(root: Path) -> None:
     put(root, "debian.iso", DEBIAN)
     put(root, "arch.iso", tree("arch"))
     text = script(menu(root), "install/debian.ipxe")
-    at = f"http://10.0.0.1:8069/images/debian~{versions(root)['debian']}/debian-installer/amd64"
+    base_url = f"http://10.0.0.1:8069/images/debian~{versions(root)['debian']}/debian-installer/amd64"
     for machine in ("pcbios/x86_64", "efi/x86_64"):
         assert f"iseq ${{platform}}/${{cpu}} {machine} && goto i2 ||\n" in text
-    kernel = f"kernel --name linux {at}/linux initrd=initrd {BOOTIF} || goto failed\n"
-    assert f"{kernel}initrd --name initrd {at}/initrd.gz" in text
+    kernel = f"kernel --name linux {base_url}/linux initrd=initrd {BOOTIF} || goto failed\n"
+    assert f"{kernel}initrd --name initrd {base_url}/initrd.gz" in text
     assert "boot || goto failed\ngoto failed\n" in text
     assert "archiso" not in text
     assert text.rstrip().endswith("exit 0")
@@ -509,11 +520,11 @@ def test_script_points_the_installer_to_its_answers(root: Path) -> None:
     put(root, "ubuntu.iso", tree("ubuntu-server"))
     (root / "ubuntu").rename(root / ".ubuntu")
     (root / "debian.cmdline").write_text("console=ttyS0")
-    made = menu(root)
-    text = script(made, "install/debian/web/preseed.cfg.ipxe")
+    backend = menu(root)
+    text = script(backend, "install/debian/web/preseed.cfg.ipxe")
     answers = "auto=true priority=critical interface=auto url=http://10.0.0.1:8069/web/preseed.cfg"
     assert f" {answers} console=ttyS0 {BOOTIF} || goto failed" in text
-    text = script(made, "install/ubuntu/autoinstall/user-data.ipxe")
+    text = script(backend, "install/ubuntu/autoinstall/user-data.ipxe")
     answers = "autoinstall ds=nocloud-net;s=http://10.0.0.1:8069/autoinstall/"
     assert f" cloud-config-url=/dev/null {answers} {BOOTIF} ||" in text
 
@@ -530,7 +541,7 @@ def test_script_points_the_installer_to_its_answers(root: Path) -> None:
         ("install/debian", "http://10.0.0.1:8069"),
     ],
 )
-def test_what_ipxe_can_not_boot_has_no_script(root: Path, path: str, http: str) -> None:
+def test_images_that_ipxe_can_not_boot_have_no_script(root: Path, path: str, http: str) -> None:
     put(root, "debian.iso", DEBIAN)
     put(root, "rescue.iso", tree("systemrescue"))
     with pytest.raises(FileMissing):
@@ -540,6 +551,6 @@ def test_what_ipxe_can_not_boot_has_no_script(root: Path, path: str, http: str) 
 def test_script_of_another_image_is_not_cached(root: Path) -> None:
     put(root, "debian.iso", DEBIAN)
     put(root, "rescue.iso", tree("systemrescue"))
-    made = menu(root)
-    assert "sysresccd" not in script(made, "install/debian.ipxe")
-    assert "sysresccd" in script(made, "install/rescue.ipxe")
+    backend = menu(root)
+    assert "sysresccd" not in script(backend, "install/debian.ipxe")
+    assert "sysresccd" in script(backend, "install/rescue.ipxe")

@@ -1,4 +1,4 @@
-"""What there is to boot: files by their first bytes, kernels with their initial RAM disks."""
+"""The search for boot images: files are recognized by their first bytes, kernels get their initial RAM disks."""
 
 import gzip
 import io
@@ -24,7 +24,7 @@ from bootfw.backends.images import Image, Kernels, paired, scan
         (pe(0xAA64), Executable(efi="arm64")),
         (pe(0x1C4), Executable(efi="arm32")),
         (pe(0x5064), Executable(efi="riscv64")),
-        (pe(0x8664, at=9000)[:4096], Executable()),
+        (pe(0x8664, offset=9000)[:4096], Executable()),
         (pe(0x8664, subsystem=11), Executable()),  # a driver
         (pe(0x9999), Executable()),
         (bzimage(), Executable("x86_64", linux=True)),
@@ -184,7 +184,7 @@ def test_images_are_found_in_a_directory(tmp_path: Path) -> None:
         ("kernel8.img", arm64(), True),
         ("Image.gz-5.10", gzip.compress(arm64()), True),
         ("fedora", zboot(0xAA64), True),
-        # They are started as kernels, and lead to another menu, or need something to start.
+        # These are started as kernels, but are menus themselves, or need a file to start.
         ("memdisk", bzimage("MEMDISK"), False),
         ("wimboot", bzimage(), False),
         ("ipxe.lkrn", bzimage(), False),
@@ -196,7 +196,7 @@ def test_images_are_found_in_a_directory(tmp_path: Path) -> None:
         ("setup.iso", bzimage(), False),
     ],
 )
-def test_kernels_of_any_name(tmp_path: Path, name: str, data: bytes, offered: bool) -> None:
+def test_kernels_with_any_name_are_found(tmp_path: Path, name: str, data: bytes, offered: bool) -> None:
     fill(tmp_path, {name: data})
     assert [(image.kind, image.path) for image in scan([tmp_path])] == ([("linux", name)] if offered else [])
 
@@ -263,5 +263,5 @@ def test_scan_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_a_machine_is_offered_what_it_can_run(runs: Executable, machines: set[str]) -> None:
     image = Image("efi", "x", "x", 1, runs)
-    every = ("pcbios/x86_64", "pcbios/i386", "efi/x86_64", "efi/i386", "efi/arm64")
-    assert {machine for machine in every if image.runs_on(*machine.split("/"))} == machines
+    all_machines = ("pcbios/x86_64", "pcbios/i386", "efi/x86_64", "efi/i386", "efi/arm64")
+    assert {machine for machine in all_machines if image.runs_on(*machine.split("/"))} == machines

@@ -20,16 +20,16 @@ def fetch(backend: MemoryBackend, path: str) -> bytes:
     return of_type(bytes, backend.open(path, None).read(0, 100))
 
 
-def test_text_is_utf_8_and_bytes_are_themselves() -> None:
+def test_text_is_encoded_as_utf_8_and_bytes_are_served_unchanged() -> None:
     backend = MemoryBackend({"boot.ipxe": "#!ipxe\n# ü", "raw": b"\xff"})
     assert fetch(backend, "boot.ipxe") == b"#!ipxe\n# \xc3\xbc"
     assert fetch(backend, "raw") == b"\xff"
 
 
-@pytest.mark.parametrize("known", ["a/b", "/a/b", "a\\b", "a//./b"])
-@pytest.mark.parametrize("asked", ["a/b", "\\a\\b", "../a/b", "../../a/b", "a/x/../b", "//a/b"])
-def test_spellings_of_one_file(known: str, asked: str) -> None:
-    assert fetch(MemoryBackend({known: "x"}), asked) == b"x"
+@pytest.mark.parametrize("configured", ["a/b", "/a/b", "a\\b", "a//./b"])
+@pytest.mark.parametrize("requested", ["a/b", "\\a\\b", "../a/b", "../../a/b", "a/x/../b", "//a/b"])
+def test_spellings_of_one_file(configured: str, requested: str) -> None:
+    assert fetch(MemoryBackend({configured: "x"}), requested) == b"x"
 
 
 @pytest.mark.parametrize("path", ["", "..", "a", "A/B", "a/b/c", "a/b/..", "b"])
@@ -45,7 +45,7 @@ def test_reader_keeps_what_it_opened() -> None:
     assert (reader.size, reader.read(1, 9), reader.read(3, 9)) == (3, b"ld", b"")
 
 
-def test_uploads_are_left_to_others_by_default() -> None:
+def test_uploads_are_left_to_other_backends_by_default() -> None:
     with pytest.raises(FileMissing):
         MemoryBackend({}).create("x", None)
 
@@ -73,10 +73,10 @@ def test_upload_does_not_replace_a_file() -> None:
     backend = MemoryBackend({"x": "old"}, writable=True)
     with pytest.raises(FileAlreadyExists):
         backend.create("y/../x", None)
-    one, other = backend.create("z", None), backend.create("z", None)
-    one.finish()
+    first, second = backend.create("z", None), backend.create("z", None)
+    first.finish()
     with pytest.raises(FileAlreadyExists):
-        other.finish()
+        second.finish()
     with pytest.raises(IllegalOperation):
         backend.create("..", None)
 
@@ -85,13 +85,13 @@ def test_options_are_configured(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
     backend = of_type(MemoryBackend, plugin.configure({"files": {"a": "text"}, "writable": True}, context))
     assert (backend.files, backend.writable) == ({"a": b"text"}, True)
-    wrong: list[tuple[dict[str, object], tuple[str, ...]]] = [
+    invalid: list[tuple[dict[str, object], tuple[str, ...]]] = [
         ({}, ()),
         ({"files": ["a"]}, ("files",)),
         ({"files": {"a": 1}}, ("files", "a")),
         ({"files": {}, "writable": 1}, ("writable",)),
     ]
-    for options, path in wrong:
+    for options, path in invalid:
         with pytest.raises(ConfigError) as caught:
             plugin.configure(options, context)
         assert caught.value.path == path

@@ -1,4 +1,4 @@
-"""The menu backend: which clients get which menu, its entries, and how images are found."""
+"""The menu backend: the menus for each boot program, their entries, and the search for images."""
 
 import re
 from collections.abc import Iterator
@@ -47,36 +47,37 @@ def fill(root: Path, files: dict[str, bytes]) -> None:
 
 
 def menu(root: Path, **options: Any) -> Any:
-    made = configure(plugin, {"root": str(root), **options}, PluginContext(None, root.parent))
-    made._distribution = DistributionBackend(root / "none")
-    return made
+    backend = configure(plugin, {"root": str(root), **options}, PluginContext(None, root.parent))
+    backend._distribution = DistributionBackend(root / "none")
+    return backend
 
 
 def transfer_request(
-    path: str, *, http: str = "http://10.0.0.1:8069", architecture: str = "unknown", **more: Any
+    path: str, *, http: str = "http://10.0.0.1:8069", architecture: str = "unknown", **request_fields: Any
 ) -> TransferRequest:
     client = Client("10.0.0.9", architecture=architecture)
     return TransferRequest(
         path,
         path,
         ("10.0.0.9", 2070),
-        **{"local": "10.0.0.1", "client": client, "http_url": http, **more},
+        **{"local": "10.0.0.1", "client": client, "http_url": http, **request_fields},
     )
 
 
-def text(backend: Any, path: str, **more: Any) -> str:
-    data: bytes = backend.open(path, transfer_request(path, **more)).read(0, 1 << 20)
+def text(backend: Any, path: str, **request_fields: Any) -> str:
+    """The menu or script at the path."""
+    data: bytes = backend.open(path, transfer_request(path, **request_fields)).read(0, 1 << 20)
     return data.decode("ascii")
 
 
 def ipxe_items(script: str, machine: str) -> list[str]:
-    """The names of the images in the menu of a machine, such as "efi-arm64"; no menu: none."""
+    """The names of the images in the menu of a machine, such as "efi-arm64"; empty if it has no menu."""
     part = re.search(rf"^:{machine}\n(.*?)^choose", script, re.M | re.S)
     return re.findall(r"^item i\d+ (.*?) \.\.", part[1], re.M) if part else []
 
 
-def block(script: str, label: str) -> list[str]:
-    """What the entry with this label does."""
+def entry_commands(script: str, label: str) -> list[str]:
+    """The commands of the entry with this label."""
     item = re.search(rf"^item (i\d+) {re.escape(label)} \.\.", script, re.M)
     assert item is not None
     found = re.search(rf"^:{item[1]}\n(.*?)^goto menu", script, re.M | re.S)
@@ -105,27 +106,27 @@ def test_ipxe_menu_has_the_expected_commands(root: Path) -> None:
     script = text(menu(root), "boot.ipxe")
     assert script.startswith("#!ipxe\n")
     base = "http://10.0.0.1:8069"
-    assert block(script, "vmlinuz-6.1") == [
+    assert entry_commands(script, "vmlinuz-6.1") == [
         f"kernel --name linux {base}/debian/vmlinuz-6.1 initrd=initrd console=ttyS0 quiet",
         f"initrd --name initrd {base}/debian/initrd.img-6.1",
         "boot",
     ]
-    assert block(script, "vmlinuz (2.6)") == [f"kernel --name linux {base}/old/vmlinuz", "boot"]
-    assert block(script, "live.iso") == [f"sanboot --no-describe {base}/tools/live.iso"]
-    assert block(script, "a b.ipxe") == [f"chain --autofree {base}/tools/a%20b.ipxe"]
-    assert block(script, "shell.efi") == [f"chain --autofree {base}/tools/shell.efi"]
+    assert entry_commands(script, "vmlinuz (2.6)") == [f"kernel --name linux {base}/old/vmlinuz", "boot"]
+    assert entry_commands(script, "live.iso") == [f"sanboot --no-describe {base}/tools/live.iso"]
+    assert entry_commands(script, "a b.ipxe") == [f"chain --autofree {base}/tools/a%20b.ipxe"]
+    assert entry_commands(script, "shell.efi") == [f"chain --autofree {base}/tools/shell.efi"]
 
 
 def test_client_of_http_gets_http_urls(root: Path) -> None:
     script = text(menu(root), "boot.ipxe", protocol="http")
-    assert block(script, "live.iso") == ["sanboot --no-describe /tools/live.iso"]
+    assert entry_commands(script, "live.iso") == ["sanboot --no-describe /tools/live.iso"]
     assert "10.0.0.1" not in script
 
 
-def test_without_http_disks_are_held_in_memory_by_a_bios_and_no_other(root: Path) -> None:
+def test_without_http_only_a_bios_boots_disk_images_in_memory(root: Path) -> None:
     script = text(menu(root), "boot.ipxe", http="")
-    assert block(script, "live.iso") == ["kernel /memdisk iso raw", "initrd /tools/live.iso", "boot"]
-    assert block(script, "floppy.img") == ["kernel /memdisk raw", "initrd /tools/floppy.img", "boot"]
+    assert entry_commands(script, "live.iso") == ["kernel /memdisk iso raw", "initrd /tools/live.iso", "boot"]
+    assert entry_commands(script, "floppy.img") == ["kernel /memdisk raw", "initrd /tools/floppy.img", "boot"]
     assert ipxe_items(script, "efi-x86_64") == ["vmlinuz-6.1", "a b.ipxe", "shell.efi"]
     (root / "memdisk").unlink()
     assert "live.iso" not in text(menu(root), "boot.ipxe", http="")
@@ -137,15 +138,15 @@ def test_the_local_disk_is_the_default(root: Path) -> None:
     assert script.endswith("iseq ${platform} efi && exit 1 ||\nexit 0\n")
 
 
-def test_another_default_where_it_can_run(root: Path) -> None:
-    made = menu(root, **{"default": "debian/vmlinuz-6.1", "timeout-seconds": 5, "title": "Rack 7"})
-    script = text(made, "boot.ipxe")
+def test_another_default_on_machines_that_can_run_it(root: Path) -> None:
+    backend = menu(root, **{"default": "debian/vmlinuz-6.1", "timeout-seconds": 5, "title": "Rack 7"})
+    script = text(backend, "boot.ipxe")
     chosen = dict(re.findall(r"^:(\S+-\S+)\n.*?^choose --timeout 5000 --default (\S+)", script, re.M | re.S))
     assert chosen["efi-x86_64"] == chosen["pcbios-x86_64"] != "local"
     assert chosen["efi-arm64"] == "local"
     assert "menu Rack 7\n" in script
-    assert "DEFAULT i" in text(made, "pxelinux.cfg/default")
-    assert "set default=i" in text(made, "grub.cfg")
+    assert "DEFAULT i" in text(backend, "pxelinux.cfg/default")
+    assert "set default=i" in text(backend, "grub.cfg")
 
 
 # autoexec.ipxe
@@ -201,12 +202,12 @@ def test_pxelinux_without_a_menu_module_lists_the_entries(root: Path) -> None:
 
 def test_distribution_modules_are_not_used_with_an_operators_pxelinux(root: Path) -> None:
     (root / "menu.c32").unlink()
-    made = menu(root)
+    backend = menu(root)
     fill(root / "sys", {"usr/lib/syslinux/modules/bios/menu.c32": b"x"})
-    made._distribution = DistributionBackend(root / "sys")
-    assert "UI menu.c32" in text(made, "pxelinux.cfg/default")
+    backend._distribution = DistributionBackend(root / "sys")
+    assert "UI menu.c32" in text(backend, "pxelinux.cfg/default")
     (root / "pxelinux.0").write_bytes(b"x")
-    assert "UI" not in text(made, "pxelinux.cfg/default")
+    assert "UI" not in text(backend, "pxelinux.cfg/default")
 
 
 @pytest.mark.parametrize(
@@ -252,11 +253,11 @@ def test_words_of_grub_are_escaped() -> None:
     assert grub_words("/a b", " ") == "/a\\ b"
 
 
-# All of them
+# All menus
 
 
 @pytest.mark.parametrize(
-    ("size", "shown"),
+    ("size", "expected"),
     [
         (0, "0 B"),
         (999, "999 B"),
@@ -266,11 +267,11 @@ def test_words_of_grub_are_escaped() -> None:
         (1_440_000_000, "1.4 GB"),
     ],
 )
-def test_sizes_are_shown_with_units(size: int, shown: str) -> None:
-    assert amount(size) == shown
+def test_sizes_are_shown_with_units(size: int, expected: str) -> None:
+    assert amount(size) == expected
 
 
-def test_lines_are_as_wide_as_each_other() -> None:
+def test_lines_have_one_width() -> None:
     assert {len(line(label, size)) for label in ("x", "y" * 200) for size in (1, 10**12)} == {WIDTH}
 
 
@@ -284,16 +285,16 @@ def test_without_images_there_is_no_menu(tmp_path: Path, path: str) -> None:
 
 def test_operator_templates_replace_the_built_in_ones(root: Path) -> None:
     fill(root.parent / "own", {"grub.j2": b"# {{ title }}\n", "ipxe.j2": b"\n{{ nope }}"})
-    made = menu(root, templates="own")
-    assert text(made, "grub.cfg") == "# Network boot\n"
-    assert text(made, "pxelinux.cfg/default").startswith("# Made by bootfw")
+    backend = menu(root, templates="own")
+    assert text(backend, "grub.cfg") == "# Network boot\n"
+    assert text(backend, "pxelinux.cfg/default").startswith("# Made by bootfw")
     with pytest.raises(TransferError) as caught:
-        text(made, "boot.ipxe")
+        text(backend, "boot.ipxe")
     assert caught.value.detail == "ipxe.j2:2: 'nope' is undefined"
 
 
 @pytest.mark.parametrize(
-    ("options", "where"),
+    ("options", "path"),
     [
         ({"root": ""}, ("root",)),
         ({"root": []}, ("root",)),
@@ -303,27 +304,27 @@ def test_operator_templates_replace_the_built_in_ones(root: Path) -> None:
         ({"root": "x", "default": "../x"}, ("default",)),
     ],
 )
-def test_invalid_options_are_errors(tmp_path: Path, options: Any, where: tuple[str, ...]) -> None:
+def test_invalid_options_are_errors(tmp_path: Path, options: Any, path: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         configure(plugin, options, PluginContext(None, tmp_path))
-    assert caught.value.path == where
+    assert caught.value.path == path
 
 
-# Looking, in a thread.
+# Scans in a thread
 
 
-class Looks:
-    """A backend on a reactor that has threads, and a clock of the test's; the looks are counted."""
+class ScanCounter:
+    """A backend on a reactor with threads and with a clock that the test sets; counts the scans of its directory."""
 
     def __init__(self, root: Path, reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.now, self._reactor = 0, 1000.0, reactor
         self.backend = MenuBackend([root], reactor=self)
 
-        def counted(*arguments: Any) -> Any:
+        def counting_scan(*arguments: Any) -> Any:
             self.count += 1
             return scan(*arguments)
 
-        monkeypatch.setattr("bootfw.backends.menu.scan", counted)
+        monkeypatch.setattr("bootfw.backends.menu.scan", counting_scan)
 
     def seconds(self) -> float:
         return self.now
@@ -331,44 +332,46 @@ class Looks:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    def got(self, *waiting: Any) -> list[bytes]:
+    def contents_of(self, *answers: Any) -> list[bytes]:
         readers: list[Any] = []
-        for one in waiting:
-            assert isinstance(one, Deferred)
-            one.addCallback(readers.append)
-        while len(readers) < len(waiting):
+        for answer in answers:
+            assert isinstance(answer, Deferred)
+            answer.addCallback(readers.append)
+        while len(readers) < len(answers):
             self._reactor.iterate(0.01)
         return [reader.read(0, 1 << 20) for reader in readers]
 
 
 @pytest.fixture
-def looks(root: Path, private_reactor: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Looks]:
+def scan_counter(root: Path, private_reactor: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScanCounter]:
     pool = private_reactor.getThreadPool()
     pool.start()
-    yield Looks(root, private_reactor, monkeypatch)
+    yield ScanCounter(root, private_reactor, monkeypatch)
     pool.stop()
 
 
-def test_concurrent_requests_share_one_cached_scan(root: Path, looks: Looks) -> None:
-    backend = looks.backend
-    first, second = looks.got(*(backend.open("boot.ipxe", transfer_request("boot.ipxe")) for _ in range(2)))
+def test_concurrent_requests_share_one_cached_scan(root: Path, scan_counter: ScanCounter) -> None:
+    backend = scan_counter.backend
+    first, second = scan_counter.contents_of(
+        *(backend.open("boot.ipxe", transfer_request("boot.ipxe")) for _ in range(2))
+    )
     assert first == second
-    assert looks.count == 1
+    assert scan_counter.count == 1
     fill(root, {"new.ipxe": b"#!ipxe\n"})
-    looks.now += SECONDS - 0.1
+    scan_counter.now += SECONDS - 0.1
     assert backend.open("boot.ipxe", transfer_request("boot.ipxe")).read(0, 1 << 20) == first
-    looks.now += 0.2
-    (third,) = looks.got(backend.open("boot.ipxe", transfer_request("boot.ipxe")))
-    assert looks.count == 2
+    scan_counter.now += 0.2
+    (third,) = scan_counter.contents_of(backend.open("boot.ipxe", transfer_request("boot.ipxe")))
+    assert scan_counter.count == 2
     assert b"new.ipxe" in third
     with pytest.raises(FileMissing):
         backend.open("nope", transfer_request("nope"))
 
 
-def test_a_cancelled_request_does_not_keep_the_others_from_their_menu(looks: Looks) -> None:
-    backend = looks.backend
-    gone, stays = (backend.open("boot.ipxe", transfer_request("boot.ipxe")) for _ in range(2))
-    gone.addErrback(lambda failure: None)
-    gone.cancel()
-    (data,) = looks.got(stays)
+def test_a_cancelled_request_does_not_keep_the_others_from_their_menu(scan_counter: ScanCounter) -> None:
+    backend = scan_counter.backend
+    cancelled, waiting = (backend.open("boot.ipxe", transfer_request("boot.ipxe")) for _ in range(2))
+    cancelled.addErrback(lambda failure: None)
+    cancelled.cancel()
+    (data,) = scan_counter.contents_of(waiting)
     assert data.startswith(b"#!ipxe")

@@ -1,4 +1,4 @@
-"""The ``metadata`` backend: each machine gets its own, and is known by its address alone."""
+"""The ``metadata`` backend: each machine gets its own metadata, and is recognized only by its address."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def backend(tmp_path: Path) -> MetadataBackend:
 
 
 class Site:
-    """HTTP, with the clients that DHCP and the kernel know."""
+    """The HTTP server, with the clients that it finds by leases and by the kernel's neighbour table."""
 
     def __init__(self, backend: MetadataBackend) -> None:
         self.clock = Clock()
@@ -52,8 +52,8 @@ class Site:
         self.site = BootSite(self.clock, backend, lambda event: None, self.clients)
 
     def get(self, address: str, path: str, **headers: Any) -> Response:
-        where = IPv4Address("TCP", address, 4000)
-        protocol: Any = self.site.buildProtocol(where)  # type: ignore[no-untyped-call]
+        peer = IPv4Address("TCP", address, 4000)
+        protocol: Any = self.site.buildProtocol(peer)  # type: ignore[no-untyped-call]
         wire = Wire(self.clock, protocol, address)
         protocol.makeConnection(wire)
         protocol.dataReceived(request("GET", path, **headers))
@@ -62,7 +62,7 @@ class Site:
 
 @pytest.fixture
 def site(backend: MetadataBackend) -> Site:
-    """Where .1 and .2 are leased to the machines one and two."""
+    """A site where .1 and .2 are leased to the machines one and two."""
     site = Site(backend)
     site.leases = {"10.0.0.1": ONE, "10.0.0.2": TWO}
     return site
@@ -73,42 +73,42 @@ def read(backend: MetadataBackend, path: str, client: Client, protocol: str = "h
     return bytes(reader.read(0, reader.size)).decode()
 
 
-ME = Client("10.0.0.1", ONE, leased=True)
+CLIENT = Client("10.0.0.1", ONE, leased=True)
 
 
 def test_nocloud(backend: MetadataBackend) -> None:
-    meta = json.loads(read(backend, "nocloud/meta-data", ME))
+    meta = json.loads(read(backend, "nocloud/meta-data", CLIENT))
     assert meta == {"instance-id": "bootfw-525400000001", "local-hostname": "one", "public-keys": [KEY]}
     user = "#cloud-config\npassword: of-one\n# 10.0.0.1\n"
-    assert read(backend, "nocloud/user-data", ME) == user
-    assert read(backend, "nocloud/vendor-data", ME) == ""
+    assert read(backend, "nocloud/user-data", CLIENT) == user
+    assert read(backend, "nocloud/vendor-data", CLIENT) == ""
     with pytest.raises(FileMissing):
-        read(backend, "nocloud/network-config", ME)
-    bundle = json.loads(read(backend, "nocloud/bundle.json", ME))
-    assert bundle.pop("meta-data") == read(backend, "nocloud/meta-data", ME)
+        read(backend, "nocloud/network-config", CLIENT)
+    bundle = json.loads(read(backend, "nocloud/bundle.json", CLIENT))
+    assert bundle.pop("meta-data") == read(backend, "nocloud/meta-data", CLIENT)
     assert bundle == {"user-data": user, "vendor-data": "", "network-config": None}
 
 
-def test_templates_replace_what_we_make(backend: MetadataBackend, tmp_path: Path) -> None:
+def test_templates_replace_the_built_in_metadata(backend: MetadataBackend, tmp_path: Path) -> None:
     for name in ("meta-data", "vendor-data", "network-config"):
         (tmp_path / "metadata" / f"{name}.j2").write_text(f"{name} of {{{{ host.name }}}}\n")
-        assert read(backend, f"nocloud/{name}", ME) == f"{name} of one\n"
+        assert read(backend, f"nocloud/{name}", CLIENT) == f"{name} of one\n"
 
 
 @pytest.mark.parametrize("version", ["latest", "2009-04-04"])
-def test_the_tree_of_ec2(backend: MetadataBackend, version: str) -> None:
-    def walked(path: str) -> dict[str, str]:
+def test_the_directory_tree_of_ec2(backend: MetadataBackend, version: str) -> None:
+    def read_tree(path: str) -> dict[str, str]:
         found: dict[str, str] = {}
-        for name in read(backend, path, ME).splitlines():
+        for name in read(backend, path, CLIENT).splitlines():
             if name.endswith("/"):
-                found |= walked(f"{path}/{name.rstrip('/')}")
+                found |= read_tree(f"{path}/{name.rstrip('/')}")
             elif "=" in name:
-                found |= walked(f"{path}/{name.partition('=')[0]}")
+                found |= read_tree(f"{path}/{name.partition('=')[0]}")
             else:
-                found[f"{path}/{name}"] = read(backend, f"{path}/{name}", ME)
+                found[f"{path}/{name}"] = read(backend, f"{path}/{name}", CLIENT)
         return found
 
-    assert walked(f"{version}/meta-data") == {
+    assert read_tree(f"{version}/meta-data") == {
         f"{version}/meta-data/{name}": value
         for name, value in {
             "ami-id": "one",
@@ -120,9 +120,9 @@ def test_the_tree_of_ec2(backend: MetadataBackend, version: str) -> None:
             "public-keys/0/openssh-key": KEY,
         }.items()
     }
-    assert read(backend, f"{version}/user-data", ME) == read(backend, "nocloud/user-data", ME)
-    assert read(backend, version, ME) == read(backend, f"{version}/", ME) == "meta-data/\nuser-data\n"
-    assert read(backend, f"{version}/meta-data/", ME) == read(backend, f"{version}/meta-data", ME)
+    assert read(backend, f"{version}/user-data", CLIENT) == read(backend, "nocloud/user-data", CLIENT)
+    assert read(backend, version, CLIENT) == read(backend, f"{version}/", CLIENT) == "meta-data/\nuser-data\n"
+    assert read(backend, f"{version}/meta-data/", CLIENT) == read(backend, f"{version}/meta-data", CLIENT)
     two = Client("10.0.0.2", TWO, leased=True)
     assert "public-keys" not in read(backend, f"{version}/meta-data", two)
     with pytest.raises(FileMissing):
@@ -148,11 +148,13 @@ PATHS = [
         (Client("10.0.0.9", STRANGER, leased=True), "http"),
         (Client("10.0.0.1", "", leased=True), "http"),
         (Client("10.0.0.1", ONE), "http"),
-        (ME, "tftp"),
+        (CLIENT, "tftp"),
     ],
     ids=["no host file", "the UUID of another", "the address of another", "no MAC", "not leased", "TFTP"],
 )
-def test_nothing_is_given_to(backend: MetadataBackend, path: str, client: Client, protocol: str) -> None:
+def test_clients_without_metadata_of_their_own_get_nothing(
+    backend: MetadataBackend, path: str, client: Client, protocol: str
+) -> None:
     with pytest.raises(FileMissing):
         read(backend, path, client, protocol)
 
@@ -160,9 +162,9 @@ def test_nothing_is_given_to(backend: MetadataBackend, path: str, client: Client
 @pytest.mark.parametrize(
     "path", ["nocloud", "nocloud/x", "meta-data", "latest/x", "1.0/meta-data", "latest/meta-data/x"]
 )
-def test_there_is_nothing_at(backend: MetadataBackend, path: str) -> None:
+def test_other_paths_are_missing(backend: MetadataBackend, path: str) -> None:
     with pytest.raises(FileMissing):
-        read(backend, path, ME)
+        read(backend, path, CLIENT)
 
 
 def test_directories_are_requested_with_a_slash(site: Site) -> None:
@@ -188,7 +190,7 @@ FORWARDED = {
 
 
 @pytest.mark.parametrize("header", FORWARDED)
-def test_no_header_gets_what_is_of_another(site: Site, header: str) -> None:
+def test_no_header_gets_the_metadata_of_another_machine(site: Site, header: str) -> None:
     response = site.get("10.0.0.1", "/nocloud/user-data", **{header: FORWARDED[header]})
     assert response.status == 200
     assert b"of-one" in response.body
@@ -207,7 +209,7 @@ def test_no_header_gets_what_is_of_another(site: Site, header: str) -> None:
         "/nocloud/two/user-data",
     ],
 )
-def test_no_path_gets_what_is_of_another(site: Site, path: str) -> None:
+def test_no_path_gets_the_metadata_of_another_machine(site: Site, path: str) -> None:
     response = site.get("10.0.0.1", path)
     assert b"of-two" not in response.body
     assert response.status in (200, 404)
@@ -215,42 +217,42 @@ def test_no_path_gets_what_is_of_another(site: Site, path: str) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3"]), max_size=12))
-def test_machines_that_take_turns_get_their_own(site: Site, order: list[str]) -> None:
+def test_machines_that_take_turns_get_their_own_metadata(site: Site, order: list[str]) -> None:
     secrets = {"10.0.0.1": b"of-one", "10.0.0.2": b"of-two"}
     for address in order:
         body = site.get(address, "/nocloud/user-data").body
         assert [secret in body for secret in secrets.values()] == [address == each for each in secrets]
 
 
-def test_an_address_that_has_moved_gets_what_is_of_its_new_machine(site: Site) -> None:
+def test_an_address_that_has_moved_gets_the_metadata_of_its_new_machine(site: Site) -> None:
     site.leases["10.0.0.1"] = TWO
     assert b"of-two" in site.get("10.0.0.1", "/nocloud/user-data").body
-    site.neighbours["10.0.0.1"] = STRANGER  # that took an address without a lease
+    site.neighbours["10.0.0.1"] = STRANGER  # a machine that uses the address without a lease
     assert site.get("10.0.0.1", "/nocloud/user-data").status == 404
 
 
-def test_what_a_client_says_of_its_address_does_not_count(site: Site) -> None:
+def test_the_address_in_a_dhcp_request_does_not_count(site: Site) -> None:
     site.clients.remember(BootRequest(TWO, "discover", "ipxe", "x86-bios", client_address="10.0.0.3"))
     assert site.clients.lookup(("10.0.0.3", 4000)).mac == TWO
     assert site.get("10.0.0.3", "/nocloud/user-data").status == 404
-    # Nor does it change whose address this is.
+    # The request does not change which machine this address belongs to, either.
     site.clients.remember(BootRequest(TWO, "discover", "ipxe", "x86-bios", client_address="10.0.0.1"))
     assert b"of-one" in site.get("10.0.0.1", "/nocloud/user-data").body
 
 
-def test_a_mistake_in_a_host_file_is_an_error_of_its_machine_alone(site: Site, tmp_path: Path) -> None:
+def test_a_mistake_in_a_host_file_affects_its_machine_only(site: Site, tmp_path: Path) -> None:
     (tmp_path / "hosts" / "one.toml").write_text(f'mac = "{ONE}"\nsecret = \n')
     assert site.get("10.0.0.1", "/nocloud/user-data").status == 500
     assert site.get("10.0.0.2", "/nocloud/user-data").status == 200
 
 
-def test_keys_must_be_a_list_of_lines(backend: MetadataBackend, tmp_path: Path) -> None:
+def test_ssh_keys_must_be_a_list_of_lines(backend: MetadataBackend, tmp_path: Path) -> None:
     (tmp_path / "hosts" / "one.toml").write_text(f'mac = "{ONE}"\nssh-keys = ["a\\nb"]\n')
     with pytest.raises(TransferError):
-        read(backend, "nocloud/meta-data", ME)
+        read(backend, "nocloud/meta-data", CLIENT)
 
 
-def test_the_configuration_of_the_howto_serves_what_it_shows(tmp_path: Path) -> None:
+def test_the_configuration_of_the_howto_serves_the_metadata_that_it_shows(tmp_path: Path) -> None:
     configuration, host = blocks("metadata.md", "toml")
     (template,) = blocks("metadata.md", "jinja")
     for name, text in (("hosts/web1.toml", host), ("metadata/user-data.j2", template), ("bootfw.toml", configuration)):
@@ -264,10 +266,10 @@ def test_the_configuration_of_the_howto_serves_what_it_shows(tmp_path: Path) -> 
 
 def test_host_files_or_tables_are_needed(tmp_path: Path) -> None:
     (tmp_path / "metadata").mkdir()
-    backend = '[[backend]]\nuse = "metadata"\nroot = "metadata"\n'
-    (tmp_path / "bootfw.toml").write_text(backend)
+    section = '[[backend]]\nuse = "metadata"\nroot = "metadata"\n'
+    (tmp_path / "bootfw.toml").write_text(section)
     with pytest.raises(ConfigErrors, match=r"backend\[0\].hosts: is missing, and there are no \[\[machine\]\] tables"):
         assemble(load_config(tmp_path / "bootfw.toml", {}), None)
-    (tmp_path / "bootfw.toml").write_text(f'{backend}[[machine]]\nname = "one"\nmac = "{ONE}"\n')
-    ((_, made),) = assemble(load_config(tmp_path / "bootfw.toml", {}), None).backends
-    assert read(made, "latest/meta-data/hostname", ME) == "one"
+    (tmp_path / "bootfw.toml").write_text(f'{section}[[machine]]\nname = "one"\nmac = "{ONE}"\n')
+    ((_, backend),) = assemble(load_config(tmp_path / "bootfw.toml", {}), None).backends
+    assert read(backend, "latest/meta-data/hostname", CLIENT) == "one"

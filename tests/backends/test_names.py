@@ -1,4 +1,4 @@
-"""The names of files: patterns, and what PXELINUX and GRUB tell in those that they search for."""
+"""The names of files: patterns, and the identifiers in the names that PXELINUX and GRUB search for."""
 
 import pytest
 
@@ -9,7 +9,7 @@ UUID = "52420077-1234-4abc-9def-0123456789ab"
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "identifiers"),
     [
         ("pxelinux.cfg/01-52-54-00-ab-cd-ef", Identifiers(mac=MAC)),
         ("boot/pxelinux.cfg/01-52-54-00-ab-cd-ef", Identifiers(mac=MAC)),
@@ -24,12 +24,12 @@ UUID = "52420077-1234-4abc-9def-0123456789ab"
         ("pxelinux.cfg/01-52-54-00-ab-cd-ef/more", Identifiers()),
     ],
 )
-def test_candidate_names_of_a_client(path: str, told: Identifiers) -> None:
-    assert searched(path) == told
+def test_candidate_names_of_a_client(path: str, identifiers: Identifiers) -> None:
+    assert searched(path) == identifiers
 
 
 def test_a_uuid_may_be_in_either_order_of_bytes() -> None:
-    """PXELINUX prints what is on the wire (captured from Debian 12's 6.04)."""
+    """PXELINUX prints the bytes as they are on the wire (captured from Debian 12's 6.04)."""
     assert UUID in searched("pxelinux.cfg/77004252-3412-bc4a-9def-0123456789ab").keys
 
 
@@ -44,7 +44,7 @@ def test_invalid_mac_is_empty(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "path", "told"),
+    ("pattern", "path", "identifiers"),
     [
         ("boot.ipxe", "boot.ipxe", Identifiers()),
         ("boot.ipxe", "bootxipxe", None),
@@ -58,8 +58,8 @@ def test_invalid_mac_is_empty(text: str) -> None:
         ("h/{name}", "h/a/b", None),
     ],
 )
-def test_patterns_match_identifiers(pattern: str, path: str, told: Identifiers | None) -> None:
-    assert Pattern(pattern).match(path) == told
+def test_patterns_match_identifiers(pattern: str, path: str, identifiers: Identifiers | None) -> None:
+    assert Pattern(pattern).match(path) == identifiers
 
 
 @pytest.mark.parametrize(

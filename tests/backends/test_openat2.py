@@ -1,4 +1,4 @@
-"""Finding files below a root: the kernel's way and ours are the same way."""
+"""Finding files below a root: openat2() of the kernel and the walk in Python find the same files."""
 
 import ctypes
 import errno
@@ -17,18 +17,18 @@ from narrowing import present
 from bootfw.backends import openat2 as module
 from bootfw.backends.openat2 import Resolve, openat2, resolve, walk
 
-WAYS: list[Resolve] = [openat2, walk]
+LOOKUPS: list[Resolve] = [openat2, walk]
 
 
-@pytest.fixture(params=WAYS, ids=["openat2", "walk"])
-def way(request: pytest.FixtureRequest) -> Resolve:
-    way: Resolve = request.param
-    return way
+@pytest.fixture(params=LOOKUPS, ids=["openat2", "walk"])
+def lookup(request: pytest.FixtureRequest) -> Resolve:
+    lookup: Resolve = request.param
+    return lookup
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A root, a secret beside it, and links of every kind."""
+def root_with_links(tmp_path: Path) -> Path:
+    """A root with links of every kind, and a secret file beside it."""
     (tmp_path / "secret").write_text("secret")
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
@@ -51,22 +51,22 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def look(way: Resolve, root: Path | str, path: bytes) -> str:
-    """Content of the file; "dir"; or the errno's name."""
+def content_at(lookup: Resolve, root: Path | str, path: bytes) -> str:
+    """The content of the file, "dir" for a directory, or the name of the errno."""
     fd = os.open(root, os.O_PATH)
     try:
-        found = way(fd, path)
+        descriptor = lookup(fd, path)
     except OSError as error:
         return errno.errorcode[present(error.errno)]
     finally:
         os.close(fd)
     try:
-        if stat.S_ISDIR(os.fstat(found).st_mode):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             return "dir"
-        with open(f"/proc/self/fd/{found}") as file:
+        with open(f"/proc/self/fd/{descriptor}") as file:
             return file.read()
     finally:
-        os.close(found)
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize(
@@ -104,22 +104,22 @@ def look(way: Resolve, root: Path | str, path: bytes) -> str:
         ("x" * 256, "ENAMETOOLONG"),
     ],
 )
-def test_look_up(way: Resolve, tree: Path, path: str, expected: str) -> None:
-    assert look(way, tree, path.encode()) == expected
+def test_look_up(lookup: Resolve, root_with_links: Path, path: str, expected: str) -> None:
+    assert content_at(lookup, root_with_links, path.encode()) == expected
 
 
-def test_forty_links_are_followed_and_one_more_is_not(way: Resolve, tmp_path: Path) -> None:
+def test_forty_links_are_followed_and_one_more_is_not(lookup: Resolve, tmp_path: Path) -> None:
     (tmp_path / "0").write_text("end")
     for number in range(1, 42):
         (tmp_path / str(number)).symlink_to(str(number - 1))
-    assert look(way, tmp_path, b"40") == "end"
-    assert look(way, tmp_path, b"41") == "ELOOP"
+    assert content_at(lookup, tmp_path, b"40") == "end"
+    assert content_at(lookup, tmp_path, b"41") == "ELOOP"
 
 
-def test_all_descriptors_are_closed(way: Resolve, tree: Path) -> None:
+def test_all_descriptors_are_closed(lookup: Resolve, root_with_links: Path) -> None:
     before = open_descriptors()
     for path in (b"dir/../sub/up", b"absolute", b"loop", b"file/x", b"missing/a/b", b"..", b"sub/far"):
-        look(way, tree, path)
+        content_at(lookup, root_with_links, path)
     assert open_descriptors() == before
 
 
@@ -134,56 +134,60 @@ NODES = st.dictionaries(
 
 def build(root: str, nodes: Mapping[str, str]) -> None:
     for path, kind in sorted(nodes.items()):
-        where = os.path.join(root, path)
+        full_path = os.path.join(root, path)
         try:
             if kind == "dir":
-                os.makedirs(where, exist_ok=True)
+                os.makedirs(full_path, exist_ok=True)
             else:
-                os.makedirs(os.path.dirname(where), exist_ok=True)
+                os.makedirs(os.path.dirname(full_path), exist_ok=True)
                 if kind == "file":
-                    with open(where, "x") as file:
+                    with open(full_path, "x") as file:
                         file.write(path)
                 else:
-                    os.symlink(kind.removeprefix("-> "), where)
+                    os.symlink(kind.removeprefix("-> "), full_path)
         except OSError:
-            pass  # this name is something else already
+            pass  # this name exists already
 
 
 @settings(max_examples=150, deadline=None)
 @given(NODES, PATHS)
 @example({"a/b": "-> /c/../a/c", "a/c": "file"}, "a/b")
-def test_both_ways_agree_on_any_tree(nodes: dict[str, str], path: str) -> None:
+def test_both_lookups_agree_on_any_tree(nodes: dict[str, str], path: str) -> None:
     with tempfile.TemporaryDirectory() as outside:
-        # A file of each name lies beside the root, so that a way out would find something.
+        # A file of each name is beside the root, so that a lookup that leaves the root finds something.
         for name in "abc":
             with open(os.path.join(outside, name), "w") as file:
                 file.write("outside")
         root = os.path.join(outside, "root")
         os.mkdir(root)
         build(root, nodes)
-        by_kernel, by_hand = (look(way, root, path.encode()) for way in WAYS)
+        by_kernel, by_hand = (content_at(lookup, root, path.encode()) for lookup in LOOKUPS)
         assert by_kernel == by_hand != "outside"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM, errno.EAGAIN])
-def test_walks_where_the_kernel_can_not(monkeypatch: pytest.MonkeyPatch, tree: Path, number: int) -> None:
+def test_the_walk_is_used_where_the_kernel_lacks_openat2(
+    monkeypatch: pytest.MonkeyPatch, root_with_links: Path, number: int
+) -> None:
     def refuse(root: int, path: bytes) -> None:
         raise OSError(number, "")
 
     monkeypatch.setattr(module, "openat2", refuse)
-    assert look(resolve, tree, b"sub/up") == "file"
-    assert look(resolve, tree, b"host") == "ENOENT"
+    assert content_at(resolve, root_with_links, b"sub/up") == "file"
+    assert content_at(resolve, root_with_links, b"host") == "ENOENT"
 
 
-def test_other_errors_are_not_walked_around(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+def test_other_errors_do_not_cause_a_walk(monkeypatch: pytest.MonkeyPatch, root_with_links: Path) -> None:
     def refuse(root: int, path: bytes) -> None:
         raise OSError(errno.EACCES, "")
 
     monkeypatch.setattr(module, "openat2", refuse)
-    assert look(resolve, tree, b"file") == "EACCES"
+    assert content_at(resolve, root_with_links, b"file") == "EACCES"
 
 
-def test_the_system_call_is_repeated_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+def test_the_system_call_is_repeated_a_bounded_number_of_times(
+    monkeypatch: pytest.MonkeyPatch, root_with_links: Path
+) -> None:
     calls: list[tuple[int | bytes, ...]] = []
 
     def busy(*arguments: int | bytes) -> int:
@@ -192,12 +196,12 @@ def test_the_system_call_is_repeated_a_bounded_number_of_times(monkeypatch: pyte
         return -1
 
     monkeypatch.setattr(module, "_syscall", busy)
-    assert look(openat2, tree, b"file") == "EAGAIN"
+    assert content_at(openat2, root_with_links, b"file") == "EAGAIN"
     assert len(calls) == 16
-    assert look(resolve, tree, b"file") == "file"
+    assert content_at(resolve, root_with_links, b"file") == "file"
 
 
 def test_magic_links_are_not_followed() -> None:
     with tempfile.TemporaryFile("w+") as secret:
-        for way in WAYS:
-            assert look(way, "/proc", f"self/fd/{secret.fileno()}".encode()) in ("ELOOP", "ENOENT")
+        for lookup in LOOKUPS:
+            assert content_at(lookup, "/proc", f"self/fd/{secret.fileno()}".encode()) in ("ELOOP", "ENOENT")

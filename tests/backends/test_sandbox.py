@@ -1,4 +1,4 @@
-"""Templates: what they can do, and how their time and memory are limited."""
+"""The sandbox of templates: the features that they can use, and the limits on their time and memory."""
 
 import os
 from pathlib import Path
@@ -15,13 +15,13 @@ FACTS = {
 }
 
 
-def rendered(template: str, **more: str) -> str:
-    return Sandbox(DictLoader({"t": template, **more})).render("t", FACTS).decode()
+def rendered(template: str, **other_templates: str) -> str:
+    return Sandbox(DictLoader({"t": template, **other_templates})).render("t", FACTS).decode()
 
 
-def why_not(template: str, **more: str) -> str:
+def error_of(template: str, **other_templates: str) -> str:
     with pytest.raises(TemplateError) as caught:
-        rendered(template, **more)
+        rendered(template, **other_templates)
     return str(caught.value)
 
 
@@ -88,7 +88,7 @@ def test_templates_include_extend_and_import_each_other() -> None:
     ],
 )
 def test_mistakes_are_errors_that_name_the_variable_or_the_value(template: str, reason: str) -> None:
-    assert reason in why_not(template)
+    assert reason in error_of(template)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_mistakes_are_errors_that_name_the_variable_or_the_value(template: str, 
     ],
 )
 def test_templates_cannot_use_forbidden_features(template: str) -> None:
-    why_not(template)
+    error_of(template)
 
 
 DOUBLING = "{{% set n = namespace(v={}) %}}{{% for i in range(64) %}}{{% set n.v = {} %}}{{% endfor %}}{{{{ n.v }}}}"
@@ -167,10 +167,12 @@ def test_memory_is_limited(template: str) -> None:
         rendered(template)
 
 
-# A path may have a number that a template reads out of it.
-@pytest.mark.parametrize("made", ["'x' * n", "[1] * n", "'x'.zfill(n)", "'x'|center(n)", "'%*d' % (n, 1)", "10 ** n"])
-def test_a_number_from_the_wire_makes_nothing_large(made: str) -> None:
-    why_not(f"{{% set n = '999999999'|int %}}{{{{ ({made})|length }}}}")
+# A template may take a number from the requested path.
+@pytest.mark.parametrize(
+    "expression", ["'x' * n", "[1] * n", "'x'.zfill(n)", "'x'|center(n)", "'%*d' % (n, 1)", "10 ** n"]
+)
+def test_a_number_from_a_request_can_not_create_large_values(expression: str) -> None:
+    error_of(f"{{% set n = '999999999'|int %}}{{{{ ({expression})|length }}}}")
 
 
 def test_values_are_never_templates() -> None:
@@ -179,7 +181,7 @@ def test_values_are_never_templates() -> None:
 
 
 def test_exponentially_nested_output_is_refused() -> None:
-    assert "can't be printed" in why_not(DOUBLING.format("[]", "[n.v, n.v]"))
+    assert "can't be printed" in error_of(DOUBLING.format("[]", "[n.v, n.v]"))
 
 
 @pytest.mark.parametrize("template", ["{% include 't' %}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"])
@@ -188,16 +190,16 @@ def test_recursion_is_bounded(template: str) -> None:
         rendered(template)
 
 
-def test_each_rendering_has_the_whole_limit() -> None:
+def test_the_limit_is_for_each_rendering() -> None:
     sandbox = Sandbox(DictLoader({"t": "{% for i in range(24) %}{% set x = 'x' * 1000000 %}{% endfor %}ok"}))
     for _ in range(3):
         assert sandbox.render("t", {}) == b"ok"
 
 
-def test_the_largest_file_can_be_had() -> None:
+def test_output_may_have_the_largest_size_and_no_more() -> None:
     half = "{{ 'x' * " + str(LARGEST // 2) + " }}"
     assert len(rendered(half + half)) == LARGEST
-    assert f"more than {LARGEST} bytes" in why_not(half + half + "x")
+    assert f"more than {LARGEST} bytes" in error_of(half + half + "x")
 
 
 def test_changed_template_is_recompiled(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The template backend: which template makes a file, what it knows, and what becomes of mistakes."""
+"""The template backend: the template for a path, its variables, and the reports of mistakes."""
 
 import threading
 from pathlib import Path
@@ -42,12 +42,12 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-def request(path: str, client: Client = CLIENT, **more: Any) -> TransferRequest:
-    return TransferRequest(path, path, (client.address, 2070), local="10.0.0.1", client=client, **more)
+def request(path: str, client: Client = CLIENT, **request_fields: Any) -> TransferRequest:
+    return TransferRequest(path, path, (client.address, 2070), local="10.0.0.1", client=client, **request_fields)
 
 
-def made(backend: Any, path: str, client: Client = CLIENT, **more: Any) -> str:
-    reader = backend.open(path, request(path, client, **more))
+def rendered(backend: Any, path: str, client: Client = CLIENT, **request_fields: Any) -> str:
+    reader = backend.open(path, request(path, client, **request_fields))
     data: bytes = reader.read(0, 1_000_000)
     assert reader.size == len(data)
     return data.decode()
@@ -69,7 +69,7 @@ EVERYTHING = """\
 
 
 def test_variables_of_a_template(root: Path) -> None:
-    text = made(backend(root, {"all.j2": EVERYTHING}), "all", http_url="http://10.0.0.1:8069")
+    text = rendered(backend(root, {"all.j2": EVERYTHING}), "all", http_url="http://10.0.0.1:8069")
     assert text == (
         f"{MAC} 52420077-1234-4abc-9def-0123456789ab 10.0.0.9 x86_64-uefi ipxe\n"
         "PXEClient:Arch:00007 true false\n"
@@ -78,10 +78,10 @@ def test_variables_of_a_template(root: Path) -> None:
 
 
 def test_all_variables_are_defined_for_an_unknown_client(root: Path) -> None:
-    asked = TransferRequest(
+    transfer_request = TransferRequest(
         "all", "all", ("2001:db8::9", 2070, 0, 0), local="2001:db8::1", client=Client("2001:db8::9")
     )
-    data = backend(root, {"all.j2": EVERYTHING}).open("all", asked).read(0, 1000)
+    data = backend(root, {"all.j2": EVERYTHING}).open("all", transfer_request).read(0, 1000)
     assert data == b"  2001:db8::9 unknown \n false false\n2001:db8::1 tftp://[2001:db8::1]  all tftp \n"
 
 
@@ -99,11 +99,11 @@ def test_all_variables_are_defined_for_an_unknown_client(root: Path) -> None:
     ],
 )
 def test_a_url_of_http_that_is_not_served_is_an_error(root: Path, line: str) -> None:
-    made_by = backend(root, {"boot.ipxe.j2": f"#!ipxe\n{line}\n"})
+    template_backend = backend(root, {"boot.ipxe.j2": f"#!ipxe\n{line}\n"})
     with pytest.raises(TransferError) as caught:
-        made(made_by, "boot.ipxe")
+        rendered(template_backend, "boot.ipxe")
     assert caught.value.detail.startswith("boot.ipxe.j2:2: server.http is empty: no HTTP is served")
-    assert "http://10.0.0.1:8069" in made(made_by, "boot.ipxe", http_url="http://10.0.0.1:8069")
+    assert "http://10.0.0.1:8069" in rendered(template_backend, "boot.ipxe", http_url="http://10.0.0.1:8069")
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,8 @@ def test_a_url_of_http_that_is_not_served_is_an_error(root: Path, line: str) -> 
         ("{{ host.name }}/x {{ [host.name, path]|join('/') }}", "/x /f"),
     ],
 )
-def test_no_http_and_empty_values_are_no_errors_where_the_template_allows_for_them(
-    root: Path, line: str, text: str
-) -> None:
-    assert made(backend(root, {"f.j2": line}), "f") == text
+def test_a_template_may_allow_for_empty_values(root: Path, line: str, text: str) -> None:
+    assert rendered(backend(root, {"f.j2": line}), "f") == text
 
 
 @pytest.mark.parametrize(
@@ -145,7 +143,7 @@ def test_template_is_selected_by_path(root: Path, path: str, text: str) -> None:
         "m.j2": "{{ client.mac }} for m/{mac}",
     }
     files = {"*.cfg": "cfg.j2", "pxelinux.cfg/01-*": "sub/mac", "m/{mac}": "m.j2"}
-    assert made(backend(root, templates, files=files), path) == text
+    assert rendered(backend(root, templates, files=files), path) == text
 
 
 @pytest.mark.parametrize(
@@ -154,12 +152,12 @@ def test_template_is_selected_by_path(root: Path, path: str, text: str) -> None:
 def test_paths_without_a_template_are_missing(root: Path, path: str) -> None:
     templates = {"boot.ipxe.j2": "", "_part.j2": "", ".secret.j2": "", "_dir/x.j2": "", "pxelinux.cfg/default.j2": ""}
     with pytest.raises(FileMissing):
-        made(backend(root, templates), path)
+        rendered(backend(root, templates), path)
 
 
 def test_declined_file_is_looked_up_in_the_next_backend(root: Path) -> None:
     with pytest.raises(FileMissing):
-        made(backend(root, {"boot.ipxe.j2": "{% if not host.name %}{{ decline() }}{% endif %}"}), "boot.ipxe")
+        rendered(backend(root, {"boot.ipxe.j2": "{% if not host.name %}{{ decline() }}{% endif %}"}), "boot.ipxe")
 
 
 def test_template_uses_the_host_file_of_its_client(root: Path) -> None:
@@ -168,37 +166,41 @@ def test_template_uses_the_host_file_of_its_client(root: Path) -> None:
     (hosts / "web1.toml").write_text(f'mac = "{MAC}"\nrole = "web"\n')
     (hosts / "defaults.toml").write_text('role = "none"\n')
     templates = {"boot.ipxe.j2": "{{ host.name }} {{ host.role }}"}
-    made_by = backend(root, templates, files={"h/{name}": "boot.ipxe.j2", "p/*": "boot.ipxe.j2"}, hosts="hosts")
-    assert made(made_by, "boot.ipxe") == "web1 web"
-    assert made(made_by, "boot.ipxe", Client("10.0.0.8")) == " none"
-    assert made(made_by, "h/web1", Client("10.0.0.8")) == "web1 web"
-    assert made(made_by, "p/01-52-54-00-00-00-01", Client("10.0.0.8")) == " none"  # no name that firmware asks for
-    assert made(made_by, "h/web2", Client("10.0.0.8")) == " none"
+    template_backend = backend(
+        root, templates, files={"h/{name}": "boot.ipxe.j2", "p/*": "boot.ipxe.j2"}, hosts="hosts"
+    )
+    assert rendered(template_backend, "boot.ipxe") == "web1 web"
+    assert rendered(template_backend, "boot.ipxe", Client("10.0.0.8")) == " none"
+    assert rendered(template_backend, "h/web1", Client("10.0.0.8")) == "web1 web"
+    assert (
+        rendered(template_backend, "p/01-52-54-00-00-00-01", Client("10.0.0.8")) == " none"
+    )  # no name that firmware asks for
+    assert rendered(template_backend, "h/web2", Client("10.0.0.8")) == " none"
 
 
 def test_the_requested_name_selects_the_host_file(root: Path) -> None:
     hosts = root.parent / "hosts"
     hosts.mkdir()
     (hosts / "web1.toml").write_text(f'mac = "{MAC}"\n')
-    made_by = backend(root, {"x.j2": "{{ host.name }} {{ client.mac }}"}, files={"*/*": "x.j2"}, hosts="hosts")
+    template_backend = backend(root, {"x.j2": "{{ host.name }} {{ client.mac }}"}, files={"*/*": "x.j2"}, hosts="hosts")
     stranger = Client("10.0.0.8", "52:54:00:00:00:99")
-    assert made(made_by, "pxelinux.cfg/01-52-54-00-00-00-01", stranger) == f"web1 {MAC}"
+    assert rendered(template_backend, "pxelinux.cfg/01-52-54-00-00-00-01", stranger) == f"web1 {MAC}"
 
 
-# What the wire says.
+# Values from clients.
 
 
 def test_client_values_cannot_inject_script_lines(root: Path) -> None:
     evil = 'x"\nkernel http://evil/\r\n${net0/mac} `id` $(id) {{ 1 }} %s \\ ; && | \x1b[2J'
-    made_by = backend(root, {"s.j2": "set vendor {{ client.vendor_class }}\n"})
-    text = made(made_by, "s", evolve(CLIENT, vendor_class=evil))
+    template_backend = backend(root, {"s.j2": "set vendor {{ client.vendor_class }}\n"})
+    text = rendered(template_backend, "s", evolve(CLIENT, vendor_class=evil))
     assert text.count("\n") == 1
     assert not set(text) & set("\"'`$\\{}\r;&|<>%\x1b")
 
 
 def test_requested_name_cannot_inject_script_lines(root: Path) -> None:
-    made_by = backend(root, {"s.j2": "{{ path }}"}, files={"x/*": "s.j2"})
-    assert made(made_by, "x/a\nboot ${b}") == "x/a_boot __b_"
+    template_backend = backend(root, {"s.j2": "{{ path }}"}, files={"x/*": "s.j2"})
+    assert rendered(template_backend, "x/a\nboot ${b}") == "x/a_boot __b_"
 
 
 def test_client_values_are_truncated() -> None:
@@ -207,9 +209,9 @@ def test_client_values_are_truncated() -> None:
 
 
 def test_rendering_is_deterministic(root: Path) -> None:
-    """UEFI asks for the size first, in a request of its own."""
-    made_by = backend(root, {"s.j2": EVERYTHING + "{{ {'b': 1, 'a': 2}|tojson }}"})
-    assert len({made(made_by, "s") for _ in range(5)}) == 1
+    """UEFI requests the size first, in a transfer of its own."""
+    template_backend = backend(root, {"s.j2": EVERYTHING + "{{ {'b': 1, 'a': 2}|tojson }}"})
+    assert len({rendered(template_backend, "s") for _ in range(5)}) == 1
 
 
 # Mistakes.
@@ -239,10 +241,10 @@ def test_rendering_is_deterministic(root: Path) -> None:
     ],
 )
 def test_a_mistake_is_reported_with_template_and_line(root: Path, template: str, detail: str) -> None:
-    made_by = backend(root, {"t.j2": template, "part": "\n{{ nope }}", "bad": "{{ } }}"})
+    template_backend = backend(root, {"t.j2": template, "part": "\n{{ nope }}", "bad": "{{ } }}"})
     (root / "latin").write_bytes(b"\xff")
     with pytest.raises(TransferError) as caught:
-        made(made_by, "t")
+        rendered(template_backend, "t")
     assert detail in caught.value.detail
     assert str(root) not in caught.value.detail
     assert caught.value.message == "This file could not be made; the log of the server says why"
@@ -250,15 +252,15 @@ def test_a_mistake_is_reported_with_template_and_line(root: Path, template: str,
 
 
 def test_byte_order_marks_of_templates_do_not_reach_the_client(root: Path) -> None:
-    made_by = backend(root, {"t.ipxe.j2": "\ufeff#!ipxe\n{% include 'part' %}\n", "part": "\ufeffboot"})
-    assert made(made_by, "t.ipxe") == "#!ipxe\nboot"
+    template_backend = backend(root, {"t.ipxe.j2": "\ufeff#!ipxe\n{% include 'part' %}\n", "part": "\ufeffboot"})
+    assert rendered(template_backend, "t.ipxe") == "#!ipxe\nboot"
 
 
 def test_missing_configured_template_is_an_error(root: Path) -> None:
-    made_by = backend(root, {}, files={"x": "y.j2"})
-    assert made_by.problem() == f"{root}/y.j2: there is no such file"
+    template_backend = backend(root, {}, files={"x": "y.j2"})
+    assert template_backend.problem() == f"{root}/y.j2: there is no such file"
     with pytest.raises(TransferError) as caught:
-        made(made_by, "x")
+        rendered(template_backend, "x")
     assert caught.value.detail == "y.j2, named in the configuration: there is no template y.j2"
 
 
@@ -266,31 +268,31 @@ def test_a_broken_host_file_is_logged_and_affects_its_host_only(root: Path) -> N
     hosts = root.parent / "hosts"
     hosts.mkdir()
     (hosts / "web1.toml").write_text(f'mac = "{MAC}"\nrole = \n')
-    made_by = backend(root, {"x.j2": "ok"}, hosts="hosts")
-    assert f"{hosts}/web1.toml:2: " in made_by.problem()
+    template_backend = backend(root, {"x.j2": "ok"}, hosts="hosts")
+    assert f"{hosts}/web1.toml:2: " in template_backend.problem()
     with pytest.raises(TransferError) as caught:
-        made(made_by, "x")
+        rendered(template_backend, "x")
     assert f"{hosts}/web1.toml:2: " in caught.value.detail
-    assert made(made_by, "x", Client("10.0.0.8", "52:54:00:00:00:02")) == "ok"
+    assert rendered(template_backend, "x", Client("10.0.0.8", "52:54:00:00:00:02")) == "ok"
 
 
 def test_changed_template_is_used(root: Path) -> None:
-    made_by = backend(root, {"x.j2": "{{ nope }}"})
+    template_backend = backend(root, {"x.j2": "{{ nope }}"})
     with pytest.raises(TransferError):
-        made(made_by, "x")
+        rendered(template_backend, "x")
     backend(root, {"x.j2": "better"})
-    assert made(made_by, "x") == "better"
+    assert rendered(template_backend, "x") == "better"
 
 
 def test_missing_template_directory_renders_nothing(root: Path) -> None:
-    made_by = configure(plugin, {"root": "none"}, PluginContext(None, root))
-    assert made_by.problem() == f"{root}/none: there is no such directory"
+    template_backend = configure(plugin, {"root": "none"}, PluginContext(None, root))
+    assert template_backend.problem() == f"{root}/none: there is no such directory"
     with pytest.raises(FileMissing):
-        made(made_by, "x")
+        rendered(template_backend, "x")
 
 
 @pytest.mark.parametrize(
-    ("options", "where", "what"),
+    ("options", "path", "reason"),
     [
         ({}, (), "missing"),
         ({"root": ""}, ("root",), "path of a directory"),
@@ -301,10 +303,10 @@ def test_missing_template_directory_renders_nothing(root: Path) -> None:
         ({"root": "x", "files": {"x": 1}}, ("files", "x"), "string"),
     ],
 )
-def test_invalid_options_are_errors(tmp_path: Path, options: Any, where: tuple[str, ...], what: str) -> None:
-    with pytest.raises(ConfigError, match=what) as caught:
+def test_invalid_options_are_errors(tmp_path: Path, options: Any, path: tuple[str, ...], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
         configure(plugin, options, PluginContext(None, tmp_path))
-    assert caught.value.path == where
+    assert caught.value.path == path
 
 
 # In a service.
@@ -329,9 +331,9 @@ def test_client_gets_a_short_error_and_observers_the_detail(root: Path) -> None:
 
 
 def test_rendering_runs_in_a_thread(root: Path, private_reactor: Any) -> None:
-    """The reactor goes on meanwhile."""
+    """The reactor is not blocked meanwhile."""
     context = PluginContext(private_reactor, root.parent)
-    made_by = backend(root, {"x.j2": "{{ client.mac }}"}, context)
+    template_backend = backend(root, {"x.j2": "{{ client.mac }}"}, context)
     pool: ThreadPool = private_reactor.getThreadPool()
     pool.start()
     threads: list[threading.Thread] = []
@@ -340,17 +342,17 @@ def test_rendering_runs_in_a_thread(root: Path, private_reactor: Any) -> None:
         threads.append(threading.current_thread())
         return value
 
-    made_by._sandbox.finalize = finalize
+    template_backend._sandbox.finalize = finalize
     try:
-        waiting = made_by.open("x", request("x"))
-        assert isinstance(waiting, Deferred)
+        opening = template_backend.open("x", request("x"))
+        assert isinstance(opening, Deferred)
         readers: list[Any] = []
-        waiting.addCallback(readers.append)
+        opening.addCallback(readers.append)
         while not readers:
             private_reactor.iterate(0.01)
         assert readers[0].read(0, 100) == MAC.encode()
         assert threading.current_thread() not in threads
         with pytest.raises(FileMissing):
-            made_by.open("nope", request("nope"))  # which is known without one
+            template_backend.open("nope", request("nope"))  # which needs no thread
     finally:
         pool.stop()

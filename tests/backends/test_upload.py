@@ -30,17 +30,17 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.openat2 import openat2, walk
 
 
-def wrq(path: str, *options: Any) -> TransferRequest:
+def write_request(path: str, *options: Any) -> TransferRequest:
     return TransferRequest(path, path, ("10.0.0.9", 1069), write=True, options=options)
 
 
-def everything(root: Path) -> list[str]:
-    return sorted(os.path.join(where, name) for where, _, files in os.walk(root) for name in files)
+def all_files(root: Path) -> list[str]:
+    return sorted(os.path.join(directory, name) for directory, _, files in os.walk(root) for name in files)
 
 
 @pytest.fixture(params=["nameless", "named"])
 def scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both kinds of temporary file."""
+    """The kind of temporary file: without a name by O_TMPFILE, or with one."""
     kind: str = request.param
     if kind == "named":
 
@@ -65,7 +65,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path, scratch: str) -> Dir
 
 
 def upload(backend: DirectoryBackend, path: str, *blocks: bytes) -> module.Upload:
-    writer: module.Upload = backend.create(path, wrq(path))
+    writer: module.Upload = backend.create(path, write_request(path))
     offset = 0
     for block in blocks:
         writer.write(offset, block)
@@ -91,12 +91,12 @@ def test_empty_upload(backend: DirectoryBackend, tmp_path: Path) -> None:
     assert (tmp_path / "empty").read_bytes() == b""
 
 
-def test_mode_is_the_umask_s(backend: DirectoryBackend, tmp_path: Path) -> None:
-    old = os.umask(0o027)
+def test_file_mode_follows_the_umask(backend: DirectoryBackend, tmp_path: Path) -> None:
+    old_umask = os.umask(0o027)
     try:
         upload(backend, "x").finish()
     finally:
-        os.umask(old)
+        os.umask(old_umask)
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
 
 
@@ -112,30 +112,30 @@ def test_directories_are_created_when_the_upload_finishes(backend: DirectoryBack
     writer = upload(backend, "/a/b\\c/d", b"data")
     assert not (tmp_path / "a" / "b").exists()
     writer.finish()
-    assert everything(tmp_path) == [str(tmp_path / "a" / "b" / "c" / "d")]
+    assert all_files(tmp_path) == [str(tmp_path / "a" / "b" / "c" / "d")]
 
 
 def test_two_uploads_into_one_new_directory(backend: DirectoryBackend, tmp_path: Path) -> None:
-    one, other = upload(backend, "dir/one", b"1"), upload(backend, "dir/other", b"2")
-    one.finish()
-    other.finish()
+    first, second = upload(backend, "dir/one", b"1"), upload(backend, "dir/other", b"2")
+    first.finish()
+    second.finish()
     assert sorted(os.listdir(tmp_path / "dir")) == ["one", "other"]
 
 
-@pytest.mark.parametrize("what", ["file", "dir", "fifo", "link", "dangling"])
-def test_upload_does_not_replace_a_file(backend: DirectoryBackend, tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("kind", ["file", "dir", "fifo", "link", "dangling"])
+def test_upload_does_not_replace_a_file(backend: DirectoryBackend, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "taken"
-    make: dict[str, Callable[[], object]] = {
+    create: dict[str, Callable[[], object]] = {
         "file": lambda: path.write_bytes(b"old"),
         "dir": path.mkdir,
         "fifo": lambda: os.mkfifo(path),
         "link": lambda: path.symlink_to("/"),
         "dangling": lambda: path.symlink_to("../outside"),
     }
-    make[what]()
+    create[kind]()
     before = open_descriptors()
     with pytest.raises(FileAlreadyExists):
-        backend.create("taken", wrq("taken"))
+        backend.create("taken", write_request("taken"))
     path.rename(tmp_path / "aside")
     writer = upload(backend, "taken", b"new")
     (tmp_path / "aside").rename(path)
@@ -153,7 +153,7 @@ def test_quicker_upload_wins(backend: DirectoryBackend, tmp_path: Path) -> None:
     with pytest.raises(FileAlreadyExists):
         slow.finish()
     slow.cancel()
-    assert everything(tmp_path) == [str(tmp_path / "dir" / "x")]
+    assert all_files(tmp_path) == [str(tmp_path / "dir" / "x")]
     assert (tmp_path / "dir" / "x").read_bytes() == b"quick"
 
 
@@ -164,7 +164,7 @@ def test_uploads_stay_below_the_root(tmp_path: Path, path: str) -> None:
     (root / "up").symlink_to("..")
     (root / "abs").symlink_to("/")
     upload(DirectoryBackend(root), path, b"data").finish()
-    assert everything(tmp_path) == [str(root / "x")]
+    assert all_files(tmp_path) == [str(root / "x")]
 
 
 @pytest.mark.parametrize(
@@ -187,12 +187,14 @@ def test_unwritable_paths_are_refused(
     (tmp_path / "file").write_bytes(b"")
     before = open_descriptors()
     with pytest.raises(error):
-        backend.create(path, wrq(path))
+        backend.create(path, write_request(path))
     assert os.listdir(tmp_path) == ["file"]
     assert open_descriptors() == before
 
 
-def test_a_link_appears_where_a_directory_was_to_be_made(backend: DirectoryBackend, tmp_path: Path) -> None:
+def test_a_link_that_appears_in_place_of_a_new_directory_is_not_followed(
+    backend: DirectoryBackend, tmp_path: Path
+) -> None:
     root = tmp_path / "root"
     root.mkdir()
     backend.root = root
@@ -228,7 +230,7 @@ def test_unwritable_directory_is_refused(backend: DirectoryBackend, tmp_path: Pa
     os.seteuid(65534)
     try:
         with pytest.raises(AccessViolation):
-            backend.create("x", wrq("x"))
+            backend.create("x", write_request("x"))
     finally:
         os.seteuid(0)
 
@@ -252,25 +254,25 @@ def test_upload_larger_than_the_free_space_is_refused(backend: DirectoryBackend,
     space = os.statvfs(tmp_path)
     too_much = space.f_blocks * space.f_frsize
     with pytest.raises(DiskFull):
-        backend.create("x", wrq("x", (name, str(too_much))))
-    backend.create("x", wrq("x", (name, "1000"))).cancel()
+        backend.create("x", write_request("x", (name, str(too_much))))
+    backend.create("x", write_request("x", (name, "1000"))).cancel()
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("size", ["", "-1", "abc", "9" * 300, "٣"])
 def test_unusable_announced_sizes_are_ignored(backend: DirectoryBackend, size: str) -> None:
-    backend.create("x", wrq("x", ("tsize", size))).cancel()
+    backend.create("x", write_request("x", ("tsize", size))).cancel()
 
 
 def test_file_size_limit_is_a_full_disk(backend: DirectoryBackend, tmp_path: Path) -> None:
-    writer = backend.create("x", wrq("x"))
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    writer = backend.create("x", write_request("x"))
+    old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old_limit[1]))
     try:
         with pytest.raises(DiskFull):
             writer.write(0, bytes(1468))
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
     writer.cancel()
     assert os.listdir(tmp_path) == []
 
@@ -278,9 +280,11 @@ def test_file_size_limit_is_a_full_disk(backend: DirectoryBackend, tmp_path: Pat
 @contextmanager
 def small_disk(path: Path, size: int) -> Iterator[Path]:
     path.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"a small disk can't be mounted: {made.stderr.strip()}")
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True
+    )
+    if mount.returncode:
+        pytest.skip(f"a small disk can't be mounted: {mount.stderr.strip()}")
     try:
         yield path
     finally:
@@ -291,8 +295,8 @@ def test_full_disk(backend: DirectoryBackend, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 65536) as disk:
         backend.root = disk
         with pytest.raises(DiskFull):
-            backend.create("x", wrq("x", ("tsize", "70000")))
-        writer = backend.create("x", wrq("x"))
+            backend.create("x", write_request("x", ("tsize", "70000")))
+        writer = backend.create("x", write_request("x"))
         stored = 0
         while stored < 1 << 20:
             try:
@@ -304,11 +308,11 @@ def test_full_disk(backend: DirectoryBackend, tmp_path: Path) -> None:
         writer.cancel()
         assert os.listdir(disk) == []
         upload(backend, "y", bytes(40_000)).finish()
-        assert everything(disk) == [str(disk / "y")]
+        assert all_files(disk) == [str(disk / "y")]
 
 
 class Threads:
-    """As much of a reactor as deferToThreadPool() needs; its one thread works when run() is called."""
+    """The part of a reactor that deferToThreadPool() needs; its one thread works when run() is called."""
 
     def getThreadPool(self) -> "Threads":
         return self
@@ -328,61 +332,63 @@ class Threads:
 
 def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path: Path, scratch: str) -> None:
     reactor = Threads()
-    waiting = upload(DirectoryBackend(tmp_path, reactor=reactor), "x", b"data").finish()
-    assert not waiting.called
+    finished = upload(DirectoryBackend(tmp_path, reactor=reactor), "x", b"data").finish()
+    assert not finished.called
     assert not (tmp_path / "x").exists()
     reactor.run()
     assert os.listdir(tmp_path) == ["x"]
-    assert waiting.result is None
+    assert finished.result is None
 
 
 def test_cancelled_while_a_thread_finishes_it(tmp_path: Path, scratch: str) -> None:
-    """The client is gone, or we are shutting down: the thread's descriptors must stay its own."""
+    """When the client is gone or the server stops, the thread still uses its descriptors: they must stay open."""
     before = open_descriptors()
     reactor = Threads()
     writer = upload(DirectoryBackend(tmp_path, reactor=reactor), "a/x", b"data")
-    waiting = writer.finish()
-    waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
-    waiting.cancel()
+    finished = writer.finish()
+    finished.addErrback(lambda failure: failure.trap(defer.CancelledError))
+    finished.cancel()
     writer.cancel()
     reactor.run()
     assert os.listdir(tmp_path) == []
     assert open_descriptors() == before
 
 
-def test_content_is_on_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_synchronized_to_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
 
     def sync(fd: int) -> None:
         calls.append(os.readlink(f"/proc/self/fd/{fd}"))
 
-    def named(*arguments: str | bytes, **keywords: Any) -> None:
+    def record_link(*arguments: str | bytes, **keywords: Any) -> None:
         calls.append("link")
         os.link(*arguments, **keywords)
 
     class Os:
-        fsync, link = staticmethod(sync), staticmethod(named)
+        fsync, link = staticmethod(sync), staticmethod(record_link)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(os, name)
 
     monkeypatch.setattr(module, "os", Os())
     upload(DirectoryBackend(tmp_path), "a/x", b"data").finish()
-    content, *rest = calls
-    assert content.endswith("(deleted)")  # what /proc calls a file without a name
-    assert rest == ["link", str(tmp_path), str(tmp_path / "a")]
+    content, *later = calls
+    assert content.endswith("(deleted)")  # /proc names a file without a name so
+    assert later == ["link", str(tmp_path), str(tmp_path / "a")]
 
 
-def replacement(backend: DirectoryBackend, path: str, content: bytes, *options: tuple[str, str]) -> module.Upload:
-    writer: module.Upload = backend.replace(path, wrq(path, *options))
+def replace(backend: DirectoryBackend, path: str, content: bytes, *options: tuple[str, str]) -> module.Upload:
+    writer: module.Upload = backend.replace(path, write_request(path, *options))
     writer.write(0, content)
     return writer
 
 
-def test_replacement_is_there_at_once_with_its_time(backend: DirectoryBackend, tmp_path: Path) -> None:
+def test_replacement_appears_as_a_whole_with_its_modification_time(backend: DirectoryBackend, tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(b"before")
     before = open_descriptors()
-    writer = replacement(backend, "disk.img", b"after", ("tsize", "5"), ("mtime", "1795917936"))
+    writer = replace(backend, "disk.img", b"after", ("tsize", "5"), ("mtime", "1795917936"))
     assert (tmp_path / "disk.img").read_bytes() == b"before"
     writer.finish()
     assert os.listdir(tmp_path) == ["disk.img"]
@@ -392,24 +398,24 @@ def test_replacement_is_there_at_once_with_its_time(backend: DirectoryBackend, t
 
 
 def test_replacement_goes_into_new_directories(backend: DirectoryBackend, tmp_path: Path) -> None:
-    replacement(backend, "a/b/disk.img", b"new").finish()
+    replace(backend, "a/b/disk.img", b"new").finish()
     assert (tmp_path / "a/b/disk.img").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/etc/passwd"), os.mkfifo])
-def test_what_is_no_file_is_not_replaced(
+def test_only_regular_files_are_replaced(
     backend: DirectoryBackend, tmp_path: Path, make: Callable[[Path], object]
 ) -> None:
     make(tmp_path / "disk.img")
     before = open_descriptors()
     with pytest.raises(FileAlreadyExists):
-        backend.replace("disk.img", wrq("disk.img"))
+        backend.replace("disk.img", write_request("disk.img"))
     assert open_descriptors() == before
 
 
 def test_replacement_that_fails_leaves_the_file(backend: DirectoryBackend, tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(b"before")
-    writer = replacement(backend, "disk.img", b"after")
+    writer = replace(backend, "disk.img", b"after")
     (tmp_path / "disk.img").unlink()
     (tmp_path / "disk.img").mkdir()
     before = open_descriptors()
@@ -419,13 +425,13 @@ def test_replacement_that_fails_leaves_the_file(backend: DirectoryBackend, tmp_p
     assert len(open_descriptors()) < len(before)
 
 
-def test_replacement_is_made_durable_on_the_way(
-    backend: DirectoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_replacement_is_synchronized_to_disk_while_it_is_written(
+    backend: DirectoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(module, "_DURABLE_EVERY", 8)
     monkeypatch.setattr("bootfw.backends.upload.os.fdatasync", synced.append)
-    writer = replacement(backend, "disk.img", b"12345")
+    writer = replace(backend, "disk.img", b"12345")
     writer.write(5, b"678")
     writer.write(8, b"9")
     writer.cancel()

@@ -1,4 +1,4 @@
-"""Where commands are given: nothing of ours in the environment, and a directory to stand in."""
+"""The environment of a command: no variable of bootfw is set, and the current directory is empty."""
 
 import os
 import time
@@ -9,15 +9,15 @@ import pytest
 
 
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of the environment is ours."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of bootfw is set."""
     for name in [name for name in os.environ if name.startswith("BOOTFW_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
-def here(bare: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """The current directory, which is empty. Times are shown in UTC."""
+def cwd(clean_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The current directory, which is empty. Times are printed in UTC."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.chdir(tmp_path)

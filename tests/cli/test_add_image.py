@@ -32,14 +32,16 @@ FILES = dict(next(tree for tree in TREES if tree.family == "debian-netboot").fil
 
 
 @pytest.fixture
-def root(here: Path) -> Path:
-    (here / "bootfw.toml").write_text('[[backend]]\nuse = "images"\nroot = "images"\n')
-    return here / "images"
+def root(cwd: Path) -> Path:
+    """The directory of the images; it does not exist yet."""
+    (cwd / "bootfw.toml").write_text('[[backend]]\nuse = "images"\nroot = "images"\n')
+    return cwd / "images"
 
 
 @pytest.fixture
-def iso(here: Path) -> Path:
-    path = here / "away/debian-12.iso"
+def iso(cwd: Path) -> Path:
+    """An image in another directory."""
+    path = cwd / "away/debian-12.iso"
     path.parent.mkdir()
     make_iso(path, FILES)
     return path
@@ -47,23 +49,25 @@ def iso(here: Path) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``bootfw images``, and returns its exit code, output and errors."""
+
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         code = command.main(["images", *map(str, arguments), "-c", "bootfw.toml"])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
 
 @pytest.fixture
 def url(iso: Path) -> Iterator[str]:
-    """Of a web server that serves the directory of the image."""
+    """The URL of a web server that serves the directory of the image."""
 
-    class Quiet(SimpleHTTPRequestHandler):
+    class QuietHandler(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(iso.parent)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(iso.parent)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -72,7 +76,8 @@ def url(iso: Path) -> Iterator[str]:
     server.server_close()
 
 
-def sums(path: Path, algorithm: str = "sha256") -> str:
+def checksum_line(path: Path, algorithm: str = "sha256") -> str:
+    """The line of a file such as SHA256SUMS."""
     return f"{hashlib.new(algorithm, path.read_bytes()).hexdigest()}  {path.name}\n"
 
 
@@ -94,7 +99,7 @@ def test_file_is_added(root: Path, iso: Path, run: Callable[..., tuple[int, str,
 
 def test_download_is_verified(root: Path, iso: Path, url: str, run: Callable[..., tuple[int, str, str]]) -> None:
     (iso.parent / "SHA512SUMS").write_text(f"{'0' * 128}  other.iso\n")
-    (iso.parent / "SHA256SUMS").write_text(sums(iso))
+    (iso.parent / "SHA256SUMS").write_text(checksum_line(iso))
     code, out, err = run("add", f"{url}/debian-12.iso", "--name", "debian")
     assert (code, err) == (0, "")
     assert out.startswith("its sha256 is that of SHA256SUMS\n")
@@ -115,18 +120,18 @@ def test_wrong_checksum_changes_nothing(root: Path, iso: Path, url: str, by_url:
     assert entries(root) == ["debian-12.iso"]
 
 
-def test_new_version_takes_the_place_of_the_old_one_as_a_whole(root: Path, iso: Path) -> None:
+def test_new_version_replaces_the_old_one_atomically(root: Path, iso: Path) -> None:
     path = add_image(str(iso), root)
     with open(path, "rb") as old:
-        before = old.read()
-        iso.write_bytes(before + bytes(2048))
+        old_content = old.read()
+        iso.write_bytes(old_content + bytes(2048))
         assert add_image(str(iso), root) == path
         old.seek(0)
-        assert old.read() == before
+        assert old.read() == old_content
     assert path.read_bytes() == iso.read_bytes()
 
 
-def test_what_is_no_known_system_is_added_and_named(root: Path, iso: Path, run: Any) -> None:
+def test_unknown_system_is_added_and_reported(root: Path, iso: Path, run: Any) -> None:
     make_iso(iso, {"readme": b""})
     code, out, _ = run("add", iso)
     assert code == 0
@@ -146,7 +151,7 @@ def test_what_is_no_known_system_is_added_and_named(root: Path, iso: Path, run: 
         ("away/dir.iso", "away/dir.iso: is a directory"),
     ],
 )
-def test_errors(root: Path, iso: Path, source: str, error: str, run: Any) -> None:
+def test_invalid_sources_are_errors(root: Path, iso: Path, source: str, error: str, run: Any) -> None:
     (iso.parent / "dir.iso").mkdir()
     shutil.copy(iso, iso.with_name("a b.iso"))
     code, out, err = run("add", source)
@@ -155,7 +160,7 @@ def test_errors(root: Path, iso: Path, source: str, error: str, run: Any) -> Non
     assert entries(root) == []
 
 
-def test_a_url_without_a_file(root: Path, iso: Path, url: str, run: Any) -> None:
+def test_missing_file_at_a_url_is_an_error(root: Path, iso: Path, url: str, run: Any) -> None:
     assert run("add", f"{url}/none.iso")[2] == f"bootfw: {url}/none.iso: 404 File not found\n"
 
 
@@ -165,16 +170,14 @@ def test_an_image_of_another_kind_with_this_name_is_not_replaced(root: Path, iso
     assert f"{root}/debian-12 is the image debian-12 already: remove it first" in run("add", iso)[2]
 
 
-def test_a_download_that_breaks_off_leaves_nothing(
-    root: Path, iso: Path, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_download_leaves_no_file(root: Path, iso: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addimage, "_CHUNK", 1000)
 
-    class Interrupted(StatusLine):
+    class InterruptedLine(StatusLine):
         def show(self, text: str) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(addimage, "StatusLine", Interrupted)
+    monkeypatch.setattr(addimage, "StatusLine", InterruptedLine)
     with pytest.raises(KeyboardInterrupt):
         add_image(f"{url}/debian-12.iso", root)
     assert entries(root) == []
@@ -187,7 +190,7 @@ def test_an_image_that_does_not_fit_is_refused_at_once(root: Path, iso: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         (f"{'a' * 64}  x.iso\n", "a" * 64),
         (f"{'A' * 64} *x.iso\n", "a" * 64),
@@ -200,21 +203,22 @@ def test_an_image_that_does_not_fit_is_refused_at_once(root: Path, iso: Path, mo
         ("", None),
     ],
 )
-def test_files_of_checksums(text: str, found: str | None) -> None:
-    assert checksum_in(text, "x.iso", "sha256") == found
+def test_checksum_is_read_from_a_file_of_checksums(text: str, expected: str | None) -> None:
+    assert checksum_in(text, "x.iso", "sha256") == expected
 
 
 @pytest.fixture
-def keyring(here: Path) -> Iterator[Path]:
+def keyring(cwd: Path) -> Iterator[Path]:
+    """The public key of a new key pair, whose secret key is in the directory gnupg."""
     if not all(map(shutil.which, ("gpg", "gpgv", "gpgconf"))):
         pytest.skip("needs gpg, gpgv and gpgconf")
-    home = here / "gnupg"
+    home = cwd / "gnupg"
     home.mkdir(mode=0o700)
     gpg(home, "--passphrase", "", "--quick-generate-key", "images@example.org", "ed25519", "sign", "never")
-    path = here / "keys.gpg"
+    path = cwd / "keys.gpg"
     path.write_bytes(gpg(home, "--export"))
     yield path
-    # The agent, which gpg has started, would go on.
+    # gpg has started its agent, which would run on.
     subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True, timeout=120)
 
 
@@ -223,17 +227,17 @@ def gpg(home: Path, *arguments: str | Path) -> bytes:
     return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
 
 
-def test_signatures(root: Path, iso: Path, here: Path, keyring: Path, run: Any) -> None:
-    """Of the checksums, else of the image."""
+def test_signatures_are_verified(root: Path, iso: Path, cwd: Path, keyring: Path, run: Any) -> None:
+    """The signature of the file of checksums is verified, or that of the image if there is no such file."""
     path = iso.parent / "SHA256SUMS"
-    path.write_text(sums(iso))
+    path.write_text(checksum_line(iso))
     assert "there is no signature of it" in run("add", iso, "--keyring", keyring)[2]
-    gpg(here / "gnupg", "--detach-sign", "--output", iso.parent / "SHA256SUMS.gpg", path)
+    gpg(cwd / "gnupg", "--detach-sign", "--output", iso.parent / "SHA256SUMS.gpg", path)
     assert f"SHA256SUMS is signed by a key of {keyring}\n" in run("add", iso, "--keyring", keyring)[1]
-    path.write_text(sums(iso) + "\n")
+    path.write_text(checksum_line(iso) + "\n")
     assert "the signature of SHA256SUMS is not good: gpgv: BAD signature" in run("add", iso, "--keyring", keyring)[2]
     path.unlink()
-    gpg(here / "gnupg", "--armor", "--detach-sign", iso)
+    gpg(cwd / "gnupg", "--armor", "--detach-sign", iso)
     assert f"it is signed by a key of {keyring}\n" in run("add", iso, "--keyring", keyring)[1]
 
 
@@ -245,34 +249,48 @@ def test_image_is_removed(root: Path, iso: Path, run: Any) -> None:
 
 
 @define
-class Server:
-    """Answers with the boots of one turn after the other."""
+class FakeServer:
+    """Answers each request for "boots" with the next list of boots; it ends after the last one."""
 
-    turns: list[list[BootAttempt]]
-    now: list[BootAttempt] = field(factory=list)
+    answers: list[list[BootAttempt]]
+    current: list[BootAttempt] = field(factory=list)
 
-    def call(self, name: str, **given: Any) -> list[dict[str, Any]]:
+    def call(self, name: str, **arguments: Any) -> list[dict[str, Any]]:
         if name == "boots":
-            if not self.turns:
+            if not self.answers:
                 raise ServerEnded("ended")
-            self.now = self.turns.pop(0)
-            return [attempt_record(attempt, stages=False) for attempt in self.now]
-        return [attempt_record(attempt) for attempt in self.now if attempt.client == given["machine"]]
+            self.current = self.answers.pop(0)
+            return [attempt_record(attempt, stages=False) for attempt in self.current]
+        return [attempt_record(attempt) for attempt in self.current if attempt.client == arguments["machine"]]
 
 
-def boot(number: int, *files: str, verdict: Verdict = Verdict.IN_PROGRESS) -> BootAttempt:
+def boot_attempt(number: int, *files: str, verdict: Verdict = Verdict.IN_PROGRESS) -> BootAttempt:
+    """A boot in which a machine has fetched *files*."""
     stages = tuple(Stage(1.0, StageKind.TRANSFER, {"protocol": "http", "file": file}) for file in files)
     return BootAttempt(str(number), 1.0, mac=f"52:54:00:00:00:0{number}", stages=stages, verdict=verdict)
 
 
 def test_removal_waits_for_the_boots_that_have_begun(capsys: pytest.CaptureFixture[str]) -> None:
-    loading, whole = boot(1, "images/debian~0123abcd/linux"), boot(2, "boot.ipxe", "images/debian~0123abcd.iso")
-    others = [boot(3, "images/debian.old~0123abcd/linux"), boot(4, "images/debian-12/linux"), boot(5)]
-    booted = boot(6, "images/debian/linux", verdict=Verdict.BOOTED)
-    server: Any = Server([[loading, whole, *others], [loading, whole], [whole], [*others, booted], [loading]])
+    loads_kernel = boot_attempt(1, "images/debian~0123abcd/linux")
+    loads_iso = boot_attempt(2, "boot.ipxe", "images/debian~0123abcd.iso")
+    unrelated = [
+        boot_attempt(3, "images/debian.old~0123abcd/linux"),
+        boot_attempt(4, "images/debian-12/linux"),
+        boot_attempt(5),
+    ]
+    booted = boot_attempt(6, "images/debian/linux", verdict=Verdict.BOOTED)
+    server: Any = FakeServer(
+        [
+            [loads_kernel, loads_iso, *unrelated],
+            [loads_kernel, loads_iso],
+            [loads_iso],
+            [*unrelated, booted],
+            [loads_kernel],
+        ]
+    )
     waits: list[float] = []
     images._wait(server, "debian", waits.append)
-    assert len(server.turns) == 1
+    assert len(server.answers) == 1
     assert len(waits) == 3
     assert capsys.readouterr().out == (
         "waiting for 52:54:00:00:00:01, 52:54:00:00:00:02\nwaiting for 52:54:00:00:00:02\n"
@@ -280,11 +298,11 @@ def test_removal_waits_for_the_boots_that_have_begun(capsys: pytest.CaptureFixtu
 
 
 def test_removal_does_not_wait_for_a_server_that_has_ended() -> None:
-    server: Any = Server([])
+    server: Any = FakeServer([])
     images._wait(server, "debian", lambda seconds: pytest.fail("it waits"))
 
 
-def test_files_of_a_removed_directory_are_there_for_an_hour(root: Path) -> None:
+def test_files_of_a_removed_directory_are_kept_for_an_hour(root: Path) -> None:
     (root / "debian").mkdir(parents=True)
     (root / "debian/vmlinuz").write_text("x")
     descriptor = os.open(root / "debian", os.O_RDONLY)
@@ -299,7 +317,7 @@ def test_files_of_a_removed_directory_are_there_for_an_hour(root: Path) -> None:
         os.close(descriptor)
 
 
-def test_the_image_of_a_disk_has_digests_of_its_chunks(root: Path, tmp_path: Path, run: Any) -> None:
+def test_disk_image_has_digests_of_its_chunks(root: Path, tmp_path: Path, run: Any) -> None:
     disk = tmp_path / "disk.img"
     disk.write_bytes(bytes(CHUNK_SIZE) + b"end")
     digests = root / "disk.img.chunks"

@@ -51,9 +51,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Exit code, and what it prints."""
-    (here / "bootfw.toml").write_text('[bootfw]\nstate-dir = "state"\n')
+def run(cwd: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command, and returns its exit code, output and errors."""
+    (cwd / "bootfw.toml").write_text('[bootfw]\nstate-dir = "state"\n')
 
     def run(verb: str, *arguments: str) -> tuple[int, str, str]:
         code = command.main([verb, "-c", "bootfw.toml", *arguments])
@@ -63,14 +63,14 @@ def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def stored(here: Path) -> None:
+def stored_boots(cwd: Path) -> None:
     """Two boots in the state file."""
-    store = SqliteStore(here / "state" / "bootfw.sqlite")
+    store = SqliteStore(cwd / "state" / "bootfw.sqlite")
     done(store.save_attempts([FAILED, BOOTED], 100, 0.0))
     done(store.close_attempts())
 
 
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("stored_boots")
 def test_boots_are_listed_as_a_table(run: Run) -> None:
     assert run("boots") == (
         0,
@@ -82,7 +82,7 @@ def test_boots_are_listed_as_a_table(run: Run) -> None:
     )
 
 
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("stored_boots")
 def test_filters_select_boots(run: Run) -> None:
     assert "12:01:30" not in run("boots", "--verdict", "failed")[1]
     assert "12:01:30" not in run("boots", "--mac", "52-54-00-12-34-56")[1]
@@ -91,21 +91,21 @@ def test_filters_select_boots(run: Run) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "-3", "many"])
 def test_limit_that_lists_nothing_is_refused(run: Run, limit: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         run("boots", "--limit", limit)
-    assert ended.value.code == 2
+    assert caught.value.code == 2
     assert f'--limit: must be a number from 1 on, not "{limit}"' in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("stored_boots")
 def test_no_boots_exit_with_code_1(run: Run) -> None:
     assert run("boots", "--since", "1 m") == (1, "", "bootfw: no boot matches\n")
     assert run("boots", "--since", "1 m", "--json") == (1, "[]\n", "")
     assert run("show", "02:00:00:00:00:02") == (1, "", "bootfw: 02:00:00:00:00:02 has not booted\n")
 
 
-def test_machine_without_a_mac_is_shown_by_address(run: Run, here: Path) -> None:
-    store = SqliteStore(here / "state" / "bootfw.sqlite")
+def test_machine_without_a_mac_is_shown_by_address(run: Run, cwd: Path) -> None:
+    store = SqliteStore(cwd / "state" / "bootfw.sqlite")
     done(store.save_attempts([evolve(FAILED, mac=""), evolve(BOOTED, mac="", uuid=UUID)], 100, 0.0))
     done(store.close_attempts())
     assert run("show", "10.77.0.20")[1].startswith("10.77.0.20: failed: ")
@@ -114,12 +114,12 @@ def test_machine_without_a_mac_is_shown_by_address(run: Run, here: Path) -> None
     assert run("show", "10.77.0.21") == (1, "", "bootfw: 10.77.0.21 has not booted\n")
 
 
-def test_boots_without_records_exit_with_1(run: Run, here: Path) -> None:
+def test_boots_without_records_exit_with_1(run: Run, cwd: Path) -> None:
     assert run("boots") == (1, "", "bootfw: no boot is recorded yet\n")
-    assert not (here / "state").exists()
+    assert not (cwd / "state").exists()
 
 
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("stored_boots")
 def test_json_lists_boots(run: Run) -> None:
     code, out, _ = run("boots", "--json")
     assert code == 0
@@ -129,7 +129,7 @@ def test_json_lists_boots(run: Run) -> None:
     assert [attempt_of(record) for record in json.loads(out)] == [FAILED]
 
 
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("stored_boots")
 def test_show_prints_the_timeline(run: Run) -> None:
     assert run("show", MAC) == (
         1,
@@ -148,9 +148,9 @@ def test_show_prints_the_timeline(run: Run) -> None:
 
 @pytest.mark.parametrize("arguments", [["boots", "--since", "long"], ["boots", "--verdict", "x"], ["show"]])
 def test_wrong_arguments_exit_with_2(run: Run, arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         run(*arguments)
-    assert ended.value.code == 2
+    assert caught.value.code == 2
 
 
 def test_verdicts_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,16 +164,16 @@ def test_verdicts_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert boots.coloured("a", BOOTED.verdict) == "a"
 
 
-# A server that runs.
+# With a running server
 
 
 @pytest.fixture
-def recorder(here: Path, private_reactor: EPollReactor) -> Iterator[BootRecorder]:
-    """Of a server that runs in this process."""
+def recorder(cwd: Path, private_reactor: EPollReactor) -> Iterator[BootRecorder]:
+    """The boot recorder of a server that runs in this process."""
     recorder = BootRecorder(private_reactor, MemoryStore())
     lifecycle = PluginLifecycle(private_reactor, [("boots", recorder)], recorder.observe)
     lifecycle.start()
-    lifecycle.listen(here / "state" / "control.sock")
+    lifecycle.listen(cwd / "state" / "control.sock")
     yield recorder
     closed: list[object] = []
     lifecycle.close().addBoth(closed.append)
@@ -182,17 +182,18 @@ def recorder(here: Path, private_reactor: EPollReactor) -> Iterator[BootRecorder
     private_reactor.iterate(0)
 
 
-def begins(recorder: BootRecorder, reactor: EPollReactor) -> None:
+def begin_boot(recorder: BootRecorder, reactor: EPollReactor) -> None:
+    """A machine sends DISCOVER, and the server offers it a boot file."""
     request = BootRequest(MAC, "discover", "uefi", "x86_64-uefi")
     recorder.observe(RequestClassified(reactor.seconds(), request))
     recorder.observe(OfferMade(reactor.seconds(), request, "OFFER", None, ("255.255.255.255", 68)))
 
 
-def test_the_boots_of_a_running_server(
+def test_boots_of_a_running_server_are_listed(
     run: Run, recorder: BootRecorder, private_reactor: EPollReactor, alongside: Alongside
 ) -> None:
     assert alongside(run, "boots") == (1, "", "bootfw: no boot is recorded yet\n")
-    begins(recorder, private_reactor)
+    begin_boot(recorder, private_reactor)
     code, out, _ = alongside(run, "boots")
     assert code == 0
     assert "in progress" in out
@@ -201,27 +202,28 @@ def test_the_boots_of_a_running_server(
     assert "OFFER: request the file of port 4011" in out
 
 
-def test_followed_list_has_beginning_and_ending_boots(
-    here: Path, recorder: BootRecorder, private_reactor: EPollReactor, alongside: Alongside
+def test_followed_list_has_boots_in_progress(
+    cwd: Path, recorder: BootRecorder, private_reactor: EPollReactor, alongside: Alongside
 ) -> None:
-    begins(recorder, private_reactor)
+    begin_boot(recorder, private_reactor)
 
-    def first() -> str:
-        record = next(boots._verdict_changes(RunningServer(here / "state" / "control.sock")))
+    def first_change() -> str:
+        record = next(boots._verdict_changes(RunningServer(cwd / "state" / "control.sock")))
         return f"{record['mac']} {record['verdict']}"
 
-    assert alongside(first) == f"{MAC} in progress"
+    assert alongside(first_change) == f"{MAC} in progress"
 
 
 @define
-class Restarted:
+class RestartedServer:
     """A server that ends and starts again: what each call returns, or raises."""
 
     answers: list[Any]
-    given: list[int] = field(factory=list)
+    after: list[int] = field(factory=list)
+    """The number of the last change that the client knew, in each request."""
 
-    def call(self, name: str, **given: Any) -> Any:
-        self.given.append(given["after"])
+    def call(self, name: str, **arguments: Any) -> Any:
+        self.after.append(arguments["after"])
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -230,24 +232,26 @@ class Restarted:
 
 @pytest.mark.parametrize("noticed", [True, False])
 def test_followed_list_continues_after_a_restart(noticed: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    """A quick restart is seen by its numbers, which begin again."""
+    """If the client misses the restart, it detects it by the numbers of the changes, which begin at 1 again."""
 
     def record(id: str, change: int) -> dict[str, Any]:
         return {"id": id, "verdict": "booted", "change": change}
 
-    ended: list[Any] = [ServerEnded("ended"), ServerEnded("ended"), [{"change": 0}]] if noticed else [[{"change": 0}]]
-    server = Restarted([[record("1", 1), record("2", 2)], *ended, [record("3", 1)]])
-    news = boots._verdict_changes(server, lambda seconds: None)  # type: ignore[arg-type]
-    assert [next(news)["id"] for _ in range(3)] == ["1", "2", "3"]
-    assert server.given == ([-1, 2, -1, -1, 0] if noticed else [-1, 2, -1])
-    told = "bootfw: the server has ended; waiting for it\nbootfw: the server runs again\n"
-    assert capsys.readouterr().err == (told if noticed else "")
+    interruption: list[Any] = (
+        [ServerEnded("ended"), ServerEnded("ended"), [{"change": 0}]] if noticed else [[{"change": 0}]]
+    )
+    server = RestartedServer([[record("1", 1), record("2", 2)], *interruption, [record("3", 1)]])
+    changes = boots._verdict_changes(server, lambda seconds: None)  # type: ignore[arg-type]
+    assert [next(changes)["id"] for _ in range(3)] == ["1", "2", "3"]
+    assert server.after == ([-1, 2, -1, -1, 0] if noticed else [-1, 2, -1])
+    messages = "bootfw: the server has ended; waiting for it\nbootfw: the server runs again\n"
+    assert capsys.readouterr().err == (messages if noticed else "")
 
 
 def test_control_socket_that_is_gone_means_that_the_server_has_ended(
-    here: Path, recorder: BootRecorder, alongside: Alongside
+    cwd: Path, recorder: BootRecorder, alongside: Alongside
 ) -> None:
-    path = here / "state" / "control.sock"
+    path = cwd / "state" / "control.sock"
     server = alongside(RunningServer, path)
     path.unlink()
     with pytest.raises(ServerEnded):
@@ -260,10 +264,10 @@ def test_follow_without_a_server_is_an_error(run: Run) -> None:
     assert "nothing to follow" in err
 
 
-def test_refused_operation_is_an_error(here: Path, recorder: BootRecorder, alongside: Alongside) -> None:
-    def ask() -> str:
-        with pytest.raises(CommandError) as refused:
-            list(RunningServer(here / "state" / "control.sock").call("boot"))
-        return str(refused.value)
+def test_refused_operation_is_an_error(cwd: Path, recorder: BootRecorder, alongside: Alongside) -> None:
+    def send_incomplete_request() -> str:
+        with pytest.raises(CommandError) as caught:
+            list(RunningServer(cwd / "state" / "control.sock").call("boot"))
+        return str(caught.value)
 
-    assert '"machine" is missing' in alongside(ask)
+    assert '"machine" is missing' in alongside(send_incomplete_request)

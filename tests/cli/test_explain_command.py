@@ -1,4 +1,4 @@
-"""``bootfw explain``: what a client would be answered by a configuration, and why."""
+"""``bootfw explain``: the answer that a client would get with a configuration, and why."""
 
 import http.server
 import json
@@ -55,29 +55,32 @@ pool = ["fd77::100-fd77::1ff"]
 
 
 @pytest.fixture(autouse=True)
-def _configured(here: Path) -> None:
-    (here / "bootfw.toml").write_text(CONFIG)
+def _configuration(cwd: Path) -> None:
+    (cwd / "bootfw.toml").write_text(CONFIG)
 
 
 def explain(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run ``bootfw explain``, and return its exit code, output and errors."""
     code = main(["explain", "-c", "bootfw.toml", "--mac", MAC, *arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
-def record(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+def explain_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The output with --json, for a server whose address is known."""
     server = () if "--server" in arguments else ("--server", "fd77::1" if "--dhcp6" in arguments else "10.77.0.1")
     code, out, _ = explain(capsys, *server, *arguments, "--json")
-    found: dict[str, Any] = json.loads(out)
-    assert found["boots"] == (code == 0)
-    return found
+    record: dict[str, Any] = json.loads(out)
+    assert record["boots"] == (code == 0)
+    return record
 
 
-def outcomes(found: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(each["name"], each["outcome"]) for each in found["exchanges"][-1]["resolvers"]]
+def outcomes(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(name, outcome) of each resolver in the last exchange."""
+    return [(each["name"], each["outcome"]) for each in record["exchanges"][-1]["resolvers"]]
 
 
-def test_the_reply_to_uefi_firmware(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reply_to_uefi_firmware_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = explain(capsys, "--server", "10.77.0.1")
     assert (code, err) == (0, "")
     assert out == (
@@ -116,12 +119,12 @@ def test_the_reply_to_uefi_firmware(capsys: pytest.CaptureFixture[str]) -> None:
 def test_options_select_the_kind_of_client(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], persona: str, file: str
 ) -> None:
-    found = record(capsys, *arguments)
-    assert (found["persona"]["name"], found["file"]) == (persona, file)
+    record = explain_json(capsys, *arguments)
+    assert (record["persona"]["name"], record["file"]) == (persona, file)
 
 
-def test_a_reply_by_a_relay_goes_to_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert record(capsys, "--relay", "10.9.0.1")["exchanges"][0]["to"] == ["10.9.0.1", 67]
+def test_reply_to_a_relayed_client_goes_to_the_relay(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain_json(capsys, "--relay", "10.9.0.1")["exchanges"][0]["to"] == ["10.9.0.1", 67]
 
 
 def test_missing_boot_file_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,85 +134,88 @@ def test_missing_boot_file_is_reported(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_client_that_does_not_boot_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    found = record(capsys, "--vendor-class", "udhcp 1.35.0")
-    assert found["persona"] is None
-    assert found["reason"].startswith("not a client that a proxy can boot: its vendor class is 'udhcp 1.35.0'")
-    assert found["exchanges"][0]["reply"] is None
+    record = explain_json(capsys, "--vendor-class", "udhcp 1.35.0")
+    assert record["persona"] is None
+    assert record["reason"].startswith("not a client that a proxy can boot: its vendor class is 'udhcp 1.35.0'")
+    assert record["exchanges"][0]["reply"] is None
 
 
-def test_a_one_time_boot_counts_and_is_not_used_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_one_time_boot_is_explained_and_not_used_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["next", "-c", "bootfw.toml", "--offline", MAC, "snponly.efi"]) == 0
     capsys.readouterr()
     for _ in range(2):
-        assert outcomes(record(capsys))[:2] == [("next-boot", "answered"), ("by-architecture", "not reached")]
+        assert outcomes(explain_json(capsys))[:2] == [("next-boot", "answered"), ("by-architecture", "not reached")]
     assert main(["next", "-c", "bootfw.toml", "--json"]) == 0
     assert [order["mac"] for order in json.loads(capsys.readouterr().out)["next"]] == [MAC]
 
 
-def test_explain_does_not_change_the_state(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    record(capsys)
-    assert [path.name for path in here.iterdir()] == ["bootfw.toml"]
+def test_explain_does_not_change_the_state(capsys: pytest.CaptureFixture[str], cwd: Path) -> None:
+    explain_json(capsys)
+    assert [path.name for path in cwd.iterdir()] == ["bootfw.toml"]
 
 
-def test_why_each_resolver_has_not_answered(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    (here / "ours.py").write_text(
+def test_output_says_why_each_resolver_has_not_answered(capsys: pytest.CaptureFixture[str], cwd: Path) -> None:
+    (cwd / "scripted.py").write_text(
         "from attrs import define\n"
         "from zope.interface import implementer\n"
         "from bootfw.api import BootFile, BootRefused, IBootFileResolver, boot_plugin\n"
-        "@implementer(IBootFileResolver)\n@define\nclass Ours:\n    '''Ours.'''\n    how: str\n"
+        "@implementer(IBootFileResolver)\n@define\nclass Scripted:\n    behaviour: str\n"
         "    def resolve(self, request):\n"
-        "        if self.how == 'raise': raise RuntimeError('no database')\n"
-        "        if self.how == 'refuse': raise BootRefused('it is retired')\n"
-        "        return BootFile(self.how) if self.how else None\n"
-        "plugin = boot_plugin(IBootFileResolver, Ours)\n"
+        "        if self.behaviour == 'raise': raise RuntimeError('no database')\n"
+        "        if self.behaviour == 'refuse': raise BootRefused('it is retired')\n"
+        "        return BootFile(self.behaviour) if self.behaviour else None\n"
+        "plugin = boot_plugin(IBootFileResolver, Scripted)\n"
     )
-    tables = "".join(f'[[resolver]]\nuse = "ours:plugin"\nhow = "{how}"\n' for how in ("raise", "", "x://y", "refuse"))
-    (here / "bootfw.toml").write_text(tables + '[[resolver]]\nuse = "static"\nfile = "x"\n')
-    sys.path.insert(0, str(here))
+    tables = "".join(
+        f'[[resolver]]\nuse = "scripted:plugin"\nbehaviour = "{behaviour}"\n'
+        for behaviour in ("raise", "", "x://y", "refuse")
+    )
+    (cwd / "bootfw.toml").write_text(tables + '[[resolver]]\nuse = "static"\nfile = "x"\n')
+    sys.path.insert(0, str(cwd))
     try:
-        found = record(capsys)
+        record = explain_json(capsys)
     finally:
-        sys.path.remove(str(here))
-        del sys.modules["ours"]
-    told = [(each["outcome"], each["detail"]) for each in found["exchanges"][-1]["resolvers"]]
-    assert told == [
+        sys.path.remove(str(cwd))
+        del sys.modules["scripted"]
+    results = [(each["outcome"], each["detail"]) for each in record["exchanges"][-1]["resolvers"]]
+    assert results == [
         ("failed", "RuntimeError: no database"),
         ("declined", ""),
         ("unsuitable", '"x://y" is a URL, and this client loads by TFTP only'),
         ("refused", "it is retired"),
         ("not reached", ""),
     ]
-    assert found["reason"] == "it is retired"
+    assert record["reason"] == "it is retired"
 
 
-def test_a_server_gives_the_reserved_address(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    (here / "bootfw.toml").write_text(CONFIG + SERVER)
-    found = record(capsys)
-    assert found["exchanges"][0]["address"] == "10.77.0.7"
-    values = {option["name"]: option["value"] for option in found["exchanges"][0]["options"]}
+def test_a_server_gives_the_reserved_address(capsys: pytest.CaptureFixture[str], cwd: Path) -> None:
+    (cwd / "bootfw.toml").write_text(CONFIG + SERVER)
+    record = explain_json(capsys)
+    assert record["exchanges"][0]["address"] == "10.77.0.7"
+    values = {option["name"]: option["value"] for option in record["exchanges"][0]["options"]}
     assert (values["subnet-mask"], values["router"]) == ("255.255.255.0", "10.77.0.1")
-    assert found["file"] == "snponly.efi"
+    assert record["file"] == "snponly.efi"
 
 
-def test_address_of_the_server_is_assumed_in_a_foreign_network(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+def test_address_of_the_server_is_assumed_in_a_foreign_network(capsys: pytest.CaptureFixture[str], cwd: Path) -> None:
     """A configuration can be tried where its network is not."""
-    (here / "bootfw.toml").write_text(CONFIG + SERVER.replace("10.77.0", "203.0.113"))
+    (cwd / "bootfw.toml").write_text(CONFIG + SERVER.replace("10.77.0", "203.0.113"))
     code, _, err = explain(capsys)
     assert code == 0
     assert err == "bootfw: this host has no address in 203.0.113.0/24; 203.0.113.1 is assumed for the server\n"
 
 
-@pytest.mark.parametrize("mode", ['[dhcp6]\nmode = "proxy"\n', SERVER6])
-def test_dhcpv6_reply_is_explained(capsys: pytest.CaptureFixture[str], here: Path, mode: str) -> None:
-    (here / "bootfw.toml").write_text(CONFIG + mode)
-    found = record(capsys, "--dhcp6")
-    assert found["file"] == "tftp://[fd77::1]/snponly.efi"
-    assert found["exchanges"][0]["reply"] == "ADVERTISE"
-    assert found["location"]["size"] == 7
+@pytest.mark.parametrize("dhcp6", ['[dhcp6]\nmode = "proxy"\n', SERVER6])
+def test_dhcpv6_reply_is_explained(capsys: pytest.CaptureFixture[str], cwd: Path, dhcp6: str) -> None:
+    (cwd / "bootfw.toml").write_text(CONFIG + dhcp6)
+    record = explain_json(capsys, "--dhcp6")
+    assert record["file"] == "tftp://[fd77::1]/snponly.efi"
+    assert record["exchanges"][0]["reply"] == "ADVERTISE"
+    assert record["location"]["size"] == 7
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--mac", "52:54"), '--mac must be a MAC address, such as "52:54:00:12:34:56", not "52:54"'),
         (("--uuid", "1"), "--uuid 1: is not a UUID"),
@@ -221,42 +227,42 @@ def test_dhcpv6_reply_is_explained(capsys: pytest.CaptureFixture[str], here: Pat
         (("--dhcp6",), 'no client is answered: [dhcp6] has mode = "off" in bootfw.toml; it may be "proxy" or "server"'),
     ],
 )
-def test_wrong_arguments_exit_with_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_arguments_exit_with_2(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
     code, out, err = explain(capsys, *arguments)
     assert (code, out) == (2, "")
-    assert err.startswith(f"bootfw: {told}")
+    assert err.startswith(f"bootfw: {message}")
 
 
 @pytest.mark.parametrize(("number", "name"), [("7", "x86_64-uefi"), ("9", "x86_64-uefi"), ("99", "arch-99")])
 def test_an_architecture_may_be_its_number(capsys: pytest.CaptureFixture[str], number: str, name: str) -> None:
-    client = record(capsys, "--arch", number)["client"]
+    client = explain_json(capsys, "--arch", number)["client"]
     assert client["architecture"] == name
     assert client["vendor_class"] == f"PXEClient:Arch:{int(number):05}:UNDI:003000"
 
 
-def test_the_pool_of_a_class_is_named_and_clients_of_no_class_are_told_why(
-    capsys: pytest.CaptureFixture[str], here: Path
+def test_pool_of_a_client_class_is_named_and_other_clients_get_the_reason(
+    capsys: pytest.CaptureFixture[str], cwd: Path
 ) -> None:
     pool = 'pool = ["10.77.0.100-10.77.0.199"]'
-    config = SERVER.replace(pool, "").replace('mac = "52:54:00:12:34:56"', 'mac = "52:54:00:12:34:57"')
-    (here / "bootfw.toml").write_text(f'{CONFIG}{config}[[dhcp.class]]\nmac = ["52:54:00"]\n{pool}\n')
+    server = SERVER.replace(pool, "").replace('mac = "52:54:00:12:34:56"', 'mac = "52:54:00:12:34:57"')
+    (cwd / "bootfw.toml").write_text(f'{CONFIG}{server}[[dhcp.class]]\nmac = ["52:54:00"]\n{pool}\n')
     assert "address       10.77.0.100, of the pool for mac 52:54:00\n" in explain(capsys, "--mac", MAC)[1]
     code, out, _ = explain(capsys, "--mac", "02:00:00:00:00:01")
     assert code == 1
     assert "It does not boot: the addresses there are for other client classes: 10.77.0.0/24.\n" in out
 
 
-def test_an_ignored_client_gets_no_reply_and_the_reason_is_shown(
-    capsys: pytest.CaptureFixture[str], here: Path
-) -> None:
-    (here / "bootfw.toml").write_text(f'{CONFIG}\n[dhcp]\nignore = ["{MAC[:8]}"]\n')
+def test_an_ignored_client_gets_no_reply_and_the_reason_is_shown(capsys: pytest.CaptureFixture[str], cwd: Path) -> None:
+    (cwd / "bootfw.toml").write_text(f'{CONFIG}\n[dhcp]\nignore = ["{MAC[:8]}"]\n')
     code, out, _ = explain(capsys, "--mac", MAC)
     assert code == 1
     assert out.endswith("It does not boot: the configuration has its hardware address in ignore.\n")
     assert explain(capsys, "--mac", "02:00:00:00:00:01")[0] == 0
 
 
-class _API(http.server.BaseHTTPRequestHandler):
+class _BootAPI(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = json.dumps({"kernel": "http://10.0.0.5/vmlinuz"}).encode()
         self.send_response(200)
@@ -269,8 +275,9 @@ class _API(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def api() -> Iterator[int]:
-    with http.server.HTTPServer(("127.0.0.1", 0), _API) as server:
+def boot_api_port() -> Iterator[int]:
+    """The port of a server with the API of Pixiecore, which names a kernel for every machine."""
+    with http.server.HTTPServer(("127.0.0.1", 0), _BootAPI) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server.server_port
@@ -278,12 +285,12 @@ def api() -> Iterator[int]:
         thread.join()
 
 
-def test_asynchronous_resolver_is_awaited(here: Path, api: int) -> None:
-    """As a program, since it runs the reactor."""
-    callout = f'[[resolver]]\nuse = "callout"\nurl = "http://127.0.0.1:{api}"\n'
-    (here / "bootfw.toml").write_text(f'[http]\nlisten = ["0.0.0.0:8069"]\n{callout}')
+def test_asynchronous_resolver_is_awaited(cwd: Path, boot_api_port: int) -> None:
+    """The command runs in its own process, since it runs the reactor."""
+    resolver = f'[[resolver]]\nuse = "callout"\nurl = "http://127.0.0.1:{boot_api_port}"\n'
+    (cwd / "bootfw.toml").write_text(f'[http]\nlisten = ["0.0.0.0:8069"]\n{resolver}')
     command = [str(Path(sys.executable).with_name("bootfw")), "explain", "-c", "bootfw.toml", "--ipxe", "--json"]
     done = subprocess.run([*command, "--server", "10.77.0.1"], capture_output=True, timeout=60, check=True)
-    found = json.loads(done.stdout)
-    assert outcomes(found) == [("callout", "answered")]
-    assert found["location"]["backend"] == "resolver callout"
+    record = json.loads(done.stdout)
+    assert outcomes(record) == [("callout", "answered")]
+    assert record["location"]["backend"] == "resolver callout"

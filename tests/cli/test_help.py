@@ -1,4 +1,4 @@
-"""What every command has in common: its help, completion in the shells, and the manual page."""
+"""What all commands have in common: help, completion in the shells, and the manual page."""
 
 import argparse
 import contextlib
@@ -25,48 +25,48 @@ COMMANDS = [each.prog.removeprefix("bootfw ") for _, each in subcommands(parser(
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_help_texts_are_sentences(name: str) -> None:
-    described = PARSERS[name].description
-    assert described is not None
-    text = " ".join(described.split())
+    description = PARSERS[name].description
+    assert description is not None
+    text = " ".join(description.split())
     assert re.match(r"[A-Z]", text)
     assert text.endswith(".")
 
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_every_option_has_help(name: str) -> None:
-    missing = [action.dest for action in PARSERS[name]._actions if not action.help and not _is_commands(action)]
+    missing = [action.dest for action in PARSERS[name]._actions if not action.help and not _has_subcommands(action)]
     assert missing == []
 
 
-def _is_commands(action: argparse.Action) -> bool:
+def _has_subcommands(action: argparse.Action) -> bool:
     return isinstance(action, argparse._SubParsersAction)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_an_example(command: str) -> None:
-    described = PARSERS[f"bootfw {command}"]
-    assert re.search(rf"^  bootfw {command}\b", described.epilog or "", re.MULTILINE)
+    command_parser = PARSERS[f"bootfw {command}"]
+    assert re.search(rf"^  bootfw {command}\b", command_parser.epilog or "", re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_printed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
-    assert ended.value.code == 0
+    assert caught.value.code == 0
     assert "%(" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_parser_of_one_command_is_that_of_all(command: str) -> None:
+def test_parser_of_one_command_is_the_same_as_in_the_full_parser(command: str) -> None:
     name = f"bootfw {command}"
-    alone = parsers(parser(command))
-    assert alone[name].format_help() == PARSERS[name].format_help()
-    assert alone["bootfw"].format_usage() == PARSERS["bootfw"].format_usage()
+    single = parsers(parser(command))
+    assert single[name].format_help() == PARSERS[name].format_help()
+    assert single["bootfw"].format_usage() == PARSERS["bootfw"].format_usage()
 
 
 _QUERIES = ("status", "boots", "show 52:54:00:12:34:56", "leases list", "reload")
 
-_IMPORTED = f"""
+_PRINT_IMPORTS = f"""
 import sys
 from bootfw.cli.main import main
 print([main([*words.split(), "-c", "bootfw.toml"]) for words in {_QUERIES!r}], *sys.modules)
@@ -74,23 +74,23 @@ print([main([*words.split(), "-c", "bootfw.toml"]) for words in {_QUERIES!r}], *
 
 
 def test_commands_for_a_running_server_import_no_server(tmp_path: Path) -> None:
-    """The operator waits for what they import, which is half a second for a server."""
+    """The operator waits for their imports, which take half a second for a server."""
     (tmp_path / "bootfw.toml").write_text(f'[bootfw]\nstate-dir = "{tmp_path}"\n')
 
     def refuse() -> None:
-        with contextlib.suppress(OSError):  # the socket is closed when all answers have come
+        with contextlib.suppress(OSError):  # the listener is closed when all commands have ended
             while True:
-                with listening.accept()[0] as connection, connection.makefile("rwb") as lines:
-                    if request := lines.readline():
+                with listener.accept()[0] as connection, connection.makefile("rwb") as stream:
+                    if request := stream.readline():
                         requests.append(request)
-                        lines.write(b'{"error": "not now"}\n')
+                        stream.write(b'{"error": "not now"}\n')
 
     requests: list[bytes] = []
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / CONTROL_SOCKET))
-        listening.listen()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / CONTROL_SOCKET))
+        listener.listen()
         threading.Thread(target=refuse, daemon=True).start()
-        command = [sys.executable, "-c", _IMPORTED]
+        command = [sys.executable, "-c", _PRINT_IMPORTS]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == "bootfw: not now\n" * len(_QUERIES)
     assert len(requests) == len(_QUERIES)
@@ -99,7 +99,7 @@ def test_commands_for_a_running_server_import_no_server(tmp_path: Path) -> None:
 
 _OFFLINE = ("lint", "render boot.ipxe", "doctor", "leases list")
 
-_IMPORTED_OFFLINE = f"""
+_PRINT_OFFLINE_IMPORTS = f"""
 import sys
 from bootfw.cli.main import main
 try:
@@ -116,7 +116,7 @@ def test_commands_that_only_load_plugins_import_no_server(tmp_path: Path) -> Non
     (tmp_path / "bootfw.toml").write_text(
         f'[bootfw]\nstate-dir = "{tmp_path}"\n[[backend]]\nuse = "directory"\nroot = "."\n'
     )
-    command = [sys.executable, "-c", _IMPORTED_OFFLINE]
+    command = [sys.executable, "-c", _PRINT_OFFLINE_IMPORTS]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     lines = done.stdout.splitlines()
     assert lines[:2] == [f"bootfw {__version__}", "bootfw.cli.main"]
@@ -125,7 +125,7 @@ def test_commands_that_only_load_plugins_import_no_server(tmp_path: Path) -> Non
     assert {"bootfw.service", "bootfw.net.listening", "twisted.web.server", "OpenSSL.SSL"} & loaded == set()
 
 
-def script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Path:
+def completion_script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Path:
     """A file with the completion for *shell*."""
     if shell not in shtab.SUPPORTED_SHELLS:
         pytest.skip(f"shtab {shtab.__version__} does not know {shell}")
@@ -146,13 +146,13 @@ _CHECKS = {
 
 @pytest.mark.interop
 @pytest.mark.parametrize("shell", SHELLS)
-def test_completion_works_in_bash(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_completion_works_in_each_shell(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"there is no {shell} here")
-    path = script(shell, capsys, tmp_path)
-    plain = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    path = completion_script(shell, capsys, tmp_path)
+    options = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
     arguments = [_CHECKS[shell], str(path)] if shell == "fish" else [_CHECKS[shell], shell, str(path)]
-    done = subprocess.run([shell, *plain, "-c", *arguments], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([shell, *options, "-c", *arguments], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""
     assert "explain" in done.stdout
     if shell == "zsh":
@@ -163,7 +163,7 @@ def test_completion_works_in_bash(shell: str, capsys: pytest.CaptureFixture[str]
 def test_zsh_loads_the_completion(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     if shutil.which("zsh") is None:
         pytest.skip("there is no zsh here")
-    script("zsh", capsys, tmp_path).rename(tmp_path / "_bootfw")
+    completion_script("zsh", capsys, tmp_path).rename(tmp_path / "_bootfw")
     command = 'fpath=("$1" $fpath); autoload -U compinit; compinit -u -D; print ${_comps[bootfw]}; autoload +X _bootfw'
     done = subprocess.run(
         ["zsh", "-f", "-c", command, "zsh", tmp_path], capture_output=True, text=True, timeout=60, check=True
@@ -173,18 +173,16 @@ def test_zsh_loads_the_completion(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_has_every_command(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    text = script(shell, capsys, tmp_path).read_text()
+    text = completion_script(shell, capsys, tmp_path).read_text()
     assert [command for command in COMMANDS if command not in text] == []
 
 
-def test_an_old_shtab_without_fish_is_named(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shtab_without_fish_is_an_error(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shtab.SUPPORTED_SHELLS", ["bash", "zsh", "tcsh"])
     monkeypatch.setattr("shtab.__version__", "1.7.0")
     assert main(["completion", "fish"]) == 1
-    said = "bootfw: shtab 1.7.0 writes no completion for fish, only for bash, zsh: install a newer one\n"
-    assert capsys.readouterr() == ("", said)
+    message = "bootfw: shtab 1.7.0 writes no completion for fish, only for bash, zsh: install a newer one\n"
+    assert capsys.readouterr() == ("", message)
 
 
 def test_the_manual_page_has_every_command_and_option() -> None:

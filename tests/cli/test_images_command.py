@@ -23,28 +23,31 @@ root = "images"
 
 
 @pytest.fixture
-def root(here: Path) -> Path:
-    (here / "bootfw.toml").write_text(CONFIG)
-    path = here / "images"
+def root(cwd: Path) -> Path:
+    """The directory of the images, which is empty."""
+    (cwd / "bootfw.toml").write_text(CONFIG)
+    path = cwd / "images"
     path.mkdir()
     return path
 
 
-def put(root: Path, name: str, family: str, volume: str = "") -> None:
+def add_image(root: Path, name: str, family: str) -> None:
+    """Write an ISO with the files of a family."""
     files = dict(next(tree for tree in TREES if tree.family == family).files)
     make_iso(root / f"{name}.iso", files)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run ``bootfw images``, and return its exit code, output and errors."""
     code = command.main(["images", "-c", "bootfw.toml", *arguments])
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 def test_images_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put(root, "debian-12", "debian-netboot")
-    put(root, "netinst", "debian-cd")
-    put(root, "rescue", "systemrescue")
+    add_image(root, "debian-12", "debian-netboot")
+    add_image(root, "netinst", "debian-cd")
+    add_image(root, "rescue", "systemrescue")
     (root / "a b.iso").write_bytes(b"")
     code, out, err = run(capsys)
     assert code == 0
@@ -64,22 +67,24 @@ def test_images_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     )
 
 
-def test_disk_image_is_listed_with_what_it_lacks(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_disk_image_is_listed_with_the_reason_why_it_is_not_installable(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (root / "win11.raw").write_bytes(disk_image())
     for path, data in next(tree for tree in TREES if tree.family == "receiver").files.items():
         (root / "receiver").mkdir(exist_ok=True)
         (root / "receiver" / path).write_bytes(data)
     _, out, _ = run(capsys)
-    _, receiver, disk, lack = (re.split(r"  +", line) for line in out.splitlines())
+    _, receiver, disk, reason = (re.split(r"  +", line) for line in out.splitlines())
     assert receiver[:4] == ["receiver", "Receiver of disk images 0.1.0", "BIOS x86_64, UEFI x86_64", "iPXE, HTTP"]
     assert disk[:4] == ["win11", "Disk image, MBR, 1.0 MB", "BIOS x86_64, UEFI x86_64", "iPXE, HTTP"]
-    missing = 'machines receive it by multicast: set [multicast] listen = ["0.0.0.0:64494"] in bootfw.toml'
-    assert lack == [f"win11: can't be installed: {missing}"]
+    message = 'machines receive it by multicast: set [multicast] listen = ["0.0.0.0:64494"] in bootfw.toml'
+    assert reason == [f"win11: can't be installed: {message}"]
     servers = '[http]\nlisten = ["127.0.0.1:80"]\n[multicast]\nlisten = ["127.0.0.1:64494"]\n'
     (root.parent / "bootfw.toml").write_text(CONFIG + servers)
-    missing = f"it has no digests: bootfw images add {root}/win11.raw makes them"
-    assert run(capsys)[1].splitlines()[-1] == f"win11: can't be installed: {missing}"
-    assert json.loads(run(capsys, "--json")[1])[1]["reason"] == missing
+    message = f"it has no digests: bootfw images add {root}/win11.raw makes them"
+    assert run(capsys)[1].splitlines()[-1] == f"win11: can't be installed: {message}"
+    assert json.loads(run(capsys, "--json")[1])[1]["reason"] == message
     before = (root / "win11.raw").stat()
     assert run(capsys, "add", str(root / "win11.raw"))[1] == (
         f"{root}/win11.raw: Disk image, MBR, for BIOS x86_64, UEFI x86_64\n"
@@ -90,32 +95,32 @@ def test_disk_image_is_listed_with_what_it_lacks(root: Path, capsys: pytest.Capt
     assert "can't" not in run(capsys)[1]
 
 
-def test_images_of_the_howto(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the configuration of the page; the image has the layout of Debian's, and a file system of its size."""
-    copied, listed = blocks("images.md", "console")[0].split("# bootfw images\n")
-    (name,) = re.findall(r"/srv/boot/images/(\S+)", copied)
-    files = {**dict(next(tree for tree in TREES if tree.family == "debian-live").files)}
+def test_images_of_the_howto(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the configuration of the page; the image has the files of Debian's, but not their sizes."""
+    copy_command, expected = blocks("images.md", "console")[0].split("# bootfw images\n")
+    (name,) = re.findall(r"/srv/boot/images/(\S+)", copy_command)
+    files = dict(next(tree for tree in TREES if tree.family == "debian-live").files)
     files[".disk/info"] = files[".disk/info"].replace(b"12.4.0", b"12.9.0")
     configuration, _ = blocks("images.md", "toml")
-    (here / "boot/images").mkdir(parents=True)
-    (here / "bootfw.toml").write_text(configuration.replace("/srv/", f"{here}/"))
-    make_iso(here / "boot/images" / name, files)
+    (cwd / "boot/images").mkdir(parents=True)
+    (cwd / "bootfw.toml").write_text(configuration.replace("/srv/", f"{cwd}/"))
+    make_iso(cwd / "boot/images" / name, files)
     code, out, _ = run(capsys)
     assert code == 0
-    assert out.replace("512 MiB", "1.5 GiB") == listed
+    assert out.replace("512 MiB", "1.5 GiB") == expected
 
 
-def test_family_of_the_howto(here: Path) -> None:
+def test_family_of_the_howto(cwd: Path) -> None:
     _, text = blocks("images.md", "toml")
-    (here / "own.toml").write_text(text)
+    (cwd / "families.toml").write_text(text)
     files = dict.fromkeys(("rescue/vmlinuz", "rescue/initrd.img", "rescue/root.squashfs"), PC)
-    found = Catalogue(read_families(here / "own.toml")).recognize(listing({**files, "rescue/VERSION": b"7\n"}))
+    found = Catalogue(read_families(cwd / "families.toml")).recognize(listing({**files, "rescue/VERSION": b"7\n"}))
     assert found is not None
     assert (found.title, len(found.plans)) == ("Our rescue system 7", 1)
 
 
-def test_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put(root, "debian-12", "debian-netboot")
+def test_json_lists_images(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_image(root, "debian-12", "debian-netboot")
     code, out, _ = run(capsys, "--json")
     (image,) = json.loads(out)
     assert code == 0
@@ -128,11 +133,11 @@ def test_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert boot["memory"] == (512 << 20) + len(PC) + 1
 
 
-def test_no_images(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_directory_has_no_images(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[:2] == (0, f"no images in {root}\n")
 
 
-def test_without_a_configuration_and_a_boot_directory(
+def test_missing_default_directory_is_an_error(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(defaults, "ROOTS", (str(root / "none"),))
@@ -142,7 +147,7 @@ def test_without_a_configuration_and_a_boot_directory(
     assert err.startswith(f"bootfw: there is no {root}/none, in which images are by default: create it, or")
 
 
-def test_without_the_backend(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_images_backend_is_an_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("bootfw.toml").write_text('[[backend]]\nuse = "distribution"\n')
     code, _, err = run(capsys)
     assert code == 1

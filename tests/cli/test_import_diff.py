@@ -42,6 +42,7 @@ file = "pxelinux.0"
 
 
 def configuration(directory: Path, *changes: tuple[str, str], text: str = CONFIG) -> Configuration:
+    """The configuration *text* with (old, new) replaced in it."""
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
@@ -51,16 +52,16 @@ def configuration(directory: Path, *changes: tuple[str, str], text: str = CONFIG
 
 
 def differences(old: Configuration, new: Configuration, mac: str = "52:54:00:00:00:01") -> list[Difference]:
-    """Of a BIOS."""
-    running = DryServer(old, SERVER, "", Clock())
-    asked = [Question(PROFILES["bios"], mac), Question(PROFILES["bios"], "02:00:00:00:00:01")]
-    comparison, _ = compare(new, SERVER, running, running, asked, Clock())
+    """How *new* answers a BIOS with *mac* differently from *old*."""
+    old_server = DryServer(old, SERVER, "", Clock())
+    clients = [Question(PROFILES["bios"], mac), Question(PROFILES["bios"], "02:00:00:00:00:01")]
+    comparison, _ = compare(new, SERVER, old_server, old_server, clients, Clock())
     return list(comparison.differences)
 
 
 def test_equal_configurations_do_not_differ_in_the_address_of_the_pool(tmp_path: Path) -> None:
-    other = configuration(tmp_path, ("10.77.0.100-10.77.0.199", "10.77.0.50-10.77.0.60"))
-    assert differences(configuration(tmp_path), other) == []
+    new = configuration(tmp_path, ("10.77.0.100-10.77.0.199", "10.77.0.50-10.77.0.60"))
+    assert differences(configuration(tmp_path), new) == []
 
 
 @pytest.mark.parametrize(
@@ -72,60 +73,60 @@ def test_equal_configurations_do_not_differ_in_the_address_of_the_pool(tmp_path:
         ("10.77.0.5", "10.77.0.6", Difference("ntp-servers (42)", "10.77.0.5", "10.77.0.6")),
     ],
 )
-def test_what_differs_is_named(tmp_path: Path, old: str, new: str, difference: Difference) -> None:
-    one, other = configuration(tmp_path), configuration(tmp_path, (old, new))
-    assert difference in differences(one, other)
-    assert Difference(difference.what, difference.new, difference.old) in differences(other, one)
+def test_each_difference_is_reported(tmp_path: Path, old: str, new: str, difference: Difference) -> None:
+    first, second = configuration(tmp_path), configuration(tmp_path, (old, new))
+    assert difference in differences(first, second)
+    assert Difference(difference.what, difference.new, difference.old) in differences(second, first)
 
 
 def test_reserved_addresses_are_compared(tmp_path: Path) -> None:
-    other = configuration(tmp_path, ("10.77.0.7", "10.77.0.8"))
-    assert differences(configuration(tmp_path), other, MAC) == [Difference("address", "10.77.0.7", "10.77.0.8")]
+    new = configuration(tmp_path, ("10.77.0.7", "10.77.0.8"))
+    assert differences(configuration(tmp_path), new, MAC) == [Difference("address", "10.77.0.7", "10.77.0.8")]
 
 
-def test_a_client_that_is_ignored_gets_nothing(tmp_path: Path) -> None:
-    other = configuration(tmp_path, ('mode = "server"', f'mode = "server"\nignore = ["{MAC}"]'))
-    found = differences(configuration(tmp_path), other, MAC)
+def test_ignored_client_gets_nothing(tmp_path: Path) -> None:
+    new = configuration(tmp_path, ('mode = "server"', f'mode = "server"\nignore = ["{MAC}"]'))
+    found = differences(configuration(tmp_path), new, MAC)
     assert Difference("boot file", "pxelinux.0", "") in found
     assert all(each.new == "" for each in found)
 
 
-def test_a_proxy_is_asked_at_its_boot_server_port_too(tmp_path: Path) -> None:
+def test_proxy_is_queried_at_its_boot_server_port_too(tmp_path: Path) -> None:
     old = configuration(tmp_path, text=PROXY)
     assert differences(old, old) == []
-    other = configuration(tmp_path, ("pxelinux.0", "other.0"), text=PROXY)
-    assert differences(old, other) == [Difference("boot file", "pxelinux.0", "other.0")]
+    new = configuration(tmp_path, ("pxelinux.0", "other.0"), text=PROXY)
+    assert differences(old, new) == [Difference("boot file", "pxelinux.0", "other.0")]
 
 
-def test_kinds_of_clients_and_machines_of_the_configuration_are_asked_about(tmp_path: Path) -> None:
-    asked, left = questions(configuration(tmp_path))
-    assert {each.profile.name for each in asked} == {*PROFILES, "ipxe-bios", "uefi-arm64", "plain"}
-    assert [each.profile.name for each in asked if each.mac == MAC] == ["bios", "uefi", "ipxe"]
-    assert left == 0
+def test_kinds_of_clients_and_machines_of_the_configuration_are_compared(tmp_path: Path) -> None:
+    clients, left_out = questions(configuration(tmp_path))
+    assert {each.profile.name for each in clients} == {*PROFILES, "ipxe-bios", "uefi-arm64", "plain"}
+    assert [each.profile.name for each in clients if each.mac == MAC] == ["bios", "uefi", "ipxe"]
+    assert left_out == 0
 
 
-def test_many_machines_are_asked_about_by_name_only(tmp_path: Path) -> None:
+def test_more_than_the_most_machines_are_compared_only_if_named(tmp_path: Path) -> None:
     macs = [f"02:00:00:00:00:{number:02x}" for number in range(MOST_MACHINES + 3)]
-    clients = ", ".join(f'{{mac = "{mac}", file = "x"}}' for mac in macs)
-    many = configuration(tmp_path, ('use = "static"\nfile = "pxelinux.0"', f'use = "by-client"\nclients = [{clients}]'))
+    table = ", ".join(f'{{mac = "{mac}", file = "x"}}' for mac in macs)
+    many = configuration(tmp_path, ('use = "static"\nfile = "pxelinux.0"', f'use = "by-client"\nclients = [{table}]'))
     assert questions(many)[1] == 3 + 1
-    asked, left = questions(many, macs)
-    assert left == 0
-    assert {each.mac for each in asked} == {*macs, "52:54:00:00:00:01"}
+    clients, left_out = questions(many, macs)
+    assert left_out == 0
+    assert {each.mac for each in clients} == {*macs, "52:54:00:00:00:01"}
 
 
 def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
-    usual = configuration(tmp_path)
+    working = configuration(tmp_path)
     off = configuration(tmp_path, text='backend = []\nresolver = []\n[dhcp]\nmode = "off"\n')
     with pytest.raises(CommandError, match="answers no DHCP requests"):
-        differences(usual, off)
+        differences(working, off)
     silent = configuration(tmp_path, text="backend = []\nresolver = []\n")
     with pytest.raises(CommandError, match=f"{SERVER} answers none of 2 clients"):
-        differences(silent, usual)
+        differences(silent, working)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--mac", MAC), "--interface and --mac are for --diff SERVER"),
         (("--diff", "server"), "--diff server: is no address"),
@@ -134,8 +135,8 @@ def test_nothing_to_compare_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_arguments_are_errors(
-    capsys: pytest.CaptureFixture[str], here: Path, arguments: tuple[str, ...], said: str
+    capsys: pytest.CaptureFixture[str], cwd: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    (here / "dnsmasq.conf").write_text("dhcp-range=10.77.0.0,proxy,255.255.255.0\ndhcp-boot=pxelinux.0\n")
+    (cwd / "dnsmasq.conf").write_text("dhcp-range=10.77.0.0,proxy,255.255.255.0\ndhcp-boot=pxelinux.0\n")
     assert main(["import", "dnsmasq.conf", *arguments]) == 2
-    assert capsys.readouterr().err == f"bootfw: {said}\n"
+    assert capsys.readouterr().err == f"bootfw: {message}\n"

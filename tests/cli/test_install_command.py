@@ -26,27 +26,31 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def site(here: Path) -> Path:
+def site(cwd: Path) -> Path:
+    """A directory with a configuration, three images, and a template of answers."""
     for name in ("answers", "hosts", "images"):
-        (here / name).mkdir()
-    (here / "bootfw.toml").write_text(CONFIG)
-    (here / "answers/preseed.cfg.j2").write_text("d-i of {{ host.name }}\n")
+        (cwd / name).mkdir()
+    (cwd / "bootfw.toml").write_text(CONFIG)
+    (cwd / "answers/preseed.cfg.j2").write_text("d-i of {{ host.name }}\n")
     for name, family in (("debian-12", "debian-netboot"), ("netinst", "debian-cd"), ("rescue", "systemrescue")):
-        make_tar(here / f"images/{name}.tar", dict(next(tree for tree in TREES if tree.family == family).files))
-    return here
+        make_tar(cwd / f"images/{name}.tar", dict(next(tree for tree in TREES if tree.family == family).files))
+    return cwd
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs ``bootfw install`` or another command, and returns its exit code, output and errors."""
+
     def run(*arguments: str, name: str = "install") -> tuple[int, str, str]:
         code = command.main([name, *arguments, "-c", "bootfw.toml", "--offline"])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
 
-def ordered(run: Run) -> list[str]:
+def ordered_files(run: Run) -> list[str]:
+    """The files of all one-time boots."""
     _, out, _ = run("--json", name="next")
     return [order["file"] for order in json.loads(out)["next"]]
 
@@ -58,17 +62,17 @@ def test_image_is_ordered_once(run: Run) -> None:
         f"{MAC} boots Debian 12 installer (debian-12) next, once\n"
         f'switch it on; "bootfw show {MAC}" shows what has become of it\n'
     )
-    assert ordered(run) == ["install/debian-12.ipxe"]
+    assert ordered_files(run) == ["install/debian-12.ipxe"]
 
 
-def test_image_with_answers(run: Run) -> None:
+def test_image_is_ordered_with_answers(run: Run) -> None:
     code, out, _ = run(MAC, "debian-12", "--answers", "/preseed.cfg")
     assert code == 0
     assert "next, once with the answers preseed.cfg\n" in out
-    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
+    assert ordered_files(run) == ["install/debian-12/preseed.cfg.ipxe"]
 
 
-def test_the_image_that_was_set_is_installed(site: Path, run: Run) -> None:
+def test_image_that_was_set_is_installed(site: Path, run: Run) -> None:
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = "rescue"\n')
     assert run("image", MAC, "debian-12", name="machines") == (
         0,
@@ -76,10 +80,10 @@ def test_the_image_that_was_set_is_installed(site: Path, run: Run) -> None:
         "",
     )
     assert run(MAC)[0] == 0
-    assert ordered(run) == ["install/debian-12.ipxe"]
+    assert ordered_files(run) == ["install/debian-12.ipxe"]
     assert run("image", MAC, name="machines")[0] == 0
     assert run(MAC)[0] == 0
-    assert ordered(run) == ["install/rescue.ipxe"]
+    assert ordered_files(run) == ["install/rescue.ipxe"]
 
 
 def test_wimboot_and_files_beside_the_answers_must_exist(site: Path, run: Run) -> None:
@@ -97,17 +101,17 @@ def test_wimboot_and_files_beside_the_answers_must_exist(site: Path, run: Run) -
     assert "has win/winpeshl.ini, which win loads with the answers" in err
     (site / "files/win/winpeshl.ini").write_text("x")
     assert run(MAC, "win", "--answers", "win/unattend.xml")[0] == 0
-    assert ordered(run) == ["install/win/win/unattend.xml.ipxe"]
+    assert ordered_files(run) == ["install/win/win/unattend.xml.ipxe"]
 
 
-def test_image_and_answers_of_the_host_file(site: Path, run: Run) -> None:
+def test_image_and_answers_are_taken_from_the_host_file(site: Path, run: Run) -> None:
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\ngroups = ["web"]\nimage = "debian-12"\n')
     (site / "hosts/groups").mkdir()
     (site / "hosts/groups/web.toml").write_text('answers = "preseed.cfg"\n')
     assert run(MAC)[0] == 0
-    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
+    assert ordered_files(run) == ["install/debian-12/preseed.cfg.ipxe"]
     assert run(MAC, "rescue")[0] == 0
-    assert ordered(run) == ["install/rescue.ipxe"]
+    assert ordered_files(run) == ["install/rescue.ipxe"]
 
 
 TABLE = """
@@ -118,28 +122,30 @@ answers = "preseed.cfg.j2"
 """
 
 
-@pytest.mark.parametrize("without", ["", '[[backend]]\nuse = "template"\nroot = "answers"\nhosts = "hosts"\n'])
-def test_image_and_answers_of_the_configuration(site: Path, run: Run, without: str) -> None:
-    """They need no ``template`` backend: the answers may be a file."""
-    assert without in CONFIG
+@pytest.mark.parametrize("removed", ["", '[[backend]]\nuse = "template"\nroot = "answers"\nhosts = "hosts"\n'])
+def test_image_and_answers_are_taken_from_the_configuration(site: Path, run: Run, removed: str) -> None:
+    """A [[machine]] table needs no ``template`` backend: the answers may be a static file."""
+    assert removed in CONFIG
     (site / "preseed.cfg").write_text("d-i\n")
     files = '[[backend]]\nuse = "directory"\nroot = "."\n'
-    (site / "bootfw.toml").write_text(CONFIG.replace(without, files if without else "") + TABLE)
+    (site / "bootfw.toml").write_text(CONFIG.replace(removed, files if removed else "") + TABLE)
     assert run(MAC)[0] == 0
-    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
+    assert ordered_files(run) == ["install/debian-12/preseed.cfg.ipxe"]
 
 
-def test_template_of_a_machine_of_the_configuration(site: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_template_has_the_machine_of_the_configuration(
+    site: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     (site / "bootfw.toml").write_text(CONFIG + TABLE + 'name = "web1"\n')
     assert command.main(["render", "preseed.cfg", "--mac", MAC, "-c", "bootfw.toml"]) == 0
     assert capsys.readouterr().out == "d-i of web1\n"
 
 
 def test_esxi_is_ordered_for_bios_too(site: Path, run: Run) -> None:
-    """Its script has a way for each firmware."""
+    """Its script has a branch for each firmware."""
     make_tar(site / "images/esxi-7.tar", dict(next(tree for tree in TREES if tree.family == "esxi").files))
     assert run(MAC, "esxi-7", "--answers", "preseed.cfg")[0] == 0
-    assert ordered(run) == ["install/esxi-7/preseed.cfg.ipxe"]
+    assert ordered_files(run) == ["install/esxi-7/preseed.cfg.ipxe"]
 
 
 @pytest.mark.parametrize(
@@ -147,17 +153,17 @@ def test_esxi_is_ordered_for_bios_too(site: Path, run: Run) -> None:
     [
         (["52:54", "debian-12"], "MAC must be a MAC address"),
         ([MAC], f'{MAC}: give IMAGE, set one with "bootfw machines image", or write image = "NAME" into its host file'),
-        ([MAC, "none"], "there is no image none in {here}/images; known: debian-12, netinst, rescue"),
+        ([MAC, "none"], "there is no image none in {site}/images; known: debian-12, netinst, rescue"),
         ([MAC, "netinst"], "netinst can't be booted: its installer looks for the CD itself"),
         ([MAC, "rescue", "--answers", "preseed.cfg"], "rescue (SystemRescue 10.02) takes no answers that bootfw knows"),
         ([MAC, "debian-12", "--answers", "x.cfg"], "no backend of bootfw.toml has x.cfg, which has the answers"),
     ],
 )
-def test_errors(site: Path, run: Run, arguments: list[str], error: str) -> None:
+def test_invalid_arguments_are_errors(site: Path, run: Run, arguments: list[str], error: str) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (1, "")
-    assert err.startswith(f"bootfw: {error.replace('{here}', str(site))}")
-    assert ordered(run) == []
+    assert err.startswith(f"bootfw: {error.replace('{site}', str(site))}")
+    assert ordered_files(run) == []
 
 
 @pytest.mark.parametrize(
@@ -170,7 +176,7 @@ def test_errors(site: Path, run: Run, arguments: list[str], error: str) -> None:
         ('use = "images"\nroot = "images"', 'use = "distribution"', "no images are served by bootfw.toml"),
     ],
 )
-def test_errors_of_the_configuration(site: Path, run: Run, old: str, new: str, error: str) -> None:
+def test_unsuitable_configuration_is_an_error(site: Path, run: Run, old: str, new: str, error: str) -> None:
     assert old in CONFIG
     (site / "bootfw.toml").write_text(CONFIG.replace(old, new))
     code, _, err = run(MAC, "debian-12", "--answers", "preseed.cfg")
@@ -178,7 +184,7 @@ def test_errors_of_the_configuration(site: Path, run: Run, old: str, new: str, e
     assert err.startswith(f"bootfw: {error}")
 
 
-def test_mistake_in_the_host_file(site: Path, run: Run) -> None:
+def test_mistake_in_the_host_file_is_reported(site: Path, run: Run) -> None:
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = 12\n')
     assert run(MAC)[2] == 'bootfw: the host file of web1: "image" must be a string\n'
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = \n')
@@ -191,8 +197,8 @@ OTHER = "52:54:00:12:34:57"
 
 
 @pytest.fixture
-def disk(site: Path) -> Path:
-    """The image of a disk, with all that it needs."""
+def disk_image_site(site: Path) -> Path:
+    """The site with a disk image, and all that is needed to install it."""
     multicast = '[multicast]\nlisten = ["0.0.0.0:64494"]\n'
     (site / "bootfw.toml").write_text(CONFIG.replace("[[backend]]", f"{multicast}[[backend]]", 1))
     (site / "images/receiver").mkdir()
@@ -211,21 +217,21 @@ def test_several_machines_install_the_same_image(run: Run) -> None:
         f"{OTHER} boots Debian 12 installer (debian-12) next, once\n"
         "switch them on; bootfw boots lists them\n"
     )
-    assert ordered(run) == ["install/debian-12.ipxe"] * 2
+    assert ordered_files(run) == ["install/debian-12.ipxe"] * 2
 
 
 def test_several_machines_install_what_is_set_for_each(site: Path, run: Run) -> None:
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = "rescue"\n')
     (site / "hosts/web2.toml").write_text(f'mac = "{OTHER}"\nimage = "debian-12"\nanswers = "preseed.cfg"\n')
     assert run("web1", "web2")[0] == 0
-    assert ordered(run) == ["install/rescue.ipxe", "install/debian-12/preseed.cfg.ipxe"]
+    assert ordered_files(run) == ["install/rescue.ipxe", "install/debian-12/preseed.cfg.ipxe"]
 
 
-def test_machines_with_a_tag(run: Run) -> None:
+def test_machines_with_a_tag_are_installed(run: Run) -> None:
     for mac in (MAC, OTHER):
         assert run("tag", mac, "hall2", name="machines")[0] == 0
     assert run("--tag", "hall2", "debian-12")[0] == 0
-    assert ordered(run) == ["install/debian-12.ipxe"] * 2
+    assert ordered_files(run) == ["install/debian-12.ipxe"] * 2
     assert run("--tag", "hall3", "debian-12")[2] == 'bootfw: no machine has the tag "hall3"\n'
     assert run("debian-12")[2].startswith('bootfw: MAC: no machine has the name "debian-12"')
 
@@ -235,20 +241,20 @@ def test_nothing_is_ordered_when_one_can_not_be_installed(site: Path, run: Run) 
     code, out, err = run("web1", OTHER)
     assert (code, out) == (1, "")
     assert err.startswith(f"bootfw: {OTHER}: give IMAGE")
-    assert ordered(run) == []
+    assert ordered_files(run) == []
 
 
 def test_name_of_an_image_comes_before_that_of_a_machine(site: Path, run: Run) -> None:
     (site / "hosts/rescue.toml").write_text(f'mac = "{OTHER}"\nimage = "debian-12"\n')
     assert run(MAC, "rescue")[0] == 0
-    assert ordered(run) == ["install/rescue.ipxe"]
+    assert ordered_files(run) == ["install/rescue.ipxe"]
 
 
-def test_disk_image_is_ordered(disk: Path, run: Run) -> None:
+def test_disk_image_is_ordered(disk_image_site: Path, run: Run) -> None:
     code, out, _ = run(MAC, OTHER, "win11")
     assert code == 0
     assert out.startswith(f"{MAC} boots Disk image, GPT (win11) next, once\n")
-    assert ordered(run) == ["install/win11.ipxe"] * 2
+    assert ordered_files(run) == ["install/win11.ipxe"] * 2
 
 
 @pytest.mark.parametrize(
@@ -267,30 +273,30 @@ def test_disk_image_is_ordered(disk: Path, run: Run) -> None:
         ('listen = ["127.0.0.1:0"]', "listen = []", "machines load their receiver by HTTP: set [http] listen in"),
     ],
 )
-def test_disk_image_needs_multicast_and_http(disk: Path, run: Run, old: str, new: str, error: str) -> None:
-    text = (disk / "bootfw.toml").read_text()
+def test_disk_image_needs_multicast_and_http(disk_image_site: Path, run: Run, old: str, new: str, error: str) -> None:
+    text = (disk_image_site / "bootfw.toml").read_text()
     assert old in text
-    (disk / "bootfw.toml").write_text(text.replace(old, new))
+    (disk_image_site / "bootfw.toml").write_text(text.replace(old, new))
     assert run(MAC, "win11")[2].startswith(f"bootfw: win11 can't be installed: {error}")
-    assert ordered(run) == []
+    assert ordered_files(run) == []
 
 
-def test_disk_image_needs_digests_and_a_receiver(disk: Path, run: Run) -> None:
-    (disk / "images/win11.img.chunks").unlink()
-    path = disk / "images/win11.img"
+def test_disk_image_needs_digests_and_a_receiver(disk_image_site: Path, run: Run) -> None:
+    (disk_image_site / "images/win11.img.chunks").unlink()
+    path = disk_image_site / "images/win11.img"
     message = f"bootfw: win11 can't be installed: it has no digests: bootfw images add {path} makes them\n"
     assert run(MAC, "win11")[2] == message
-    (disk / "images/receiver/receiver.txt").unlink()
-    made = f"bootfw receive --write-system {disk}/images/receiver makes one"
-    assert run(MAC, "win11")[2] == f"bootfw: win11 can't be installed: no receiver is there: {made}\n"
+    (disk_image_site / "images/receiver/receiver.txt").unlink()
+    advice = f"bootfw receive --write-system {disk_image_site}/images/receiver makes one"
+    assert run(MAC, "win11")[2] == f"bootfw: win11 can't be installed: no receiver is there: {advice}\n"
 
 
-def test_receiver_alone_is_not_installed(disk: Path, run: Run) -> None:
+def test_receiver_alone_is_not_installed(disk_image_site: Path, run: Run) -> None:
     error = "receiver writes disk images: install one of these, and it is booted for that"
     assert run(MAC, "receiver")[2] == f"bootfw: {error}\n"
 
 
-# The page, and the answers to begin with
+# The page docs/howto/install.md, and the answers in examples/answers
 
 
 @pytest.fixture
@@ -301,37 +307,38 @@ def page(site: Path) -> Path:
     (site / "bootfw.toml").write_text(f'[bootfw]\nstate-dir = "state"\n{text}')
     (site / "hosts/web1.toml").write_text(host)
     for path in (ROOT / "examples/answers").rglob("*.j2"):
-        place = site / "answers" / path.relative_to(ROOT / "examples/answers")
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(path.read_text())
+        target = site / "answers" / path.relative_to(ROOT / "examples/answers")
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(path.read_text())
     return site
 
 
 def test_install_of_the_howto(page: Path, run: Run) -> None:
-    shown = blocks("install.md", "console")[0]
-    assert run(MAC, "debian-12")[1].splitlines()[0] == shown.splitlines()[2]
+    console = blocks("install.md", "console")[0]
+    assert run(MAC, "debian-12")[1].splitlines()[0] == console.splitlines()[2]
     (page / "images/debian-12.tar").rename(page / "images/alma-9.tar")
     make_tar(page / "images/alma-9.tar", dict(next(tree for tree in TREES if tree.family == "redhat-boot").files))
     make_tar(page / "images/debian-12.tar", dict(next(tree for tree in TREES if tree.family == "debian-netboot").files))
-    said = [line.split()[2:] for line in commands("install.md") if line.startswith("bootfw install")]
-    assert [run(*words)[0] for words in said] == [0, 0]
-    assert ordered(run) == ["install/alma-9/kickstart.cfg.ipxe"]
+    shown_arguments = [line.split()[2:] for line in commands("install.md") if line.startswith("bootfw install")]
+    assert [run(*words)[0] for words in shown_arguments] == [0, 0]
+    assert ordered_files(run) == ["install/alma-9/kickstart.cfg.ipxe"]
 
 
-def test_machine_of_the_page(page: Path, run: Run) -> None:
-    """The table has what the host file has."""
-    _, host, table = blocks("install.md", "toml")
-    of_file, (machine,) = tomllib.loads(host), tomllib.loads(table)["machine"]
-    assert {**of_file, "answers": "preseed.cfg.j2", "name": "web1"} == machine
+def test_machine_table_of_the_howto(page: Path, run: Run) -> None:
+    """The [[machine]] table has the same values as the host file."""
+    _, host, machine_table = blocks("install.md", "toml")
+    host_file, (machine,) = tomllib.loads(host), tomllib.loads(machine_table)["machine"]
+    assert {**host_file, "answers": "preseed.cfg.j2", "name": "web1"} == machine
     (page / "hosts/web1.toml").unlink()
     assert run(MAC)[0] == 1
     with (page / "bootfw.toml").open("a") as file:
-        file.write(table)
+        file.write(machine_table)
     assert run(MAC)[0] == 0
-    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
+    assert ordered_files(run) == ["install/debian-12/preseed.cfg.ipxe"]
 
 
-def rendered(path: str, capsys: pytest.CaptureFixture[str]) -> str:
+def render(path: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What ``bootfw render`` prints for the machine."""
     arguments = ["render", path, "--mac", MAC, "--http", "--server", "10.0.0.1", "-c", "bootfw.toml"]
     assert command.main(arguments) == 0
     return capsys.readouterr().out
@@ -341,7 +348,7 @@ UP = f"http://10.0.0.1:8069/bootfw/up?mac={MAC}"
 
 
 def test_preseed_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = rendered("preseed.cfg", capsys)
+    text = render("preseed.cfg", capsys)
     assert "d-i netcfg/get_hostname string web1\n" in text
     assert "user-password-crypted password $6$salt$hash\n" in text
     assert UP in text
@@ -350,63 +357,65 @@ def test_preseed_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_kickstart_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = rendered("kickstart.cfg", capsys)
+    text = render("kickstart.cfg", capsys)
     assert "--password=$6$salt$hash\n" in text
     assert UP in text
     assert text.count("%end") == text.count("%post") + text.count("%packages")
 
 
 def test_autoinstall_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = rendered("autoinstall/user-data", capsys)
+    text = render("autoinstall/user-data", capsys)
     assert text.startswith("#cloud-config\n")
-    found: dict[str, Any] = yaml.safe_load(text)["autoinstall"]
-    assert found["identity"] == {"hostname": "web1", "username": "admin", "password": "$6$salt$hash"}
-    assert found["late-commands"] == [f'curl --silent "{UP}"']
-    assert yaml.safe_load(rendered("autoinstall/meta-data", capsys)) == {"instance-id": "web1"}
+    autoinstall: dict[str, Any] = yaml.safe_load(text)["autoinstall"]
+    assert autoinstall["identity"] == {"hostname": "web1", "username": "admin", "password": "$6$salt$hash"}
+    assert autoinstall["late-commands"] == [f'curl --silent "{UP}"']
+    assert yaml.safe_load(render("autoinstall/meta-data", capsys)) == {"instance-id": "web1"}
 
 
 def test_autoyast_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = rendered("autoyast.xml", capsys)
+    text = render("autoyast.xml", capsys)
     assert text.startswith("<?xml")
     profile = ElementTree.fromstring(text)
-    found = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in profile.iter()}
-    assert (found["hostname"], found["user_password"], found["confirm"]) == ("web1", "$6$salt$hash", "false")
-    assert found["source"] == f'curl --silent "{UP}"'
-    assert "product" not in found
+    values = {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in profile.iter()}
+    assert (values["hostname"], values["user_password"], values["confirm"]) == ("web1", "$6$salt$hash", "false")
+    assert values["source"] == f'curl --silent "{UP}"'
+    assert "product" not in values
     with open(page / "hosts/web1.toml", "a") as file:
         file.write('product = "SLES"\n')
-    assert '<products config:type="list"><product>SLES</product></products>' in rendered("autoyast.xml", capsys)
+    assert '<products config:type="list"><product>SLES</product></products>' in render("autoyast.xml", capsys)
 
 
 def test_esxi_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = rendered("esxi.cfg", capsys)
+    text = render("esxi.cfg", capsys)
     assert "\ninstall --firstdisk --overwritevmfs\nnetwork --bootproto=dhcp --hostname=web1\n" in text
     assert "\nrootpw --iscrypted $6$salt$hash\n" in text
     assert f'wget -q -O /dev/null "{UP}"\n' in text
 
 
 def test_windows_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    host = page / "hosts/web1.toml"
-    host.write_text(host.read_text() + 'password = "a<b"\n')
-    assert rendered("windows/winpeshl.ini", capsys).split() == ["[LaunchApps]", "startnet.cmd"]
-    assert "\nnet use Z: \\\\10.0.0.1\\windows\n" in rendered("windows/startnet.cmd", capsys)
-    root = ElementTree.fromstring(rendered("windows/unattend.xml", capsys).encode())
-    names = {"u": "urn:schemas-microsoft-com:unattend"}
-    found = {name: [each.text for each in root.iterfind(f".//u:{name}", names)] for name in ("ComputerName", "Path")}
-    assert found == {"ComputerName": ["web1"], "Path": [f'curl.exe -s "{UP}"']}
-    assert [each.text for each in root.iterfind(".//u:Password/u:Value", names)] == ["a<b"]
+    path = page / "hosts/web1.toml"
+    path.write_text(path.read_text() + 'password = "a<b"\n')
+    assert render("windows/winpeshl.ini", capsys).split() == ["[LaunchApps]", "startnet.cmd"]
+    assert "\nnet use Z: \\\\10.0.0.1\\windows\n" in render("windows/startnet.cmd", capsys)
+    root = ElementTree.fromstring(render("windows/unattend.xml", capsys).encode())
+    namespaces = {"u": "urn:schemas-microsoft-com:unattend"}
+    values = {
+        name: [each.text for each in root.iterfind(f".//u:{name}", namespaces)] for name in ("ComputerName", "Path")
+    }
+    assert values == {"ComputerName": ["web1"], "Path": [f'curl.exe -s "{UP}"']}
+    assert [each.text for each in root.iterfind(".//u:Password/u:Value", namespaces)] == ["a<b"]
     assert [each.get("pass") for each in root] == ["windowsPE", "specialize", "oobeSystem"]
 
 
 def test_ignition_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    live = json.loads(rendered("ignition/live.ign", capsys))
+    live = json.loads(render("ignition/live.ign", capsys))
     (unit,) = live["systemd"]["units"]
     assert "\nExecStart=/bin/bash /etc/install.sh\n" in unit["contents"]
     assert live["storage"]["files"][0]["contents"]["source"] == "http://10.0.0.1:8069/ignition/install.sh"
-    script = rendered("ignition/install.sh", capsys)
+    script = render("ignition/install.sh", capsys)
     assert subprocess.run(["bash", "-n"], input=script.encode()).returncode == 0
     assert f'curl --silent "{UP}"\nsystemctl reboot\n' in script
-    installed = json.loads(rendered("ignition/installed.ign", capsys))
+    installed = json.loads(render("ignition/installed.ign", capsys))
     assert installed["passwd"]["users"] == [{"name": "core", "passwordHash": "$6$salt$hash"}]
     assert installed["storage"]["files"][0]["contents"]["source"] == "data:,web1"
 
@@ -416,29 +425,29 @@ def test_talos_of_the_examples(page: Path, capsys: pytest.CaptureFixture[str]) -
     with open(page / "hosts/web1.toml", "a") as file:
         file.write('[talos]\nendpoint = "https://10.0.0.9:6443"\n')
         file.writelines(f'{name} = "{name}=="\n' for name in names)
-    found = yaml.safe_load(rendered("talos.yaml", capsys))
-    assert found["machine"]["install"] == {"diskSelector": {"size": ">= 8GB"}, "wipe": True}
-    assert found["machine"]["ca"] == {"crt": "machine-ca==", "key": ""}
-    (pod,) = found["machine"]["pods"]
+    configuration = yaml.safe_load(render("talos.yaml", capsys))
+    assert configuration["machine"]["install"] == {"diskSelector": {"size": ">= 8GB"}, "wipe": True}
+    assert configuration["machine"]["ca"] == {"crt": "machine-ca==", "key": ""}
+    (pod,) = configuration["machine"]["pods"]
     assert pod["spec"]["containers"][0]["command"][-1] == UP
-    assert found["cluster"]["controlPlane"] == {"endpoint": "https://10.0.0.9:6443"}
-    assert found["cluster"]["secret"] == "cluster-secret=="
+    assert configuration["cluster"]["controlPlane"] == {"endpoint": "https://10.0.0.9:6443"}
+    assert configuration["cluster"]["secret"] == "cluster-secret=="
 
 
-def test_host_file_of_the_page_is_toml() -> None:
+def test_host_file_of_the_howto_is_toml() -> None:
     assert tomllib.loads(blocks("install.md", "toml")[1])["answers"] == "preseed.cfg"
 
 
 @implementer(IBackend)
-class Counted:
-    """Without files; how often a command makes its plugins."""
+class CountedBackend:
+    """A backend without files, which counts how often it is created."""
 
-    made = 0
+    created = 0
 
     @classmethod
-    def configured(cls, context: PluginContext) -> "Counted":
+    def configured(cls, context: PluginContext) -> "CountedBackend":
         """Called by boot_plugin."""
-        cls.made += 1
+        cls.created += 1
         return cls()
 
     def open(self, path: str, request: TransferRequest) -> NoReturn:
@@ -446,13 +455,13 @@ class Counted:
         raise FileMissing()
 
 
-counted = boot_plugin(IBackend, Counted)
+counted = boot_plugin(IBackend, CountedBackend)
 
 
-def test_the_plugins_are_made_once(site: Path, run: Run) -> None:
-    Counted.made = 0
+def test_plugins_are_created_once(site: Path, run: Run) -> None:
+    CountedBackend.created = 0
     (site / "bootfw.toml").write_text(CONFIG + f'[[backend]]\nuse = "{__name__}:counted"\n')
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\nimage = "debian-12"\nanswers = "preseed.cfg"\n')
     assert run("web1")[0] == 0
-    assert ordered(run) == ["install/debian-12/preseed.cfg.ipxe"]
-    assert Counted.made == 1
+    assert ordered_files(run) == ["install/debian-12/preseed.cfg.ipxe"]
+    assert CountedBackend.created == 1

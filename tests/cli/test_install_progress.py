@@ -23,6 +23,7 @@ ORDER = {"mac": MAC, "file": FILE, "ordered": ORDERED}
 
 @pytest.fixture(autouse=True)
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times are printed in UTC."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield
@@ -61,35 +62,36 @@ FAILED_OTHER = evolve(FAILED, id="2", mac=OTHER)
 
 
 @define
-class Server:
-    """Answers with the boots of the machines, a moment later in each turn; None: it has ended."""
+class FakeServer:
+    """Answers each request for changes with the next list of boots; None: it has ended."""
 
-    turns: list[Sequence[BootAttempt] | None]
+    answers: list[Sequence[BootAttempt] | None]
     change: int = 0
-    now: Sequence[BootAttempt] = field(factory=list)
+    current: Sequence[BootAttempt] = field(factory=list)
     ends_at: Sequence[BootAttempt] | None = None
-    """The turn in which it ends between two answers."""
+    """It ends after the answer with this list of boots."""
 
-    def call(self, name: str, **given: Any) -> list[dict[str, Any]]:
+    def call(self, name: str, **arguments: Any) -> list[dict[str, Any]]:
         if name == "boot":
-            assert given["machine"] in (MAC, OTHER)
-            if self.now is self.ends_at:
+            assert arguments["machine"] in (MAC, OTHER)
+            if self.current is self.ends_at:
                 raise ServerEnded("ended")
-            return [attempt_record(attempt) for attempt in self.now if attempt.mac == given["machine"]]
-        turn = self.turns.pop(0)
-        if turn is None:
+            return [attempt_record(attempt) for attempt in self.current if attempt.mac == arguments["machine"]]
+        answer = self.answers.pop(0)
+        if answer is None:
             raise ServerEnded("ended")
         self.change += 1
-        self.now = turn
-        return [{**attempt_record(each, stages=False), "change": self.change} for each in turn] or [
+        self.current = answer
+        return [{**attempt_record(each, stages=False), "change": self.change} for each in answer] or [
             {"change": self.change}
         ]
 
 
-def follow(*turns: Sequence[BootAttempt] | None, unattended: bool = True) -> int:
-    server: Any = Server(list(turns))
+def follow(*answers: Sequence[BootAttempt] | None, unattended: bool = True) -> int:
+    """Follow an installation until it ends, and return the exit code."""
+    server: Any = FakeServer(list(answers))
     code = Installation(ORDER, unattended).follow(server, lambda seconds: None)
-    assert server.turns == []
+    assert server.answers == []
     return code
 
 
@@ -105,18 +107,20 @@ def test_stages_are_printed_once_until_the_system_is_up(capsys: pytest.CaptureFi
 
 
 def test_system_that_phones_home_after_its_first_boot_is_up(capsys: pytest.CaptureFixture[str]) -> None:
-    disk = BootAttempt("2", ORDERED + 310, mac=MAC, verdict=Verdict.NOTHING_TO_BOOT, ended=ORDERED + 311)
-    assert follow([disk, BOOTED], [evolve(disk, verdict=Verdict.UP, ended=ORDERED + 330), BOOTED]) == 0
+    disk_boot = BootAttempt("2", ORDERED + 310, mac=MAC, verdict=Verdict.NOTHING_TO_BOOT, ended=ORDERED + 311)
+    assert follow([disk_boot, BOOTED], [evolve(disk_boot, verdict=Verdict.UP, ended=ORDERED + 330), BOOTED]) == 0
     assert capsys.readouterr().out.endswith(
         "12:00:40  booted after 3 s\n12:05:11  nothing to boot\n12:05:30  up after 0 s\n"
     )
 
 
 def test_several_machines_are_followed_until_the_last(capsys: pytest.CaptureFixture[str]) -> None:
-    """With their verdicts and reports; one that has failed does not end the others."""
+    """Their verdicts and reports are printed; a machine that has failed does not end the command."""
     report = Stage(ORDERED + 50, StageKind.INSTALLATION, {"what": "40 %"})
     other = evolve(UP, id="2", mac=OTHER, stages=(*LOADED.stages, report))
-    server: Any = Server([[], [BOOTED, FAILED_OTHER], [evolve(LOADED, stages=(*LOADED.stages, report))], [UP, other]])
+    server: Any = FakeServer(
+        [[], [BOOTED, FAILED_OTHER], [evolve(LOADED, stages=(*LOADED.stages, report))], [UP, other]]
+    )
     installations = [Installation({**ORDER, "mac": mac}, True, shows_name=True) for mac in (MAC, OTHER)]
     assert follow_all(installations, server, lambda seconds: None) == 1
     assert capsys.readouterr().out == (
@@ -127,10 +131,10 @@ def test_several_machines_are_followed_until_the_last(capsys: pytest.CaptureFixt
         f"12:00:50  {MAC}  the installer: 40 %\n"
         f"12:05:00  {MAC}  up after 295 s\n"
     )
-    assert server.turns == []
+    assert server.answers == []
 
 
-def test_without_answers_the_end_is_the_loaded_installer() -> None:
+def test_without_answers_the_command_ends_with_the_loaded_installer() -> None:
     other = evolve(BOOTED, id="0", stages=(DISCOVER, complete(ORDERED + 6, "other.ipxe")))
     assert follow([other], [BOOTED, other], unattended=False) == 0
 
@@ -159,11 +163,13 @@ FAILED_TRY = evolve(
 
 
 def test_a_machine_that_tries_again_has_not_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Another reason is printed, the same one is not."""
-    other = evolve(FAILED_TRY, ended=ORDERED + 90, cause=Cause("installation-failed", "could not: slow", ""))
-    server: Any = Server([[], [FAILED_TRY], [evolve(FAILED_TRY, ended=ORDERED + 80)], [other], [LOADED], [UP]])
+    """A new reason is printed, the same one is not repeated."""
+    other_reason = evolve(FAILED_TRY, ended=ORDERED + 90, cause=Cause("installation-failed", "could not: slow", ""))
+    server: Any = FakeServer(
+        [[], [FAILED_TRY], [evolve(FAILED_TRY, ended=ORDERED + 80)], [other_reason], [LOADED], [UP]]
+    )
     assert Installation(ORDER, True, retries=True).follow(server, lambda seconds: None) == 0
-    assert server.turns == []
+    assert server.answers == []
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "  failed:" in line or "again" in line] == [
         "12:00:50  failed: could not be installed: no disk",
@@ -174,10 +180,10 @@ def test_a_machine_that_tries_again_has_not_failed(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(("progress", "code"), [((), 1), ((LOADED,), 0)])
-def test_a_machine_whose_tries_all_fail_has_failed_after_a_while(progress: Sequence[BootAttempt], code: int) -> None:
-    """Progress begins the time anew."""
+def test_a_machine_whose_attempts_all_fail_has_failed_after_a_while(progress: Sequence[BootAttempt], code: int) -> None:
+    """Progress restarts the time limit."""
     tries = [[evolve(FAILED_TRY, ended=ORDERED + ended)] for ended in (50, 80, 110)]
-    server: Any = Server([tries[0], *[[each] for each in progress], *tries[1:], [UP]])
+    server: Any = FakeServer([tries[0], *[[each] for each in progress], *tries[1:], [UP]])
     machine = Installation(ORDER, True, retries=True, seconds=lambda: server.change * RETRIED_FOR * 0.6)
     assert machine.follow(server, lambda seconds: None) == code
 
@@ -189,28 +195,28 @@ def test_boots_before_the_order_and_of_other_machines_do_not_count(capsys: pytes
     assert capsys.readouterr().out.count("up after") == 1
 
 
-def test_boot_that_was_under_way_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    """A machine that waited in a menu when it was ordered."""
+def test_boot_that_began_before_the_order_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """The machine waited in a menu when the installation was ordered."""
     waiting = evolve(LOADING, began=ORDERED - 10, stages=(evolve(DISCOVER, at=ORDERED - 10),))
     assert follow([waiting], [evolve(UP, began=ORDERED - 10, stages=(*waiting.stages, *UP.stages[1:]))]) == 0
     assert capsys.readouterr().out.startswith('12:00:08  http get "install/')
 
 
 def test_boot_that_goes_on_after_its_verdict_counts() -> None:
-    """It waited in a menu for so long that it was taken to have booted."""
+    """The machine waited in a menu for so long that its verdict was "booted"."""
     waiting = evolve(BOOTED, stages=(DISCOVER,), ended=ORDERED + 35)
     assert follow([waiting], [LOADED], [evolve(BOOTED, ended=ORDERED + 90)], unattended=False) == 0
 
 
-def test_late_phone_home_of_the_installation_before_does_not_count() -> None:
+def test_late_phone_home_of_the_previous_installation_does_not_count() -> None:
     stages = (complete(ORDERED - 300, FILE), Stage(ORDERED + 1, StageKind.UP))
     before = evolve(UP, id="0", began=ORDERED - 310, stages=stages, ended=ORDERED + 1)
     assert follow([before], [UP, before]) == 0
 
 
 def test_server_that_ends_between_two_answers_is_waited_for() -> None:
-    first = [LOADED]
-    server: Any = Server([first, [LOADED], [UP]], ends_at=first)
+    loaded = [LOADED]
+    server: Any = FakeServer([loaded, [LOADED], [UP]], ends_at=loaded)
     assert Installation(ORDER, True).follow(server, lambda seconds: None) == 0
 
 
@@ -220,6 +226,8 @@ def test_server_that_ends_is_waited_for(capsys: pytest.CaptureFixture[str]) -> N
 
 
 class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
     def isatty(self) -> bool:
         return True
 

@@ -1,4 +1,4 @@
-"""What other servers' lease files say: ISC dhcpd's, dnsmasq's, and our own export."""
+"""Reads the lease files of other servers, of ISC dhcpd and dnsmasq, and the export of bootfw."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 
 NOW = 1_763_640_000.0  # 2025-11-20 12:00:00 UTC
 MAC, KEY = "52:54:00:12:34:56", b"h\x01\x52\x54\x00\x12\x34\x56"
-HARDWARE = identity(False)
+BY_HARDWARE = identity(False)
 
 ISC = r"""
 # The format of this file is documented in the dhcpd.leases(5) manual page.
@@ -131,9 +131,9 @@ host odd {
 
 
 def test_isc_leases_and_hosts_are_read() -> None:
-    found = read_isc(ISC, NOW, HARDWARE)
+    found = read_isc(ISC, NOW, BY_HARDWARE)
     active = LeaseState.ACTIVE
-    ten = NOW - 7200
+    granted = NOW - 7200
     assert found.leases == {
         "10.0.0.10": Lease("10.0.0.10", KEY, MAC, active, NOW - 600, NOW + 2700, b"", "", "again", "system"),
         "10.0.0.11": Lease(
@@ -141,7 +141,7 @@ def test_isc_leases_and_hosts_are_read() -> None:
             b"h\1RT\0\0\0\1",
             "52:54:00:00:00:01",
             active,
-            ten,
+            granted,
             NEVER,
             b'\1RT\0"\\}',
             hostname='pc"1',
@@ -150,7 +150,7 @@ def test_isc_leases_and_hosts_are_read() -> None:
         "10.0.0.12": Lease(
             "10.0.0.12", b"h\1RT\0\0\0\2", "52:54:00:00:00:02", active, 1763630000, 1763630600, kind="system"
         ),
-        "10.0.0.13": Lease("10.0.0.13", b"i\1abc", "", LeaseState.RELEASED, ten, NOW, b"\1abc", kind="system"),
+        "10.0.0.13": Lease("10.0.0.13", b"i\1abc", "", LeaseState.RELEASED, granted, NOW, b"\1abc", kind="system"),
         "10.0.0.14": Lease("10.0.0.14", b"", "", LeaseState.DECLINED, NOW, NOW + 3600),
         "10.0.0.19": Lease(
             "10.0.0.19",
@@ -206,13 +206,13 @@ lease 10.55.0.11 {
 """
 
 
-def test_isc_as_dhcpd_4_4_3_wrote_it_for_udhcpc() -> None:
-    found = read_isc(WRITTEN_BY_ISC, NOW, HARDWARE)
+def test_isc_leases_written_by_dhcpd_4_4_3_for_udhcpc_are_read() -> None:
+    found = read_isc(WRITTEN_BY_ISC, NOW, BY_HARDWARE)
     assert found.left_out == ()
-    named, odd = found.leases.values()
+    named, unnamed = found.leases.values()
     assert (named.address, named.hostname, named.mac) == ("10.55.0.10", "pc1", "d2:d1:d0:a1:22:1e")
     assert named.client_id == b"\1" + bytes.fromhex("d2d1d0a1221e")
-    assert (odd.address, odd.client_id) == ("10.55.0.11", bytes.fromhex("ff225c00"))
+    assert (unnamed.address, unnamed.client_id) == ("10.55.0.11", bytes.fromhex("ff225c00"))
     assert named.expires - named.granted == 3600
 
 
@@ -226,52 +226,52 @@ ENTRY = """lease 10.0.0.%d {
 
 
 def entry(number: int, more: str = "") -> str:
-    """The declaration of a lease, seven lines with one line more."""
+    """The declaration of a lease: six lines, and those of *more*."""
     return ENTRY % (number, number, more)
 
 
 def read(text: str) -> tuple[list[int], list[str], list[str]]:
-    """(last bytes of the addresses, host names of the reservations, what is left out)."""
-    found = read_isc(text, NOW, HARDWARE)
+    """(last bytes of the addresses, host names of the reservations, messages about what is left out)."""
+    found = read_isc(text, NOW, BY_HARDWARE)
     addresses = [int(address.rpartition(".")[2]) for address in found.leases]
     return addresses, [reservation.hostname for reservation in found.reservations], list(found.left_out)
 
 
-def test_nul_bytes_between_declarations() -> None:
+def test_nul_bytes_between_declarations_are_reported() -> None:
     """A crash leaves them where a block of the file has not reached the disk."""
     lost = "as a crash leaves them; what was there is lost"
     assert read(entry(1) + "\0" * 200 + entry(2)) == ([1, 2], [], [f"line 7: 200 NUL bytes, {lost}"])
     assert read(entry(1) + "\0\n") == ([1], [], [f"line 7: 1 NUL byte, {lost}"])
 
 
-def test_nul_bytes_inside_of_a_declaration() -> None:
-    """They may hold its end and the beginning of another one, so it can't be relied on."""
-    holed = entry(2)[:60] + "\0" * 50 + entry(3)[40:]
-    addresses, _, left_out = read(entry(1) + holed + entry(4))
+def test_declaration_with_nul_bytes_is_not_imported() -> None:
+    """They may replace its end and the beginning of another one, so it can't be relied on."""
+    damaged = entry(2)[:60] + "\0" * 50 + entry(3)[40:]
+    addresses, _, left_out = read(entry(1) + damaged + entry(4))
     assert addresses == [1, 4]
     assert left_out[0] == "line 7: lease 10.0.0.2 is not imported: there are NUL bytes in it on line 9"
     assert left_out[1].startswith("line 9: 50 NUL bytes")
 
 
-def test_nul_bytes_inside_of_a_string() -> None:
-    """They may hold the end of the declaration, whatever the statement is."""
+def test_declaration_with_nul_bytes_in_a_string_is_not_imported() -> None:
+    """They may replace the end of the declaration, whatever the statement is."""
     addresses, _, left_out = read(entry(1) + entry(2, '  set x = "a\0\0b";\n  set y = "c\0d";\n') + entry(3))
     assert addresses == [1, 3]
     assert left_out == ['line 7: lease 10.0.0.2 is not imported: line 12 can\'t be read: set x = "a\0\0b";']
 
 
-def test_errors_of_replaced_declarations_do_not_count() -> None:
+def test_errors_of_replaced_declarations_are_not_reported() -> None:
     assert read(entry(1).replace("13:00:00", "soon") + entry(1)) == ([1], [], [])
 
 
-def test_a_damaged_declaration_leaves_the_earlier_one() -> None:
+def test_earlier_declaration_is_used_if_the_later_one_is_damaged() -> None:
     addresses, _, left_out = read(entry(1) + entry(1, ' uid "x;\n') + entry(2))
     assert addresses == [1, 2]
     assert left_out == ["line 7: lease 10.0.0.1 is not imported: line 12 can't be read: uid \"x;"]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('  client-hostname "kids" pc";', "line 12 can't be read: {}; lease 10.0.0.2 is imported without it"),
         ('  client-hostname "a" }";', "line 12 can't be read: {}; lease 10.0.0.2 is imported without it"),
@@ -290,25 +290,27 @@ def test_a_damaged_declaration_leaves_the_earlier_one() -> None:
         ("  cltt", "line 7: lease 10.0.0.2 is not imported: there is no ; after {} on line 12"),
     ],
 )
-def test_damaged_line_is_skipped_and_named(line: str, said: str) -> None:
-    """Where it only names the client, the lease is imported without it; what is not understood is named."""
-    excerpt = line.strip() if "can't" in said else line.strip().rstrip(";")
+def test_damaged_line_is_skipped_and_reported(line: str, message: str) -> None:
+    """A damaged host name or an unknown statement is left out of the lease; other damage leaves out the lease."""
+    excerpt = line.strip() if "can't" in message else line.strip().rstrip(";")
     addresses, _, left_out = read(entry(1) + entry(2, f"{line}\n") + entry(3))
-    assert left_out == [said.format(excerpt)]
-    assert addresses == ([1, 3] if "not imported" in said else [1, 2, 3])
+    assert left_out == [message.format(excerpt)]
+    assert addresses == ([1, 3] if "not imported" in message else [1, 2, 3])
 
 
-@pytest.mark.parametrize("state", ["binding state strange", "binding active", "hardware ethernet", "hardware tin 1"])
-def test_damaged_statement_is_skipped_and_named(state: str) -> None:
-    damaged = entry(2).replace("binding state active", state).replace("hardware ethernet 52:54:00:00:00:02", "", 0)
-    if state.startswith("hardware"):
-        damaged = entry(2).replace("hardware ethernet 52:54:00:00:00:02", state)
-    line = 11 if state.startswith("hardware") else 10
-    said = f"line 7: lease 10.0.0.2 is not imported: line {line}: {state}"
-    assert read(entry(1) + damaged) == ([1], [], [said])
+@pytest.mark.parametrize(
+    "statement", ["binding state strange", "binding active", "hardware ethernet", "hardware tin 1"]
+)
+def test_lease_with_a_damaged_statement_is_not_imported(statement: str) -> None:
+    damaged = entry(2).replace("binding state active", statement)
+    if statement.startswith("hardware"):
+        damaged = entry(2).replace("hardware ethernet 52:54:00:00:00:02", statement)
+    line = 11 if statement.startswith("hardware") else 10
+    message = f"line 7: lease 10.0.0.2 is not imported: line {line}: {statement}"
+    assert read(entry(1) + damaged) == ([1], [], [message])
 
 
-def test_missing_brace_is_an_error() -> None:
+def test_missing_brace_is_reported() -> None:
     assert read(entry(1)[:-2] + entry(2)) == (
         [2],
         [],
@@ -319,7 +321,7 @@ def test_missing_brace_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "lease 10.0.0.9 {\n ends never;\n",
@@ -329,12 +331,12 @@ def test_missing_brace_is_an_error() -> None:
         ('lease "10', "line 7 can't be read: lease \"10"),
     ],
 )
-def test_truncated_file_is_an_error(text: str, said: str) -> None:
-    assert read(entry(1) + text) == ([1], [], [said])
+def test_truncated_declaration_is_reported(text: str, message: str) -> None:
+    assert read(entry(1) + text) == ([1], [], [message])
 
 
-def test_declarations_that_are_not_taken_over_are_named() -> None:
-    """Those that an omapi client has added, and those of a configuration file that was given by mistake."""
+def test_declarations_that_are_not_imported_are_reported() -> None:
+    """An OMAPI client adds such declarations; others are in dhcpd.conf, which an operator may import by mistake."""
     text = (
         'group "lab" {\n  dynamic;\n}\nsubclass "x" 1:2 {\n}\nsubnet 10.0.0.0 netmask 255.255.255.0 {\n'
         "  pool {\n    range 10.0.0.5 10.0.0.9;\n  }\n}\nfailover peer x state {\n}\noption x 1;\n{\n}\nlease {\n}\n"
@@ -353,20 +355,20 @@ def test_declarations_that_are_not_taken_over_are_named() -> None:
     )
 
 
-def test_line_ends_and_names_of_windows() -> None:
+def test_crlf_and_names_in_latin_1_are_read() -> None:
     text = entry(1, '  client-hostname "k\udcfc";\n').replace("\n", "\r\n") + entry(2, '  client-hostname "kü";\n')
-    found = read_isc(text, NOW, HARDWARE)
+    found = read_isc(text, NOW, BY_HARDWARE)
     assert [lease.hostname for lease in found.leases.values()] == ["k\udcfc", "kü"]
     assert found.left_out == ()
 
 
 def test_reserved_lease_is_imported_as_a_reservation() -> None:
-    found = read_isc(entry(1, "  reserved;\n") + entry(2, "  reserved;\n") + entry(2), NOW, HARDWARE)
+    found = read_isc(entry(1, "  reserved;\n") + entry(2, "  reserved;\n") + entry(2), NOW, BY_HARDWARE)
     assert found.reservations == (Reservation("10.0.0.1", mac="52:54:00:00:00:01"),)
     assert len(found.leases) == 2
-    resting = read_isc(entry(1, "  reserved;\n").replace("active", "abandoned"), NOW, HARDWARE)
-    assert (resting.leases["10.0.0.1"].state, resting.reservations) == (LeaseState.DECLINED, ())
-    assert resting.left_out == ()
+    abandoned = read_isc(entry(1, "  reserved;\n").replace("active", "abandoned"), NOW, BY_HARDWARE)
+    assert (abandoned.leases["10.0.0.1"].state, abandoned.reservations) == (LeaseState.DECLINED, ())
+    assert abandoned.left_out == ()
 
 
 OPENBSD = """lease 10.0.0.1 {
@@ -385,7 +387,7 @@ lease 10.0.0.2 {
 
 
 def test_openbsd_leases_are_read() -> None:
-    found = read_isc(OPENBSD, NOW, HARDWARE)
+    found = read_isc(OPENBSD, NOW, BY_HARDWARE)
     assert found.left_out == ()
     assert found.leases == {
         "10.0.0.1": Lease(
@@ -426,8 +428,8 @@ host node4 {
 """
 
 
-def test_hosts_as_xcat_adds_them() -> None:
-    found = read_isc(XCAT, NOW, HARDWARE)
+def test_hosts_added_by_xcat_are_read() -> None:
+    found = read_isc(XCAT, NOW, BY_HARDWARE)
     assert found.reservations == (
         Reservation("10.0.0.59", mac="52:54:00:aa:00:01", hostname="node1"),
         Reservation(mac="52:54:00:aa:00:04", hostname="node4"),
@@ -470,9 +472,9 @@ ia-na "\001\000\000\000" {
 """
 
 
-@pytest.mark.parametrize(("order", "iaid"), [("little", 0x01020304), ("big", 0x04030201)])
-def test_isc_dhcpv6_leases_are_read(order: str, iaid: int) -> None:
-    found = read_isc(ISC6.replace("little", order), NOW, HARDWARE)
+@pytest.mark.parametrize(("byte_order", "iaid"), [("little", 0x01020304), ("big", 0x04030201)])
+def test_isc_dhcpv6_leases_are_read(byte_order: str, iaid: int) -> None:
+    found = read_isc(ISC6.replace("little", byte_order), NOW, BY_HARDWARE)
     duid = b"\0\1\0\1abcd" + bytes.fromhex(MAC.replace(":", ""))
     key = ClientIA(duid, iaid, MAC, "system").key
     assert found.leases == {
@@ -489,26 +491,26 @@ def test_isc_dhcpv6_leases_are_read(order: str, iaid: int) -> None:
 @given(st.text(st.sampled_from('lease host {};"\\#\n 10.0.0.1 uid hardware ethernet ends epoch never:7')))
 def test_isc_parser_raises_command_error_only(text: str) -> None:
     with contextlib.suppress(CommandError):
-        read_isc(text, NOW, HARDWARE)
+        read_isc(text, NOW, BY_HARDWARE)
 
 
 @given(st.integers(0, len(ISC)))
 def test_truncated_isc_file_is_reported(end: int) -> None:
-    found = read_isc(ISC[:end], NOW, HARDWARE)
+    found = read_isc(ISC[:end], NOW, BY_HARDWARE)
     if re.sub(r"#.*", "", ISC[:end]).rstrip()[-1:] not in ("", "}", ";"):
         assert found.left_out
-    assert set(found.leases) <= set(read_isc(ISC, NOW, HARDWARE).leases)
+    assert set(found.leases) <= set(read_isc(ISC, NOW, BY_HARDWARE).leases)
 
 
 @given(st.integers(0, len(ISC)), st.integers(1, 300))
-def test_nul_bytes_anywhere_in_an_isc_file_are_reported(begin: int, size: int) -> None:
-    """No lease comes to be that was not there, and the hole is named."""
-    found = read_isc(ISC[:begin] + "\0" * size + ISC[begin + size :], NOW, HARDWARE)
+def test_nul_bytes_anywhere_in_an_isc_file_are_reported(start: int, size: int) -> None:
+    """No lease is read that was not in the file, and the NUL bytes are reported."""
+    found = read_isc(ISC[:start] + "\0" * size + ISC[start + size :], NOW, BY_HARDWARE)
     assert found.left_out
-    whole = [read_isc(part, NOW, HARDWARE).leases for part in re.findall(r"^lease .*?^}", ISC, re.M | re.S)]
+    undamaged = [read_isc(part, NOW, BY_HARDWARE).leases for part in re.findall(r"^lease .*?^}", ISC, re.M | re.S)]
     for address, lease in found.leases.items():
-        said = [part[address] for part in whole if address in part]
-        assert lease in [*said, *(evolve(each, hostname="") for each in said)]
+        expected = [part[address] for part in undamaged if address in part]
+        assert lease in [*expected, *(evolve(each, hostname="") for each in expected)]
 
 
 DNSMASQ = """\
@@ -526,20 +528,20 @@ duid 00:01:00:01:2c:bd:04:ee:52:54:00:12:34:56
 
 
 def test_dnsmasq_leases_are_read() -> None:
-    found = read_dnsmasq(DNSMASQ, NOW, HARDWARE)
-    active, until = LeaseState.ACTIVE, NOW + 3600
-    own_id = b"\1RT\0\x124V"
+    found = read_dnsmasq(DNSMASQ, NOW, BY_HARDWARE)
+    active, expires = LeaseState.ACTIVE, NOW + 3600
+    client_id = b"\1RT\0\x124V"
     assert found.leases == {
-        "10.0.0.10": Lease("10.0.0.10", KEY, MAC, active, NOW, until, own_id, hostname="pc", kind="system"),
+        "10.0.0.10": Lease("10.0.0.10", KEY, MAC, active, NOW, expires, client_id, hostname="pc", kind="system"),
         "10.0.0.11": Lease("10.0.0.11", b"h\1RT\0\0\0\1", "52:54:00:00:00:01", active, NOW, NEVER, kind="system"),
         "10.0.0.12": Lease(
             "10.0.0.12", b"h\x20\x80\0\0\x48", "80:00:00:48", active, NOW, 1763630000, b"\xff\0\1", kind="system"
         ),
-        "10.0.0.13": Lease("10.0.0.13", b"i\1\2", "", active, NOW, until, b"\1\2", kind="system"),
+        "10.0.0.13": Lease("10.0.0.13", b"i\1\2", "", active, NOW, expires, b"\1\2", kind="system"),
         "10.0.0.15": Lease(
-            "10.0.0.15", b"h\6RT\0\0\0\5", "52:54:00:00:00:05", active, NOW, until, hostname="wifi", kind="system"
+            "10.0.0.15", b"h\6RT\0\0\0\5", "52:54:00:00:00:05", active, NOW, expires, hostname="wifi", kind="system"
         ),
-        "fd00::10": Lease("fd00::10", b"6\0\0\4\xd2\0\1", "", active, NOW, until, b"\0\1", "", "pc", "system"),
+        "fd00::10": Lease("fd00::10", b"6\0\0\4\xd2\0\1", "", active, NOW, expires, b"\0\1", "", "pc", "system"),
     }
     assert found.left_out == (
         "line 5: 10.0.0.14 has no client: no hardware address and no client identifier",
@@ -548,16 +550,16 @@ def test_dnsmasq_leases_are_read() -> None:
     )
 
 
-def test_dnsmasq_as_2_90_wrote_it_for_udhcpc() -> None:
+def test_leases_written_by_dnsmasq_2_90_for_udhcpc_are_read() -> None:
     found = read_dnsmasq(
         "1795192021 02:00:00:00:00:77 10.55.0.14 * *\n"
         "1795192018 e6:e1:89:a9:dd:eb 10.55.0.49 pc1 01:e6:e1:89:a9:dd:eb\n",
         NOW,
-        HARDWARE,
+        BY_HARDWARE,
     )
     assert found.left_out == ()
-    bare, named = found.leases.values()
-    assert (bare.mac, bare.client_id, bare.hostname) == ("02:00:00:00:00:77", b"", "")
+    unnamed, named = found.leases.values()
+    assert (unnamed.mac, unnamed.client_id, unnamed.hostname) == ("02:00:00:00:00:77", b"", "")
     assert (named.address, named.hostname, named.expires) == ("10.55.0.49", "pc1", 1795192018)
 
 
@@ -576,14 +578,14 @@ def test_dnsmasq_dhcpv6_leases_are_read() -> None:
         "agent-info 10.0.0.10 01:02\n"
         "vendorclass fd00::10 01:02\n",
         NOW,
-        HARDWARE,
+        BY_HARDWARE,
     )
     duid = bytes.fromhex(DUID.replace(":", ""))
-    key, never = ClientIA(duid, 0xFFFFFFFF, MAC, "system").key, ClientIA(duid, 8, MAC, "system").key
+    key, never_key = ClientIA(duid, 0xFFFFFFFF, MAC, "system").key, ClientIA(duid, 8, MAC, "system").key
     active = LeaseState.ACTIVE
     assert found.leases == {
         "fd00::10": Lease("fd00::10", key, MAC, active, NOW, NOW + 3600, duid, hostname="pc", kind="system"),
-        "fd00::14": Lease("fd00::14", never, MAC, active, NOW, NEVER, duid, kind="system"),
+        "fd00::14": Lease("fd00::14", never_key, MAC, active, NOW, NEVER, duid, kind="system"),
     }
     assert found.left_out == (
         "line 3: fd00::11 is a temporary address (IA_TA), and bootfw gives none",
@@ -593,14 +595,14 @@ def test_dnsmasq_dhcpv6_leases_are_read() -> None:
     )
 
 
-def test_a_duid_of_other_hardware_names_no_mac() -> None:
+def test_duid_without_an_ethernet_address_has_no_mac() -> None:
     for duid in ("00:03:00:20:52:54:00:12:34:56", "00:03:00:01:52:54:00:12:34", "00:02:00:00:ab:11:52:54"):
-        found = read_dnsmasq(f"1763643600 1 fd00::10 * {duid}\n", NOW, HARDWARE)
+        found = read_dnsmasq(f"1763643600 1 fd00::10 * {duid}\n", NOW, BY_HARDWARE)
         assert (found.leases["fd00::10"].mac, found.left_out) == ("", ())
 
 
-def test_dnsmasq_without_a_clock_writes_how_long_leases_are_for() -> None:
-    found = read_dnsmasq("43200 52:54:00:12:34:56 10.0.0.10 * *\n", NOW, HARDWARE)
+def test_lease_times_of_dnsmasq_without_a_clock_are_read() -> None:
+    found = read_dnsmasq("43200 52:54:00:12:34:56 10.0.0.10 * *\n", NOW, BY_HARDWARE)
     assert found.leases["10.0.0.10"].expires == NOW + 43200
 
 
@@ -608,7 +610,7 @@ def test_damaged_dnsmasq_lines_are_reported() -> None:
     line = "1763643600 52:54:00:12:34:56 10.0.0.{} * *\n"
     text = "\0\0" + line.format(1) + line.format(2) + line.format(3) + line.format(2)
     assert is_dnsmasq(text)
-    found = read_dnsmasq(text, NOW, HARDWARE)
+    found = read_dnsmasq(text, NOW, BY_HARDWARE)
     assert list(found.leases) == ["10.0.0.2", "10.0.0.3"]
     assert found.left_out == (
         "line 1 is not a lease: \0\x001763643600 52:54:00:12:34:56 10.0.0.1 * *",
@@ -616,7 +618,7 @@ def test_damaged_dnsmasq_lines_are_reported() -> None:
     )
 
 
-def test_clients_are_distinguished_as_by_the_server() -> None:
+def test_clients_are_identified_as_by_the_server() -> None:
     found = read_dnsmasq(DNSMASQ, NOW, identity(by_client_id=True))
     assert found.leases["10.0.0.10"].client == b"i\1RT\0\x124V"
     assert found.leases["10.0.0.11"].client == b"h\1RT\0\0\0\1"

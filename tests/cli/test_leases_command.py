@@ -64,36 +64,36 @@ network = "fd77::/64"
 
 
 @pytest.fixture(autouse=True)
-def _configured(here: Path) -> None:
-    (here / "bootfw.toml").write_text(CONFIG)
+def _configuration(cwd: Path) -> None:
+    (cwd / "bootfw.toml").write_text(CONFIG)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of the file that a server has left."""
+    """The state file of a server that has ended."""
     path = tmp_path / "state" / "bootfw.sqlite"
     StateFile.create(path)
-    file = StateFile.open(path)
-    file.write_leases(list(map(row_of, [ACTIVE, EXPIRED, DECLINED, UNKNOWN])))
-    file.replace_reservations([ADDED])
-    file.close()
+    state_file = StateFile.open(path)
+    state_file.write_leases(list(map(row_of, [ACTIVE, EXPIRED, DECLINED, UNKNOWN])))
+    state_file.replace_reservations([ADDED])
+    state_file.close()
     return path
 
 
-class Stopped:
-    """The command where no server runs."""
+class StoppedServer:
+    """A server that does not run, so the command uses its state file."""
 
     def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path
         self.capsys = capsys
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, and what it prints."""
+        """Run the command, and return its exit code, output and errors."""
         code = command.main(["leases", *arguments, "-c", "bootfw.toml", "--offline"])
-        printed = self.capsys.readouterr()
-        return code, printed.out, printed.err
+        captured = self.capsys.readouterr()
+        return code, captured.out, captured.err
 
-    def kept(self) -> tuple[dict[str, Lease], list[Reservation]]:
+    def stored(self) -> tuple[dict[str, Lease], list[Reservation]]:
         """The leases and reservations in the file."""
         file = StateFile.open(self.path)
         found = {lease.address: lease for lease in file.leases()}, list(file.reservations())
@@ -101,8 +101,8 @@ class Stopped:
         return found
 
 
-class Running(Stopped):
-    """The same where one runs."""
+class StartedServer(StoppedServer):
+    """A server that runs, so the command uses its control socket."""
 
     def __init__(
         self,
@@ -118,10 +118,10 @@ class Running(Stopped):
         leases = list(self.store.load())
         added = list(self.store.reservations())
         subnet = Subnet(network="10.0.0.0/24", pool=["10.0.0.9-10.0.0.100"], hosts=[CONFIGURED])
-        self.server = AddressServer([subnet], leases, added)
+        self.address_server = AddressServer([subnet], leases, added)
         server6 = AddressServer6([Subnet6(network="fd77::/64")], b"\0\3\0\1RT\0\0\0\1")
-        store = WallTimeLeases(self.store, reactor.seconds, lambda: 0.0, self.server.leases)
-        operations = LeaseControl(reactor, self.server, store, added, server6).operations()
+        store = WallTimeLeases(self.store, reactor.seconds, lambda: 0.0, self.address_server.leases)
+        operations = LeaseControl(reactor, self.address_server, store, added, server6).operations()
         self.port = listen_control(reactor, path.parent / "control.sock", operations)
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
@@ -130,42 +130,42 @@ class Running(Stopped):
     def stop(self) -> None:
         if self.port is None:
             return
-        ended: list[None] = []
+        closed: list[None] = []
         self.port.stopListening()
         self.port = None
-        self.store.close().addBoth(ended.append)
-        while not ended:
+        self.store.close().addBoth(closed.append)
+        while not closed:
             self.reactor.iterate(0.01)
-        assert ended == [None]
+        assert closed == [None]
 
-    def kept(self) -> tuple[dict[str, Lease], list[Reservation]]:
+    def stored(self) -> tuple[dict[str, Lease], list[Reservation]]:
         self.stop()
-        return super().kept()
+        return super().stored()
 
 
 @pytest.fixture
-def stopped(path: Path, capsys: pytest.CaptureFixture[str]) -> Stopped:
-    return Stopped(path, capsys)
+def stopped_server(path: Path, capsys: pytest.CaptureFixture[str]) -> StoppedServer:
+    return StoppedServer(path, capsys)
 
 
 @pytest.fixture
 def running_server(
     path: Path, capsys: pytest.CaptureFixture[str], private_reactor: EPollReactor, alongside: Alongside
-) -> Iterator[Running]:
-    made = Running(path, capsys, private_reactor, alongside)
-    yield made
-    made.stop()
+) -> Iterator[StartedServer]:
+    server = StartedServer(path, capsys, private_reactor, alongside)
+    yield server
+    server.stop()
     private_reactor.iterate(0)
 
 
-@pytest.fixture(params=["stopped", "running_server"])
-def place(request: pytest.FixtureRequest) -> Stopped | Running:
-    """Both."""
-    where: Stopped | Running = request.getfixturevalue(request.param)
-    return where
+@pytest.fixture(params=["stopped_server", "running_server"])
+def server(request: pytest.FixtureRequest) -> StoppedServer | StartedServer:
+    """A server that does not run, and one that runs."""
+    server: StoppedServer | StartedServer = request.getfixturevalue(request.param)
+    return server
 
 
-TABLE = """\
+LEASE_TABLE = """\
 ADDRESS     STATE     CLIENT             NAME       UNTIL                KIND
 10.0.0.9    active    52:54:00:12:34:56  \\x1b[2Jpc  never                system
 10.0.0.10   expired   52:54:00:00:00:01             2025-11-20 12:01:00  firmware
@@ -175,12 +175,12 @@ ADDRESS     STATE     CLIENT             NAME       UNTIL                KIND
 
 
 @pytest.mark.parametrize("verb", [[], ["list"]])
-def test_leases_are_listed_as_a_table(place: Stopped | Running, verb: list[str]) -> None:
-    assert place.run(*verb) == (0, TABLE, "")
+def test_leases_are_listed_as_a_table(server: StoppedServer | StartedServer, verb: list[str]) -> None:
+    assert server.run(*verb) == (0, LEASE_TABLE, "")
 
 
-def listed(place: Stopped | Running, *arguments: str) -> list[str]:
-    code, out, err = place.run("list", *arguments)
+def listed_addresses(server: StoppedServer | StartedServer, *arguments: str) -> list[str]:
+    code, out, err = server.run("list", *arguments)
     assert (code, err) == (0, "")
     return [line.split()[0] for line in out.splitlines()[1:]]
 
@@ -196,12 +196,14 @@ def listed(place: Stopped | Running, *arguments: str) -> list[str]:
         (["10.0.0.10", "--state", "active"], []),
     ],
 )
-def test_filters_select_leases(place: Stopped | Running, arguments: list[str], addresses: list[str]) -> None:
-    assert listed(place, *arguments) == addresses
+def test_filters_select_leases(
+    server: StoppedServer | StartedServer, arguments: list[str], addresses: list[str]
+) -> None:
+    assert listed_addresses(server, *arguments) == addresses
 
 
-def test_json_lists_leases(place: Stopped | Running) -> None:
-    code, out, _ = place.run("list", "--json")
+def test_json_lists_leases(server: StoppedServer | StartedServer) -> None:
+    code, out, _ = server.run("list", "--json")
     assert code == 0
     assert [(r["address"], r["state"], r["expires"]) for r in json.loads(out)] == [
         ("10.0.0.9", "active", None),
@@ -211,7 +213,7 @@ def test_json_lists_leases(place: Stopped | Running) -> None:
     ]
 
 
-SHOWN = f"""\
+LEASE_DETAILS = f"""\
 address    10.0.0.9
 state      active
 mac        {MAC}
@@ -224,21 +226,21 @@ expires    never
 """
 
 
-def test_show_prints_every_field_of_a_lease(place: Stopped | Running) -> None:
-    assert place.run("show", MAC) == (0, SHOWN, "")
-    _, out, _ = place.run("show", "10.0.0.9", "--json")
+def test_show_prints_every_field_of_a_lease(server: StoppedServer | StartedServer) -> None:
+    assert server.run("show", MAC) == (0, LEASE_DETAILS, "")
+    _, out, _ = server.run("show", "10.0.0.9", "--json")
     assert [record["client"] for record in json.loads(out)] == [ACTIVE.client.hex()]
-    assert place.run("show", "10.0.0.12") == (1, "", "bootfw: 10.0.0.12 has no lease\n")
+    assert server.run("show", "10.0.0.12") == (1, "", "bootfw: 10.0.0.12 has no lease\n")
 
 
-def test_released_lease_is_stored(place: Stopped | Running) -> None:
-    assert place.run("release", "10.0.0.9", "10.0.0.100") == (
+def test_released_lease_is_stored(server: StoppedServer | StartedServer) -> None:
+    assert server.run("release", "10.0.0.9", "10.0.0.100") == (
         0,
         "10.0.0.9 is released\n10.0.0.100 is released\n",
         "",
     )
-    assert listed(place, "--state", "released") == ["10.0.0.9", "10.0.0.100"]
-    leases, _ = place.kept()
+    assert listed_addresses(server, "--state", "released") == ["10.0.0.9", "10.0.0.100"]
+    leases, _ = server.stored()
     assert {a: lease.state for a, lease in leases.items() if lease.state is LeaseState.RELEASED} == {
         "10.0.0.9": LeaseState.RELEASED,
         "10.0.0.100": LeaseState.RELEASED,
@@ -247,56 +249,57 @@ def test_released_lease_is_stored(place: Stopped | Running) -> None:
     assert leases["10.0.0.9"].client == ACTIVE.client
 
 
-def test_addresses_without_a_lease(place: Stopped | Running) -> None:
-    assert place.run("release", "10.0.0.99") == (1, "", "bootfw: 10.0.0.99 is not leased\n")
+def test_release_of_an_address_without_a_lease_is_an_error(server: StoppedServer | StartedServer) -> None:
+    assert server.run("release", "10.0.0.99") == (1, "", "bootfw: 10.0.0.99 is not leased\n")
 
 
-RESERVED = """\
+RESERVATION_TABLE = """\
 ADDRESS   CLIENT             NAME  FROM
 10.0.0.5  52:54:00:00:00:01        configuration
 10.0.0.6  52:54:00:12:34:56  pc    command
 """
 
 
-def test_reservations_are_listed(place: Stopped | Running) -> None:
-    assert place.run("reservations") == (0, RESERVED, "")
-    assert [r["address"] for r in json.loads(place.run("reservations", "--json")[1])] == ["10.0.0.5", "10.0.0.6"]
+def test_reservations_are_listed(server: StoppedServer | StartedServer) -> None:
+    assert server.run("reservations") == (0, RESERVATION_TABLE, "")
+    assert [r["address"] for r in json.loads(server.run("reservations", "--json")[1])] == ["10.0.0.5", "10.0.0.6"]
 
 
-def test_reservation_is_added_and_removed(place: Stopped | Running) -> None:
-    assert place.run("reserve", "10.0.0.7", "--uuid", UUID) == (0, "10.0.0.7 is reserved\n", "")
-    assert place.run("reserve", "--client-id", "0x01ff", "--hostname", "x") == (
+def test_reservation_is_added_and_removed(server: StoppedServer | StartedServer) -> None:
+    assert server.run("reserve", "10.0.0.7", "--uuid", UUID) == (0, "10.0.0.7 is reserved\n", "")
+    assert server.run("reserve", "--client-id", "0x01ff", "--hostname", "x") == (
         0,
         "an address of the pool is reserved\n",
         "",
     )
-    assert place.run("unreserve", "10.0.0.6") == (0, "10.0.0.6 is no longer reserved\n", "")
-    assert place.run("unreserve", "0x01ff") == (0, "client-id 0x01ff is no longer reserved\n", "")
-    _, reservations = place.kept()
+    assert server.run("unreserve", "10.0.0.6") == (0, "10.0.0.6 is no longer reserved\n", "")
+    assert server.run("unreserve", "0x01ff") == (0, "client-id 0x01ff is no longer reserved\n", "")
+    _, reservations = server.stored()
     assert reservations == [Reservation("10.0.0.7", uuid=UUID)]
 
 
-def test_reservation_has_a_lease_time_of_its_own(place: Stopped | Running) -> None:
-    reserved = place.run("reserve", "10.0.0.7", "--uuid", UUID, "--lease-seconds", "7200")
-    assert reserved == (0, "10.0.0.7 is reserved\n", "")
-    shown = json.loads(place.run("reservations", "--json")[1])
-    assert [each["lease_seconds"] for each in shown if each["address"] == "10.0.0.7"] == [7200]
-    said = "bootfw: must be from 60 to 31536000 seconds, not 5\n"
-    assert place.run("reserve", "10.0.0.8", "--mac", "52:54:00:00:00:08", "--lease-seconds", "5") == (1, "", said)
-    _, reservations = place.kept()
+def test_reservation_has_a_lease_time_of_its_own(server: StoppedServer | StartedServer) -> None:
+    result = server.run("reserve", "10.0.0.7", "--uuid", UUID, "--lease-seconds", "7200")
+    assert result == (0, "10.0.0.7 is reserved\n", "")
+    records = json.loads(server.run("reservations", "--json")[1])
+    assert [each["lease_seconds"] for each in records if each["address"] == "10.0.0.7"] == [7200]
+    message = "bootfw: must be from 60 to 31536000 seconds, not 5\n"
+    assert server.run("reserve", "10.0.0.8", "--mac", "52:54:00:00:00:08", "--lease-seconds", "5") == (1, "", message)
+    _, reservations = server.stored()
     assert Reservation("10.0.0.7", uuid=UUID, lease_seconds=7200) in reservations
 
 
-def test_ipv6_reservation_is_added_and_removed(place: Stopped | Running) -> None:
-    assert place.run("reserve", "FD77:0::7", "--mac", MAC) == (0, "fd77::7 is reserved\n", ""), "beside that of IPv4"
-    assert place.run("reserve", "fd77::8", "--duid", "0x0003") == (0, "fd77::8 is reserved\n", "")
-    shown = place.run("reservations")[1].splitlines()
-    assert [" ".join(line.split()) for line in shown[-2:]] == [f"fd77::7 {MAC} command", "fd77::8 duid 0x0003 command"]
-    said = f"bootfw: {MAC} has two reservations, 10.0.0.6 and fd77::7: give the address\n"
-    assert place.run("unreserve", MAC) == (1, "", said)
-    assert place.run("unreserve", "fd77:0::7") == (0, "fd77::7 is no longer reserved\n", "")
-    assert place.run("unreserve", MAC) == (0, "10.0.0.6 is no longer reserved\n", "")
-    _, reservations = place.kept()
+def test_ipv6_reservation_is_added_and_removed(server: StoppedServer | StartedServer) -> None:
+    # The machine has an IPv4 reservation too.
+    assert server.run("reserve", "FD77:0::7", "--mac", MAC) == (0, "fd77::7 is reserved\n", "")
+    assert server.run("reserve", "fd77::8", "--duid", "0x0003") == (0, "fd77::8 is reserved\n", "")
+    lines = server.run("reservations")[1].splitlines()
+    assert [" ".join(line.split()) for line in lines[-2:]] == [f"fd77::7 {MAC} command", "fd77::8 duid 0x0003 command"]
+    message = f"bootfw: {MAC} has two reservations, 10.0.0.6 and fd77::7: give the address\n"
+    assert server.run("unreserve", MAC) == (1, "", message)
+    assert server.run("unreserve", "fd77:0::7") == (0, "fd77::7 is no longer reserved\n", "")
+    assert server.run("unreserve", MAC) == (0, "10.0.0.6 is no longer reserved\n", "")
+    _, reservations = server.stored()
     assert reservations == [Reservation("fd77::8", client_id=b"\0\3")]
 
 
@@ -331,38 +334,42 @@ def test_ipv6_reservation_is_added_and_removed(place: Stopped | Running) -> None
         (["list", "--network", "10.0.0"], 'must be a network, such as "10.77.0.0/24", not "10.0.0"'),
     ],
 )
-def test_invalid_reservations_are_refused(place: Stopped | Running, arguments: list[str], reason: str) -> None:
-    assert place.run(*arguments) == (1, "", f"bootfw: {reason}\n")
-    assert place.kept()[1] == [ADDED]
+def test_invalid_reservations_are_refused(
+    server: StoppedServer | StartedServer, arguments: list[str], reason: str
+) -> None:
+    assert server.run(*arguments) == (1, "", f"bootfw: {reason}\n")
+    assert server.stored()[1] == [ADDED]
 
 
 def test_export_can_be_imported_by_another_server(
-    place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: StoppedServer | StartedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = place.run("export")
+    code, out, _ = server.run("export")
     assert code == 0
     (tmp_path / "export.json").write_text(out)
     (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"'))
     assert command.main(["leases", "-c", "other.toml", "import", "export.json"]) == 0
     assert capsys.readouterr().out == "4 leases and 1 reservations imported\n"
-    there = Stopped(tmp_path / "other" / "bootfw.sqlite", capsys)
-    assert there.kept() == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
+    other_server = StoppedServer(tmp_path / "other" / "bootfw.sqlite", capsys)
+    assert other_server.stored() == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
 
 
-def test_ipv6_leases_are_imported(place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    six = evolve(ACTIVE, address="fd77::9")
+def test_ipv6_leases_are_imported(
+    server: StoppedServer | StartedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = evolve(ACTIVE, address="fd77::9")
     for name, address in (("inside", "fd77::9"), ("outside", "fd78::9")):
         (tmp_path / f"{name}.json").write_text(
-            json.dumps({"leases": [lease_record(evolve(six, address=address), NOW)], "reservations": []})
+            json.dumps({"leases": [lease_record(evolve(lease, address=address), NOW)], "reservations": []})
         )
     (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"'))
     assert command.main(["leases", "-c", "other.toml", "import", "inside.json"]) == 0
     assert capsys.readouterr().err == ""
     assert command.main(["leases", "-c", "other.toml", "import", "outside.json"]) == 3
-    outside = "left out: the lease of fd78::9: it is in no subnet of the configuration\n"
-    assert capsys.readouterr().err == outside
+    message = "left out: the lease of fd78::9: it is in no subnet of the configuration\n"
+    assert capsys.readouterr().err == message
     assert command.main(["leases", "-c", "other.toml", "list", "--network", "fd77::/64", "--json"]) == 0
-    assert [load["address"] for load in json.loads(capsys.readouterr().out)] == ["fd77::9"]
+    assert [record["address"] for record in json.loads(capsys.readouterr().out)] == ["fd77::9"]
 
 
 DNSMASQ = f"""\
@@ -373,15 +380,15 @@ nonsense
 """
 
 
-def test_dnsmasq_leases_are_imported(stopped: Stopped, tmp_path: Path) -> None:
+def test_dnsmasq_leases_are_imported(stopped_server: StoppedServer, tmp_path: Path) -> None:
     (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
-    assert stopped.run("import", "dnsmasq.leases") == (
+    assert stopped_server.run("import", "dnsmasq.leases") == (
         3,
         "1 leases and 0 reservations imported, 1 leased here already\n",
         "left out: line 4 is not a lease: nonsense\n"
         "left out: the lease of 10.0.1.8: it is in no subnet of the configuration\n",
     )
-    leases, reservations = stopped.kept()
+    leases, reservations = stopped_server.stored()
     assert leases["10.0.0.9"] == ACTIVE
     assert leases["10.0.0.10"].hostname == "again"
     assert leases["10.0.0.10"].client == EXPIRED.client
@@ -389,11 +396,11 @@ def test_dnsmasq_leases_are_imported(stopped: Stopped, tmp_path: Path) -> None:
     assert reservations == [ADDED]
 
 
-def test_dnsmasq_dhcpv6_leases_are_imported(stopped: Stopped, tmp_path: Path) -> None:
+def test_dnsmasq_dhcpv6_leases_are_imported(stopped_server: StoppedServer, tmp_path: Path) -> None:
     duid = "00:03:00:01:52:54:00:00:00:09"
     (tmp_path / "dnsmasq.leases").write_text(f"duid 00:01\n99999999999 7 fd77::9 pc {duid}\n")
-    assert stopped.run("import", "dnsmasq.leases") == (0, "1 leases and 0 reservations imported\n", "")
-    lease = stopped.kept()[0]["fd77::9"]
+    assert stopped_server.run("import", "dnsmasq.leases") == (0, "1 leases and 0 reservations imported\n", "")
+    lease = stopped_server.stored()[0]["fd77::9"]
     assert (lease.client[:5].hex(), lease.client[5:].hex(":")) == ("3600000007", duid)
     assert (lease.mac, lease.hostname) == ("52:54:00:00:00:09", "pc")
 
@@ -418,16 +425,16 @@ host new {{
 """
 
 
-def test_reservations_are_imported(stopped: Stopped, tmp_path: Path) -> None:
-    """One that is there already is not lost; one that can't be is named."""
+def test_reservations_are_imported(stopped_server: StoppedServer, tmp_path: Path) -> None:
+    """A reservation that exists already is kept; one that is invalid is reported."""
     (tmp_path / "dhcpd.leases").write_text(HOSTS)
-    assert stopped.run("import", "dhcpd.leases") == (
+    assert stopped_server.run("import", "dhcpd.leases") == (
         3,
         "0 leases and 1 reservations imported\n",
         "left out: the reservation of 10.0.0.5: address 10.0.0.5 is reserved already; remove that reservation first\n"
         "left out: the reservation of 10.0.1.7: 10.0.1.7 is in no subnet\n",
     )
-    assert stopped.kept()[1] == [ADDED, Reservation(mac="52:54:00:00:00:06")]
+    assert stopped_server.stored()[1] == [ADDED, Reservation(mac="52:54:00:00:00:06")]
 
 
 def test_a_reservation_without_an_address_needs_a_subnet_of_ipv4(
@@ -444,9 +451,9 @@ def test_a_reservation_without_an_address_needs_a_subnet_of_ipv4(
 
 
 def test_import_of_an_export_reports_reservations_of_the_other_configuration(
-    place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: StoppedServer | StartedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "export.json").write_bytes(b"\xef\xbb\xbf" + place.run("export")[1].encode())
+    (tmp_path / "export.json").write_bytes(b"\xef\xbb\xbf" + server.run("export")[1].encode())
     other = CONFIG.replace('"state"', '"other"').replace("10.0.0.5", "10.0.0.7")
     (tmp_path / "other.toml").write_text(other)
     assert command.main(["leases", "-c", "other.toml", "import", "export.json"]) == 3
@@ -456,28 +463,28 @@ def test_import_of_an_export_reports_reservations_of_the_other_configuration(
     )
 
 
-def test_file_with_crlf_and_byte_order_mark_is_imported(stopped: Stopped, tmp_path: Path) -> None:
+def test_file_with_crlf_and_byte_order_mark_is_imported(stopped_server: StoppedServer, tmp_path: Path) -> None:
     text = f"\ufefflease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n}}\n".replace("\n", "\r\n")
     (tmp_path / "dhcpd.leases").write_bytes(text.encode())
-    assert stopped.run("import", "dhcpd.leases") == (0, "1 leases and 0 reservations imported\n", "")
+    assert stopped_server.run("import", "dhcpd.leases") == (0, "1 leases and 0 reservations imported\n", "")
 
 
-def test_standard_input_is_imported(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_imported(stopped_server: StoppedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f'lease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n client-hostname "kü";\n}}\n'
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "ascii"))
-    assert stopped.run("import", "-") == (0, "1 leases and 0 reservations imported\n", "")
-    leases, _ = stopped.kept()
+    assert stopped_server.run("import", "-") == (0, "1 leases and 0 reservations imported\n", "")
+    leases, _ = stopped_server.stored()
     assert (leases["10.0.0.20"].client, leases["10.0.0.20"].expires) == (EXPIRED.client, NEVER)
 
 
-def test_clients_are_distinguished_as_configured(stopped: Stopped, tmp_path: Path) -> None:
+def test_clients_are_identified_as_configured(stopped_server: StoppedServer, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG.replace("[dhcp]\n", '[dhcp]\nidentify-by = "client-id"\n'))
     (tmp_path / "dnsmasq.leases").write_text(f"99999999999 {OTHER} 10.0.0.20 * 01:02\n")
-    assert stopped.run("import", "dnsmasq.leases")[0] == 0
-    assert stopped.kept()[0]["10.0.0.20"].client == b"i\1\2"
+    assert stopped_server.run("import", "dnsmasq.leases")[0] == 0
+    assert stopped_server.stored()[0]["10.0.0.20"].client == b"i\1\2"
 
 
-def test_import_is_refused_while_the_server_runs(running_server: Running, tmp_path: Path) -> None:
+def test_import_is_refused_while_the_server_runs(running_server: StartedServer, tmp_path: Path) -> None:
     (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
     assert running_server.run("import", "dnsmasq.leases") == (
         1,
@@ -486,14 +493,14 @@ def test_import_is_refused_while_the_server_runs(running_server: Running, tmp_pa
     )
 
 
-def test_more_leases_than_one_portion_are_listed(running_server: Running) -> None:
+def test_more_leases_than_one_batch_are_listed(running_server: StartedServer) -> None:
     many = [evolve(ACTIVE, address=f"10.0.0.{number}") for number in range(10, 101)]
     for lease in many:
-        running_server.server.restore(lease)
-    assert len(listed(running_server)) == 92
+        running_server.address_server.restore(lease)
+    assert len(listed_addresses(running_server)) == 92
 
 
-# What terminals can show
+# Names that a terminal can't show
 
 
 @pytest.mark.parametrize(
@@ -504,32 +511,34 @@ def test_more_leases_than_one_portion_are_listed(running_server: Running) -> Non
         ("utf-8", "k\xfc\u4e2d\\x1b[2J"),
     ],
 )
-def test_names_are_shown_as_far_as_the_terminal_can(path: Path, tmp_path: Path, encoding: str, name: str) -> None:
-    """Control characters never reach it."""
+def test_characters_that_the_terminal_cannot_show_are_escaped(
+    path: Path, tmp_path: Path, encoding: str, name: str
+) -> None:
+    """Control characters are always escaped."""
     file = StateFile.open(path)
     file.write_leases([row_of(evolve(ACTIVE, hostname="k\xfc\u4e2d\x1b[2J"))])
     file.close()
-    locale = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
-    every = [[], ["show", MAC], ["show", "k\xfc\u4e2d\x1b[3J"], ["list", "k\xfc\u4e2d\x1b[2J", "--json"]]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    argument_lists = [[], ["show", MAC], ["show", "k\xfc\u4e2d\x1b[3J"], ["list", "k\xfc\u4e2d\x1b[2J", "--json"]]
     done = subprocess.run(
-        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(every)],
+        [sys.executable, "-c", RUN_EACH, json.dumps(argument_lists)],
         cwd=tmp_path,
-        env=locale,
+        env=environment,
         capture_output=True,
         timeout=60,
         check=True,
     )
-    printed, shown, missing, listed = done.stdout.decode(encoding).split("\0")[:-1]
-    heading, line = printed.splitlines()[:2]
+    lease_table, details, missing, records = done.stdout.decode(encoding).split("\0")[:-1]
+    heading, line = lease_table.splitlines()[:2]
     assert f"  {name}  never" in line
     assert heading.index("UNTIL") - heading.index("NAME") == len(name) + 2
-    assert f"hostname   {name}\n" in shown
-    assert json.loads(listed)[0]["hostname"] == "k\xfc\u4e2d\x1b[2J"
+    assert f"hostname   {name}\n" in details
+    assert json.loads(records)[0]["hostname"] == "k\xfc\u4e2d\x1b[2J"
     errors = done.stderr.decode(encoding).split("\0")
     assert (missing, errors) == ("", ["0 ", "0 ", f"bootfw: {name.replace('2J', '3J')} has no lease\n1 ", "0 ", ""])
 
 
-ONE_AFTER_THE_OTHER = """
+RUN_EACH = """
 import json, sys
 from bootfw.cli.main import main
 
@@ -538,10 +547,10 @@ for arguments in json.loads(sys.argv[1]):
     print(end="\\0", flush=True)
     print(code, end=" \\0", file=sys.stderr, flush=True)
 """
-"""The command with each of some lists of arguments. What it prints, and its exit codes, end with NUL."""
+"""Runs the command with each list of arguments. Its output and its exit code end with NUL."""
 
 
-# Whose state it is
+# The default state directory
 
 
 @pytest.mark.parametrize(
@@ -549,13 +558,13 @@ for arguments in json.loads(sys.argv[1]):
     [["release", "10.0.0.100"], ["reserve", "10.0.0.7", "--uuid", UUID], ["unreserve", MAC], ["import", "x"]],
 )
 def test_a_default_directory_without_a_server_is_not_changed(
-    stopped: Stopped,
+    stopped_server: StoppedServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
 ) -> None:
-    """The server runs by a configuration that has not been given."""
+    """A server may run with a configuration that was not given."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     (tmp_path / "state").rename(tmp_path / "bootfw")
@@ -566,8 +575,8 @@ def test_a_default_directory_without_a_server_is_not_changed(
         f"bootfw: no server runs with the state directory {tmp_path}/bootfw: "
         "give your server's configuration with -c FILE, or change the stored state with --offline\n",
     )
-    there = Stopped(tmp_path / "bootfw" / "bootfw.sqlite", capsys).kept()
-    assert there == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
+    stored = StoppedServer(tmp_path / "bootfw" / "bootfw.sqlite", capsys).stored()
+    assert stored == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
     for offline in (["--offline", *arguments], [*arguments, "--offline"]):
         command.main(["leases", *offline])
         assert "no server runs" not in capsys.readouterr().err
@@ -575,7 +584,7 @@ def test_a_default_directory_without_a_server_is_not_changed(
 
 @pytest.mark.parametrize("arguments", [[], ["list"], ["show", MAC], ["reservations"], ["export"]])
 def test_reading_the_default_state_directory_prints_its_path(
-    stopped: Stopped,
+    stopped_server: StoppedServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -585,67 +594,69 @@ def test_reading_the_default_state_directory_prints_its_path(
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     (tmp_path / "state").rename(tmp_path / "bootfw")
     assert command.main(["leases", *arguments]) == 0
-    said = f"bootfw: no server runs with the state directory {tmp_path}/bootfw; this is the stored state\n"
-    assert capsys.readouterr().err == said
+    message = f"bootfw: no server runs with the state directory {tmp_path}/bootfw; this is the stored state\n"
+    assert capsys.readouterr().err == message
     assert command.main(["leases", *arguments, "--offline"]) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_a_change_for_the_next_start_is_reported_as_one(
-    stopped: Stopped, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_change_without_a_server_is_reported_to_take_effect_at_the_next_start(
+    stopped_server: StoppedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(["leases", "-c", "bootfw.toml", "release", "10.0.0.100"]) == 0
-    said = f"bootfw: no server runs with the state directory {tmp_path}/state; this takes effect with its next start\n"
-    assert capsys.readouterr().err == said
+    message = (
+        f"bootfw: no server runs with the state directory {tmp_path}/state; this takes effect with its next start\n"
+    )
+    assert capsys.readouterr().err == message
     assert command.main(["leases", "-c", "bootfw.toml"]) == 0
     (tmp_path / "x").write_text("99999999999 52:54:00:00:00:09 10.0.0.20 theirs *\n")
     assert command.main(["leases", "-c", "bootfw.toml", "import", "x"]) == 0
     assert capsys.readouterr().err == ""
 
 
-# What can be wrong
+# Errors
 
 
-def test_import_of_an_empty_file_imports_nothing(stopped: Stopped, tmp_path: Path) -> None:
+def test_import_of_an_empty_file_imports_nothing(stopped_server: StoppedServer, tmp_path: Path) -> None:
     (tmp_path / "dnsmasq.leases").write_text("\n")
-    assert stopped.run("import", "dnsmasq.leases") == (0, "0 leases and 0 reservations imported\n", "")
+    assert stopped_server.run("import", "dnsmasq.leases") == (0, "0 leases and 0 reservations imported\n", "")
 
 
-def test_import_of_another_file_is_an_error(stopped: Stopped, tmp_path: Path) -> None:
+def test_import_of_another_file_is_an_error(stopped_server: StoppedServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x\n")
-    assert stopped.run("import", "file") == (
+    assert stopped_server.run("import", "file") == (
         1,
         "",
         "bootfw: this is neither a lease file of ISC dhcpd or dnsmasq nor an export of bootfw\n",
     )
 
 
-def test_import_of_a_missing_file_is_an_error(stopped: Stopped) -> None:
-    assert stopped.run("import", "none") == (1, "", "bootfw: none: No such file or directory\n")
+def test_import_of_a_missing_file_is_an_error(stopped_server: StoppedServer) -> None:
+    assert stopped_server.run("import", "none") == (1, "", "bootfw: none: No such file or directory\n")
 
 
 def test_list_without_a_state_directory_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = Stopped(tmp_path / "state/leases.sqlite", capsys).run("list")
+    code, out, err = StoppedServer(tmp_path / "state/leases.sqlite", capsys).run("list")
     assert (code, out) == (1, "")
     assert err == "bootfw: no leases are stored: no server has run with this state directory and configuration\n"
     assert not (tmp_path / "state").exists()
 
 
-def test_invalid_configuration_is_an_error(stopped: Stopped, tmp_path: Path) -> None:
+def test_invalid_configuration_is_an_error(stopped_server: StoppedServer, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text("[dhcp]\nmode = 1\n[store]\nuse = 'none'")
-    assert stopped.run("list") == (1, "", "bootfw: bootfw.toml: dhcp.mode: must be a string, not 1\n")
+    assert stopped_server.run("list") == (1, "", "bootfw: bootfw.toml: dhcp.mode: must be a string, not 1\n")
 
 
-def test_unknown_store_is_an_error(stopped: Stopped, tmp_path: Path) -> None:
+def test_unknown_store_is_an_error(stopped_server: StoppedServer, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG + "[store]\nuse = 'sqlight'")
-    code, _, err = stopped.run("list")
+    code, _, err = stopped_server.run("list")
     assert code == 1
     assert err.startswith('bootfw: bootfw.toml: store.use: no plugin "sqlight"; known: ')
 
 
-def test_store_without_offline_access_is_an_error(stopped: Stopped, tmp_path: Path) -> None:
+def test_store_without_offline_access_is_an_error(stopped_server: StoppedServer, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG + "[store]\nuse = 'memory'")
-    assert stopped.run("list") == (
+    assert stopped_server.run("list") == (
         1,
         "",
         f"bootfw: no server runs with the state directory {tmp_path}/state, "
@@ -653,42 +664,42 @@ def test_store_without_offline_access_is_an_error(stopped: Stopped, tmp_path: Pa
     )
 
 
-def test_lease_file_in_use_is_an_error(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_file_in_use_is_an_error(stopped_server: StoppedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
-    file = StateFile.open(stopped.path)
-    assert stopped.run("list") == (
+    file = StateFile.open(stopped_server.path)
+    assert stopped_server.run("list") == (
         1,
         "",
-        f"bootfw: {stopped.path}: another process uses it; is bootfw running already?\n",
+        f"bootfw: {stopped_server.path}: another process uses it; is bootfw running already?\n",
     )
     file.close()
 
 
-def test_stale_control_socket_means_no_server(stopped: Stopped) -> None:
+def test_stale_control_socket_means_no_server(stopped_server: StoppedServer) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
-        killed.bind(str(stopped.path.parent / "control.sock"))
-    assert listed(stopped) == ["10.0.0.9", "10.0.0.10", "10.0.0.11", "10.0.0.100"]
+        killed.bind(str(stopped_server.path.parent / "control.sock"))
+    assert listed_addresses(stopped_server) == ["10.0.0.9", "10.0.0.10", "10.0.0.11", "10.0.0.100"]
 
 
-def test_unresponsive_server_is_an_error(running_server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresponsive_server_is_an_error(running_server: StartedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_ANSWER_TIMEOUT", 0.05)
-    printed = Stopped.run(running_server, "list")  # while the reactor stands still
-    assert printed == (1, "", "bootfw: bootfw has not answered for 0 seconds\n")
+    result = StoppedServer.run(running_server, "list")  # while the reactor does not run
+    assert result == (1, "", "bootfw: bootfw has not answered for 0 seconds\n")
 
 
-def test_server_that_ends_during_a_command_is_an_error(stopped: Stopped) -> None:
-    """It has taken the question, and is gone."""
+def test_server_that_ends_during_a_command_is_an_error(stopped_server: StoppedServer) -> None:
+    """It accepts the connection, and closes it without an answer."""
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(stopped.path.parent / "control.sock"))
+        server.bind(str(stopped_server.path.parent / "control.sock"))
         server.listen()
 
         def end() -> None:
-            for _ in range(2):  # the command looks first whether somebody is there
+            for _ in range(2):  # the first connection only finds out whether a server runs
                 server.accept()[0].close()
 
         thread = threading.Thread(target=end)
         thread.start()
-        assert stopped.run("list") == (1, "", "bootfw: bootfw ended in the middle of its answer\n")
+        assert stopped_server.run("list") == (1, "", "bootfw: bootfw ended in the middle of its answer\n")
         thread.join()
 
 
@@ -719,11 +730,11 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
     return dict(action.choices)
 
 
-def test_manual_lists_exactly_the_existing_verbs() -> None:
+def test_manual_has_exactly_the_existing_subcommands() -> None:
     page = (Path(__file__).parents[2] / "docs" / "howto" / "leases.md").read_text()
     parser = argparse.ArgumentParser()
     add_leases(parser.add_subparsers())
     leases = _choices(parser)["leases"]
     verbs = set(_choices(leases))
-    told = set(re.findall(r"bootfw leases (?:-c \S+ )?([a-z]+)", page)) | set(re.findall(r"`([a-z]+)` makes", page))
-    assert told - {"is"} == verbs
+    documented = re.findall(r"bootfw leases (?:-c \S+ )?([a-z]+)", page) + re.findall(r"`([a-z]+)` makes", page)
+    assert set(documented) - {"is"} == verbs

@@ -46,12 +46,13 @@ hosts = "hosts"
 
 
 @pytest.fixture
-def site(here: Path) -> Path:
-    (here / "bootfw.toml").write_text(CONFIGURATION)
-    return here
+def site(cwd: Path) -> Path:
+    (cwd / "bootfw.toml").write_text(CONFIGURATION)
+    return cwd
 
 
-def found(text: str) -> str:
+def mac_of(text: str) -> str:
+    """The MAC address of a machine with this name or address in the current configuration."""
     return machine_mac(text, Assembly(load_config("bootfw.toml", {})))
 
 
@@ -60,22 +61,22 @@ def found(text: str) -> str:
     ("text", "mac"),
     [(WEB.upper().replace(":", "-"), WEB), ("table1", TABLE), ("printer", RESERVED), ("PRINTER", RESERVED)],
 )
-def test_a_machine_is_found(text: str, mac: str) -> None:
-    assert found(text) == mac
+def test_machine_is_found_by_address_or_name(text: str, mac: str) -> None:
+    assert mac_of(text) == mac
 
 
-def test_the_name_of_a_host_file(site: Path) -> None:
+def test_machine_is_found_by_the_name_of_its_host_file(site: Path) -> None:
     (site / "hosts").mkdir()
     (site / "hosts/web1.toml").write_text(f'mac = "{WEB}"\n')
     (site / f"hosts/{DATABASE}.toml").write_text("")
     (site / "bootfw.toml").write_text(CONFIGURATION + TEMPLATES)
-    assert [found("web1"), found("table1"), found(DATABASE)] == [WEB, TABLE, DATABASE]
+    assert [mac_of("web1"), mac_of("table1"), mac_of(DATABASE)] == [WEB, TABLE, DATABASE]
 
 
-def test_a_name_that_was_set_comes_first(site: Path) -> None:
+def test_name_that_was_set_overrides_the_configuration(site: Path) -> None:
     store = SqliteStore(site / "state" / "bootfw.sqlite")
     OfflineEntries(store).set({"mac": DATABASE, "name": "table1"})
-    assert found("table1") == DATABASE
+    assert mac_of("table1") == DATABASE
 
 
 @pytest.mark.usefixtures("site")
@@ -93,21 +94,21 @@ def test_a_name_that_was_set_comes_first(site: Path) -> None:
         ),
     ],
 )
-def test_no_machine_is_found(text: str, message: str) -> None:
-    with pytest.raises(CommandError) as refused:
-        found(text)
-    assert str(refused.value) == message
+def test_text_that_names_no_machine_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        mac_of(text)
+    assert str(caught.value) == message
 
 
 @pytest.mark.usefixtures("site")
-def test_a_boot_record_names_machines_without_a_mac_too() -> None:
+def test_client_of_a_boot_record_may_be_an_address() -> None:
     assembly = Assembly(load_config("bootfw.toml", {}))
     assert [machine_client(text, assembly) for text in ("10.0.0.1", "table1")] == ["10.0.0.1", TABLE]
 
 
 @pytest.mark.usefixtures("site")
 @pytest.mark.parametrize(
-    ("arguments", "shown"),
+    ("arguments", "expected"),
     [
         (["next", "table1", "x.ipxe", "--offline"], f"{TABLE} boots x.ipxe next, once"),
         (["machines", "--offline", "tag", "table1", "rack1"], f"{TABLE} has the tags rack1"),
@@ -120,7 +121,9 @@ def test_a_boot_record_names_machines_without_a_mac_too() -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_command_takes_the_name(capsys: pytest.CaptureFixture[str], arguments: list[str], shown: str) -> None:
+def test_command_takes_the_name_of_a_machine(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
     command.main([*arguments, "-c", "bootfw.toml"])
-    printed = capsys.readouterr()
-    assert shown in printed.out + printed.err
+    captured = capsys.readouterr()
+    assert expected in captured.out + captured.err

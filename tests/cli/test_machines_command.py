@@ -1,4 +1,4 @@
-"""``bootfw machines``, with a server that runs and without."""
+"""``bootfw machines`` as an operator uses it, without a running server."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ BOOTED = BootAttempt(
     "1", BEGAN, BEGAN + 9, MAC, addresses=("10.77.0.20",), persona="uefi", architecture="arm64", verdict=Verdict.BOOTED
 )
 FAILED = evolve(BOOTED, id="2", began=BEGAN + 90, verdict=Verdict.FAILED, cause=Cause("k", "did not read it", "look"))
-ELSE = BootAttempt("3", BEGAN + 60, BEGAN + 70, OTHER, verdict=Verdict.BOOTED)
+OTHER_BOOTED = BootAttempt("3", BEGAN + 60, BEGAN + 70, OTHER, verdict=Verdict.BOOTED)
 
 CONFIGURATION = """
 [bootfw]
@@ -39,9 +39,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Exit code, and what it prints."""
-    (here / "bootfw.toml").write_text(CONFIGURATION)
+def run(cwd: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs ``bootfw machines``, and returns its exit code, output and errors."""
+    (cwd / "bootfw.toml").write_text(CONFIGURATION)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = command.main(["machines", "-c", "bootfw.toml", "--offline", *arguments])
@@ -51,18 +51,18 @@ def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def store(here: Path) -> SqliteStore:
-    """With three boots of two machines."""
-    store = SqliteStore(here / "state" / "bootfw.sqlite")
-    done(store.save_attempts([BOOTED, FAILED, ELSE], 100, 0.0))
+def store(cwd: Path) -> SqliteStore:
+    """A store with three boots of two machines."""
+    store = SqliteStore(cwd / "state" / "bootfw.sqlite")
+    done(store.save_attempts([BOOTED, FAILED, OTHER_BOOTED], 100, 0.0))
     done(store.close_attempts())
     return store
 
 
 @pytest.mark.usefixtures("store")
 def test_machines_are_listed_as_a_table(run: Run) -> None:
-    code, out, errors = run()
-    assert (code, errors) == (0, "")
+    code, out, err = run()
+    assert (code, err) == (0, "")
     head, *rows = out.splitlines()
     assert head.split("  ")[0] == "MACHINE"
     assert rows == [
@@ -111,7 +111,7 @@ def test_names_and_one_time_boots_are_listed(run: Run, store: SqliteStore) -> No
     assert (other["name"], other["next"]) == ("reserved", None)
 
 
-def test_a_machine_is_named_and_tagged_and_found_by_both(run: Run) -> None:
+def test_machine_is_named_and_tagged_and_found_by_both(run: Run) -> None:
     assert run("name", MAC.upper(), "Web1") == (0, f"{MAC} is named web1\n", "")
     assert run("tag", MAC, "rack1", "role=web", "old") == (0, f"{MAC} has the tags old, rack1, role=web\n", "")
     assert run("untag", MAC, "old") == (0, f"{MAC} has the tags rack1, role=web\n", "")
@@ -128,11 +128,11 @@ def test_a_machine_is_named_and_tagged_and_found_by_both(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_the_commands_of_the_howto_print_what_it_shows(run: Run) -> None:
+def test_commands_of_the_howto_print_its_output(run: Run) -> None:
     ((_, text),) = all_blocks("machines.md")
-    shown = [part.split("\n", 1) for part in text.split("# bootfw machines")[1:]]
-    assert len(shown) == 4
-    for arguments, output in shown:
+    console = [part.split("\n", 1) for part in text.split("# bootfw machines")[1:]]
+    assert len(console) == 4
+    for arguments, output in console:
         assert run(*arguments.split()) == (0, output, "")
 
 
@@ -141,12 +141,13 @@ def test_a_name_without_a_value_and_untag_without_tags_remove_them(run: Run) -> 
     run("tag", MAC, "rack1")
     assert run("untag", MAC) == (0, f"{MAC} has no tags\n", "")
     assert run("show", "web1")[0] == 0
-    # With its name everything is gone that was set for it, and it has not booted.
+    # Without a name, tags and boots the machine is not listed.
     assert run("name", MAC) == (0, f"{MAC} has no name of its own\n", "")
     assert run() == (1, "", "bootfw: no machine has booted yet\n")
 
 
-def test_forget_removes_what_was_set_and_keeps_the_boots(run: Run, store: SqliteStore) -> None:
+@pytest.mark.usefixtures("store")
+def test_forget_removes_what_was_set_and_keeps_the_boots(run: Run) -> None:
     run("name", MAC, "web1")
     code, out, _ = run("forget", MAC, "--json")
     assert (code, json.loads(out)["name"]) == (0, "web1")
@@ -164,30 +165,29 @@ def test_forget_removes_what_was_set_and_keeps_the_boots(run: Run, store: Sqlite
         (["tag", MAC, "a b"], "a tag must be of at most 63 letters, digits and ._:=/-, and begin with a letter or "),
     ],
 )
-def test_a_change_with_a_mistake_is_refused(run: Run, arguments: list[str], error: str) -> None:
+def test_invalid_changes_are_refused(run: Run, arguments: list[str], error: str) -> None:
     run("name", OTHER, "taken")
-    code, out, errors = run(*arguments)
+    code, out, err = run(*arguments)
     assert (code, out) == (1, "")
-    assert errors.startswith(f"bootfw: {error}")
+    assert err.startswith(f"bootfw: {error}")
     assert [machine["mac"] for machine in json.loads(run("--json")[1])] == [OTHER]
 
 
-def test_an_image_that_does_not_exist_is_refused(run: Run, here: Path) -> None:
-    (here / "images").mkdir()
-    (here / "bootfw.toml").write_text(CONFIGURATION + '[[backend]]\nuse = "images"\nroot = "images"\n')
-    code, out, errors = run("image", MAC, "debian-12")
+def test_an_image_that_does_not_exist_is_refused(run: Run, cwd: Path) -> None:
+    (cwd / "images").mkdir()
+    (cwd / "bootfw.toml").write_text(CONFIGURATION + '[[backend]]\nuse = "images"\nroot = "images"\n')
+    code, out, err = run("image", MAC, "debian-12")
     assert (code, out) == (1, "")
-    assert errors.startswith("bootfw: there is no image debian-12")
+    assert err.startswith("bootfw: there is no image debian-12")
 
 
-def test_a_host_file_names_a_machine_and_what_was_set_overrides_it(
-    run: Run, here: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (here / "hosts").mkdir()
-    (here / "templates").mkdir()
-    (here / "hosts" / "web1.toml").write_text(f'mac = "{MAC}"\nimage = "debian-12"\nsecret = "x"\n')
+@pytest.mark.usefixtures("store")
+def test_a_host_file_names_a_machine_and_what_was_set_overrides_it(run: Run, cwd: Path) -> None:
+    (cwd / "hosts").mkdir()
+    (cwd / "templates").mkdir()
+    (cwd / "hosts" / "web1.toml").write_text(f'mac = "{MAC}"\nimage = "debian-12"\nsecret = "x"\n')
     backend = '[[backend]]\nuse = "template"\nroot = "templates"\nhosts = "hosts"\n'
-    (here / "bootfw.toml").write_text(CONFIGURATION + backend)
+    (cwd / "bootfw.toml").write_text(CONFIGURATION + backend)
     machine = json.loads(run("show", "web1", "--json")[1])[0]
     assert [machine[key] for key in ("mac", "name", "host", "image")] == [MAC, "web1", "web1", "debian-12"]
     assert "secret" not in machine
@@ -196,20 +196,21 @@ def test_a_host_file_names_a_machine_and_what_was_set_overrides_it(
     assert [machine[key] for key in ("name", "host", "image")] == ["web2", "web1", "debian-12"]
 
 
-def test_the_configuration_is_loaded_once(run: Run, store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("store")
+def test_the_configuration_is_loaded_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[object] = []
 
-    def counted(*given: Any) -> Any:
-        loads.append(given)
-        return read_config(*given)
+    def counting_read_config(*arguments: Any) -> Any:
+        loads.append(arguments)
+        return read_config(*arguments)
 
-    monkeypatch.setattr("bootfw.cli.statedir.read_config", counted)
-    monkeypatch.setattr("bootfw.config.configuration.read_config", counted)
+    monkeypatch.setattr("bootfw.cli.statedir.read_config", counting_read_config)
+    monkeypatch.setattr("bootfw.config.configuration.read_config", counting_read_config)
     assert run()[0] == 0
     assert len(loads) == 1
 
 
-def test_no_machine_exits_with_1(run: Run, here: Path) -> None:
+def test_no_machine_exits_with_1(run: Run, cwd: Path) -> None:
     assert run() == (1, "", "bootfw: no machine has booted yet\n")
     assert run("--json") == (1, "[]\n", "")
-    assert not (here / "state").exists()
+    assert not (cwd / "state").exists()

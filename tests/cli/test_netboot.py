@@ -1,4 +1,4 @@
-"""A network boot as ``bootfw probe`` plays it: what it makes of the offers of servers, right and wrong ones."""
+"""A network boot that ``bootfw probe`` simulates: what it concludes from valid and invalid offers of servers."""
 
 from collections.abc import Sequence
 from socket import inet_aton
@@ -42,12 +42,13 @@ def offer(
 
 
 def proxy_offer(file: str = "", control: bytes = b"", server: str = PROXY) -> Offer:
+    """An offer without an address; *control* is option 43."""
     return offer(server, "", file, vendor_class_identifier=b"PXEClient", vendor_specific=control)
 
 
 @define
 class FakeLink:
-    """Answers with *replies*, one list for each message."""
+    """Answers each message with the next list of *replies*."""
 
     replies: list[list[Offer]]
     relay: str = ""
@@ -66,6 +67,8 @@ class FakeLink:
 
 @define
 class FakeServers:
+    """Boot servers that answer at port 4011 with *boot_servers*, and serve *files* by TFTP and HTTP."""
+
     files: dict[str, Fetched] = field(factory=dict)
     boot_servers: dict[str, list[Offer]] = field(factory=dict)
     requests: list[tuple[str, Message]] = field(factory=list)
@@ -89,21 +92,21 @@ class FakeServers:
 def boot(
     profile: str, link: FakeLink | list[Offer], servers: FakeServers, lease: bool = False
 ) -> tuple[NetBoot, list[Step]]:
-    """A boot that is over."""
-    kind = PROFILES[profile]
+    """Simulate a boot until it ends; the steps that it has reported."""
+    client_profile = PROFILES[profile]
     steps: list[Step] = []
-    client = boot_client(MAC, kind.architecture, ipxe=kind.ipxe, http=kind.http)
-    connected = link if isinstance(link, FakeLink) else FakeLink([link])
-    made = NetBoot(kind, client, connected, servers, lambda server: "10.0.0.99", steps.append, lease)
-    assert made.run(servers) is not bool(made.conclusion)
-    return made, steps
+    client = boot_client(MAC, client_profile.architecture, ipxe=client_profile.ipxe, http=client_profile.http)
+    attached_link = link if isinstance(link, FakeLink) else FakeLink([link])
+    netboot = NetBoot(client_profile, client, attached_link, servers, lambda server: "10.0.0.99", steps.append, lease)
+    assert netboot.run(servers) is not bool(netboot.conclusion)
+    return netboot, steps
 
 
-def test_uefi_goes_to_the_boot_server_for_its_file() -> None:
-    acked = offer(PROXY, "", "snponly.efi", MessageType.ACK)
-    servers = FakeServers({"snponly.efi": EFI}, {PROXY: [acked]})
-    made, steps = boot("uefi", [offer(DHCP, "10.0.0.50"), proxy_offer()], servers)
-    assert made.conclusion == ""
+def test_uefi_requests_its_file_from_the_boot_server() -> None:
+    ack = offer(PROXY, "", "snponly.efi", MessageType.ACK)
+    servers = FakeServers({"snponly.efi": EFI}, {PROXY: [ack]})
+    netboot, steps = boot("uefi", [offer(DHCP, "10.0.0.50"), proxy_offer()], servers)
+    assert netboot.conclusion == ""
     assert [step.what for step in steps] == ["OFFER", "OFFER", "port 4011", "TFTP"]
     assert servers.fetched == [(PROXY, "snponly.efi")]
     [(server, request)] = servers.requests
@@ -112,15 +115,15 @@ def test_uefi_goes_to_the_boot_server_for_its_file() -> None:
 
 def test_bios_loads_the_file_of_the_offer_with_discovery_control_8() -> None:
     servers = FakeServers({"undionly.kpxe": Fetched(size=10, begin=b"\xea")})
-    made, _ = boot("bios", [offer(DHCP, "10.0.0.50"), proxy_offer("undionly.kpxe", USE_BOOT_FILE)], servers)
-    assert (made.conclusion, servers.requests) == ("", [])
+    netboot, _ = boot("bios", [offer(DHCP, "10.0.0.50"), proxy_offer("undionly.kpxe", USE_BOOT_FILE)], servers)
+    assert (netboot.conclusion, servers.requests) == ("", [])
 
 
 def test_bios_requests_the_boot_server_by_default() -> None:
     servers = FakeServers()
-    made, _ = boot("bios", [offer(DHCP, "10.0.0.50"), proxy_offer("undionly.kpxe")], servers)
+    netboot, _ = boot("bios", [offer(DHCP, "10.0.0.50"), proxy_offer("undionly.kpxe")], servers)
     assert len(servers.requests) == 1
-    assert made.conclusion == (
+    assert netboot.conclusion == (
         "10.0.0.2 sends the client to its port 4011 and does not answer there: a firewall drops UDP port 4011, or "
         "nothing listens on it"
     )
@@ -131,19 +134,19 @@ def test_the_first_item_of_a_menu_is_requested_from_its_server() -> None:
         boot_servers=(BootServers(0x8001, (OTHER,)),), menu=(MenuItem(0, "disk"), MenuItem(0x8001, "Install"))
     )
     servers = FakeServers({"x.efi": EFI}, {OTHER: [offer(OTHER, "", "x.efi", MessageType.ACK)]})
-    made, _ = boot("uefi", [offer(DHCP, "10.0.0.50"), proxy_offer("", pxe.pack(menu))], servers)
-    assert made.conclusion == ""
+    netboot, _ = boot("uefi", [offer(DHCP, "10.0.0.50"), proxy_offer("", pxe.pack(menu))], servers)
+    assert netboot.conclusion == ""
     [(server, request)] = servers.requests
     item = pxe.boot_item(request.options[Option.VENDOR_SPECIFIC])
     assert (server, item and item.type) == (OTHER, 0x8001)
 
 
-def test_http_boot_takes_a_url_of_an_offer_for_it() -> None:
+def test_http_boot_uses_only_an_offer_with_a_url_for_httpclient() -> None:
     url = "http://10.0.0.2/snponly.efi"
     http = offer(PROXY, "", url, vendor_class_identifier=b"HTTPClient")
     assert boot("uefi-http", [offer(DHCP, "10.0.0.50"), http], FakeServers({url: EFI}))[0].conclusion == ""
-    made, _ = boot("uefi-http", [offer(DHCP, "10.0.0.50", "x.efi"), proxy_offer("x.efi")], FakeServers())
-    assert made.conclusion == (
+    netboot, _ = boot("uefi-http", [offer(DHCP, "10.0.0.50", "x.efi"), proxy_offer("x.efi")], FakeServers())
+    assert netboot.conclusion == (
         '10.0.0.1, 10.0.0.2 answers, and no offer has option 60 "HTTPClient" and a URL, which HTTP boot takes'
     )
 
@@ -157,22 +160,22 @@ def test_ipxe_follows_a_url() -> None:
 def test_u_boot_ignores_the_file_of_a_proxy() -> None:
     servers = FakeServers({"boot.scr": Fetched(size=9)})
     assert boot("u-boot", [offer(DHCP, "10.0.0.50", "boot.scr")], servers)[0].conclusion == ""
-    made, _ = boot("u-boot", [offer(DHCP, "10.0.0.50"), proxy_offer("boot.scr")], servers)
-    assert made.conclusion.startswith("10.0.0.1, 10.0.0.2 answers, and no server names a boot file")
+    netboot, _ = boot("u-boot", [offer(DHCP, "10.0.0.50"), proxy_offer("boot.scr")], servers)
+    assert netboot.conclusion.startswith("10.0.0.1, 10.0.0.2 answers, and no server names a boot file")
 
 
-def test_no_server_answers() -> None:
-    made, steps = boot("uefi", [], FakeServers())
-    assert made.conclusion.startswith("no DHCP server answers on eth0: none runs in this network")
+def test_no_answer_is_explained() -> None:
+    netboot, steps = boot("uefi", [], FakeServers())
+    assert netboot.conclusion.startswith("no DHCP server answers on eth0: none runs in this network")
     assert [(step.what, step.result) for step in steps] == [("DISCOVER", "problem")]
 
 
-def test_no_server_offers_an_address() -> None:
-    made, _ = boot("uefi", [proxy_offer()], FakeServers())
-    assert made.conclusion.startswith("the boot server answers, and no DHCP server offers an address")
+def test_missing_address_is_explained() -> None:
+    netboot, _ = boot("uefi", [proxy_offer()], FakeServers())
+    assert netboot.conclusion.startswith("the boot server answers, and no DHCP server offers an address")
 
 
-def test_two_servers_that_give_addresses_or_name_files() -> None:
+def test_conflicting_servers_are_warnings() -> None:
     servers = FakeServers({"a.efi": EFI})
     _, steps = boot("uefi", [offer(DHCP, "10.0.0.50", "a.efi"), offer(OTHER, "10.0.0.51", "b.efi")], servers)
     assert [step.text for step in steps if step.result == "warning"] == [
@@ -182,8 +185,8 @@ def test_two_servers_that_give_addresses_or_name_files() -> None:
 
 
 def test_missing_boot_file_is_the_conclusion() -> None:
-    made, _ = boot("uefi", [offer(DHCP, "10.0.0.50", "gone.efi")], FakeServers())
-    assert made.conclusion == 'TFTP server 10.0.0.1 refuses: error 1, "File not found"'
+    netboot, _ = boot("uefi", [offer(DHCP, "10.0.0.50", "gone.efi")], FakeServers())
+    assert netboot.conclusion == 'TFTP server 10.0.0.1 refuses: error 1, "File not found"'
 
 
 def test_file_for_another_architecture_is_reported() -> None:
@@ -205,10 +208,10 @@ def test_simulation_takes_no_lease_by_default() -> None:
 
 
 def test_lease_is_released_at_the_end() -> None:
-    acked = offer(DHCP, "10.0.0.50", kind=MessageType.ACK)
-    link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")], [acked]])
-    made, steps = boot("uefi", link, FakeServers({"a.efi": EFI}), lease=True)
-    assert made.conclusion == ""
+    ack = offer(DHCP, "10.0.0.50", kind=MessageType.ACK)
+    link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")], [ack]])
+    netboot, steps = boot("uefi", link, FakeServers({"a.efi": EFI}), lease=True)
+    assert netboot.conclusion == ""
     assert [message.message_type for message in link.sent] == [
         MessageType.DISCOVER,
         MessageType.REQUEST,
@@ -220,18 +223,18 @@ def test_lease_is_released_at_the_end() -> None:
 
 def test_lease_is_released_even_if_the_ack_is_lost() -> None:
     link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")], []])
-    made, _ = boot("uefi", link, FakeServers(), lease=True)
-    assert made.conclusion == "no answer from 10.0.0.1 for 10.0.0.50"
+    netboot, _ = boot("uefi", link, FakeServers(), lease=True)
+    assert netboot.conclusion == "no answer from 10.0.0.1 for 10.0.0.50"
     assert link.sent[-1].message_type is MessageType.RELEASE
 
 
-def test_by_a_relay_the_server_may_be_a_proxy() -> None:
+def test_server_behind_a_relay_may_be_a_proxy() -> None:
     """The DHCP server that gives the address was not queried, so its absence stops nothing."""
-    acked = offer(PROXY, "", "a.efi", MessageType.ACK)
-    servers = FakeServers({"a.efi": EFI}, {PROXY: [acked]})
+    ack = offer(PROXY, "", "a.efi", MessageType.ACK)
+    servers = FakeServers({"a.efi": EFI}, {PROXY: [ack]})
     link = FakeLink([[proxy_offer()]], relay="10.0.0.99", unprivileged_relay=True)
-    made, steps = boot("uefi", link, servers)
-    assert made.conclusion == ""
+    netboot, steps = boot("uefi", link, servers)
+    assert netboot.conclusion == ""
     assert [step.what for step in steps if step.result == "warning"] == ["address"]
     [discover] = link.sent
     assert discover.giaddr == "10.0.0.99"
@@ -242,23 +245,23 @@ def test_by_a_relay_the_server_may_be_a_proxy() -> None:
 @pytest.mark.parametrize(
     ("on_this_host", "advice"), [(True, "give one of them with --interface"), (False, "(RFC 8357): run this as root")]
 )
-def test_what_may_help_when_no_offer_comes_to_a_relay(on_this_host: bool, advice: str) -> None:
-    """A socket that is bound to an interface gets nothing that is sent to 127.0.0.1, as the probe does on one host."""
+def test_missing_offer_to_a_relay_has_advice(on_this_host: bool, advice: str) -> None:
+    """A server socket that is bound to an interface doesn't receive what the probe sends to 127.0.0.1 on one host."""
     link = FakeLink([], relay="10.0.0.99", unprivileged_relay=True, on_this_host=on_this_host)
-    made, _ = boot("uefi", link, FakeServers())
-    assert made.conclusion.endswith(advice)
+    netboot, _ = boot("uefi", link, FakeServers())
+    assert netboot.conclusion.endswith(advice)
 
 
 def test_lost_packets_are_a_warning() -> None:
     servers = FakeServers({"a.efi": evolve(EFI, retries=3, notes=["the server announced 9 bytes and sent 8"])})
     _, steps = boot("uefi", [offer(DHCP, "10.0.0.50", "a.efi")], servers)
-    told = [step.text for step in steps if step.result == "warning"]
-    assert told == ["the server announced 9 bytes and sent 8", "packets are lost on the way"]
+    warnings = [step.text for step in steps if step.result == "warning"]
+    assert warnings == ["the server announced 9 bytes and sent 8", "packets are lost on the way"]
 
 
-def test_a_server_on_this_host_is_named_by_the_address_that_its_clients_use() -> None:
-    """Its packets go to a loopback address, after which the server names itself."""
-    offered = Message(
+def test_server_on_this_host_has_the_address_that_its_clients_use() -> None:
+    """The probe sends to a loopback address, which the server then uses as its own in its replies."""
+    message = Message(
         op=BOOTREPLY,
         xid=1,
         chaddr=bytes(6),
@@ -266,20 +269,20 @@ def test_a_server_on_this_host_is_named_by_the_address_that_its_clients_use() ->
         file=b"http://127.0.0.1:8069/boot.efi",
         options={54: b"\x7f\0\0\1", 67: b"http://127.0.0.1/boot.efi\0", 1: b"\x7f\0\0\1"},
     )
-    seen = _renamed(offered, "127.0.0.1", "10.77.0.1")
-    assert (seen.siaddr, seen.file) == ("10.77.0.1", b"http://10.77.0.1:8069/boot.efi")
-    assert seen.options == {54: b"\x0a\x4d\0\1", 67: b"http://10.77.0.1/boot.efi\0", 1: b"\x7f\0\0\1"}
-    asked = _renamed(
+    received = _renamed(message, "127.0.0.1", "10.77.0.1")
+    assert (received.siaddr, received.file) == ("10.77.0.1", b"http://10.77.0.1:8069/boot.efi")
+    assert received.options == {54: b"\x0a\x4d\0\1", 67: b"http://10.77.0.1/boot.efi\0", 1: b"\x7f\0\0\1"}
+    sent = _renamed(
         Message(op=BOOTREPLY, xid=1, chaddr=bytes(6), options={54: b"\x0a\x4d\0\1", 50: b"\x0a\x4d\0\x64"}),
         "10.77.0.1",
         "127.0.0.1",
     )
-    assert asked.options == {54: b"\x7f\0\0\1", 50: b"\x0a\x4d\0\x64"}
-    assert _renamed(offered, "10.77.0.1", "10.77.0.1") is offered
+    assert sent.options == {54: b"\x7f\0\0\1", 50: b"\x0a\x4d\0\x64"}
+    assert _renamed(message, "10.77.0.1", "10.77.0.1") is message
 
 
 @pytest.mark.parametrize(
-    ("server", "own", "others", "expected"),
+    ("server", "own_address", "other_addresses", "expected"),
     [
         ("10.77.0.1", "10.77.0.9", (), ("10.77.0.9", "10.77.0.1")),
         ("10.77.0.1", "10.77.0.1", ("10.77.0.1", "10.78.0.1"), ("10.78.0.1", "10.77.0.1")),
@@ -288,8 +291,12 @@ def test_a_server_on_this_host_is_named_by_the_address_that_its_clients_use() ->
     ],
 )
 def test_relay_address_is_chosen_for_the_server(
-    server: str, own: str, others: tuple[str, ...], expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    server: str,
+    own_address: str,
+    other_addresses: tuple[str, ...],
+    expected: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dhcpclient, "own_address", lambda server: own)
-    monkeypatch.setattr(dhcpclient, "own_addresses", lambda family: frozenset({"127.0.0.1", *others}))
+    monkeypatch.setattr(dhcpclient, "own_address", lambda server: own_address)
+    monkeypatch.setattr(dhcpclient, "own_addresses", lambda family: frozenset({"127.0.0.1", *other_addresses}))
     assert dhcpclient._relay_for(server) == expected

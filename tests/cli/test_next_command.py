@@ -40,24 +40,24 @@ files = { "debian/install.ipxe" = "#!ipxe", "install.ipxe" = "#!ipxe" }
 
 
 @pytest.fixture(autouse=True)
-def _configured(here: Path) -> None:
-    (here / "bootfw.toml").write_text(CONFIG)
+def _configuration(cwd: Path) -> None:
+    (cwd / "bootfw.toml").write_text(CONFIG)
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Exit code, and what it prints."""
+    """Runs ``bootfw next --offline``, and returns its exit code, output and errors."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = command.main(["next", "-c", "bootfw.toml", "--offline", *arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
 
-class State:
-    """The state file, while no server runs."""
+class StoredOrders:
+    """The one-time boots in the state file, while no server runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,8 +68,8 @@ class State:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> State:
-    return State(tmp_path / "state" / "bootfw.sqlite")
+def state(tmp_path: Path) -> StoredOrders:
+    return StoredOrders(tmp_path / "state" / "bootfw.sqlite")
 
 
 def test_one_time_boot_is_set_listed_and_cleared(
@@ -92,18 +92,18 @@ def test_one_time_boot_is_set_listed_and_cleared(
     assert run() == (0, "MAC  NEXT BOOT  SINCE\n", "")
 
 
-def test_json_lists_one_time_boots(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
+def test_json_lists_one_time_boots(run: Callable[..., tuple[int, str, str]], state: StoredOrders) -> None:
     code, out, _ = run(MAC, "http://{server}/x?mac={mac}", "--json")
     order = json.loads(out)
     assert (code, order["mac"], order["file"]) == (0, MAC, "http://{server}/x?mac={mac}")
     assert order["ordered"] == pytest.approx(time.time(), abs=60)
     assert json.loads(run("--json")[1]) == {"next": [order], "looping": None}
     assert json.loads(run("--clear", MAC, "--json")[1]) == order
-    assert kept.read() == {}
+    assert state.read() == {}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["52:54", "x"], 'MAC must be a MAC address, such as "52:54:00:12:34:56", not "52:54"'),
         (["host", "x"], 'MAC: no machine has the name "host", which is no MAC address either; "bootfw machines" lists'),
@@ -115,25 +115,25 @@ def test_json_lists_one_time_boots(run: Callable[..., tuple[int, str, str]], kep
     ],
 )
 def test_invalid_commands_exit_with_an_error(
-    run: Callable[..., tuple[int, str, str]], kept: State, arguments: list[str], said: str
+    run: Callable[..., tuple[int, str, str]], state: StoredOrders, arguments: list[str], message: str
 ) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (1, "")
-    assert err.startswith(f"bootfw: {said}")
-    assert not kept.path.exists()
+    assert err.startswith(f"bootfw: {message}")
+    assert not state.path.exists()
 
 
 @pytest.mark.parametrize(
     "arguments", [[MAC], [MAC, "x", "--clear", MAC], ["--clear", MAC, "--forgive", MAC], ["--clear"], [MAC, "x", "y"]]
 )
 def test_wrong_arguments_exit_with_2(run: Callable[..., tuple[int, str, str]], arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         run(*arguments)
-    assert ended.value.code == 2
+    assert caught.value.code == 2
 
 
 def test_one_time_boot_needs_the_next_boot_resolver(
-    run: Callable[..., tuple[int, str, str]], kept: State, tmp_path: Path
+    run: Callable[..., tuple[int, str, str]], state: StoredOrders, tmp_path: Path
 ) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG.replace('"next-boot"', '"static"\nfile = "x"'))
     code, _, err = run(MAC, "install.ipxe")
@@ -142,70 +142,70 @@ def test_one_time_boot_needs_the_next_boot_resolver(
         "bootfw: bootfw.toml has resolvers, but none for one-time boots: begin them with [[resolver]] "
         'use = "next-boot"\n'
     )
-    assert not kept.path.exists()
+    assert not state.path.exists()
 
 
 def test_default_configuration_has_the_next_boot_resolver(
-    run: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: State
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, state: StoredOrders
 ) -> None:
     (tmp_path / "bootfw.toml").write_text('[bootfw]\nstate-dir = "state"\n')
     assert run(MAC, "install.ipxe")[0] == 0
-    assert list(kept.read()) == [MAC]
+    assert list(state.read()) == [MAC]
 
 
-def test_a_damaged_file_is_reported(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
-    kept.path.parent.mkdir()
-    kept.path.write_bytes(b"x" * 1000)
+def test_damaged_state_file_is_reported(run: Callable[..., tuple[int, str, str]], state: StoredOrders) -> None:
+    state.path.parent.mkdir()
+    state.path.write_bytes(b"x" * 1000)
     code, _, err = run()
     assert code == 1
     assert "bootfw.sqlite: is damaged" in err
 
 
-# Whose state it is
+# The default state directory
 
 
 @pytest.fixture
-def plain(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """The command without --offline."""
+def run_online(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``bootfw next`` with its arguments only, so without --offline."""
 
-    def plain(*arguments: str) -> tuple[int, str, str]:
+    def run_online(*arguments: str) -> tuple[int, str, str]:
         code = command.main(["next", *arguments])
         return code, *capsys.readouterr()
 
-    return plain
+    return run_online
 
 
 @pytest.mark.parametrize("arguments", [[MAC, "x.ipxe"], ["--clear", MAC]])
 def test_a_default_directory_without_a_server_is_not_changed(
-    plain: Callable[..., tuple[int, str, str]], here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+    run_online: Callable[..., tuple[int, str, str]], cwd: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    """The server runs by a configuration that has not been given."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(here))
+    """A server may run with a configuration that was not given."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(cwd))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert plain(*arguments) == (
+    assert run_online(*arguments) == (
         1,
         "",
-        f"bootfw: no server runs with the state directory {here}/bootfw: give your server's configuration with -c "
+        f"bootfw: no server runs with the state directory {cwd}/bootfw: give your server's configuration with -c "
         "FILE, or change the stored state with --offline\n",
     )
-    assert not (here / "bootfw").exists()
-    assert plain("--offline", MAC, "http://x/y.ipxe")[0] == 0
-    assert list(State(here / "bootfw" / "bootfw.sqlite").read()) == [MAC]
-    code, out, err = plain()
+    assert not (cwd / "bootfw").exists()
+    assert run_online("--offline", MAC, "http://x/y.ipxe")[0] == 0
+    assert list(StoredOrders(cwd / "bootfw" / "bootfw.sqlite").read()) == [MAC]
+    code, out, err = run_online()
     assert (code, "http://x/y.ipxe" in out) == (0, True)
-    assert err == f"bootfw: no server runs with the state directory {here}/bootfw; this is the stored state\n"
+    assert err == f"bootfw: no server runs with the state directory {cwd}/bootfw; this is the stored state\n"
 
 
 def test_one_time_boot_can_be_stored_before_the_first_start(
-    plain: Callable[..., tuple[int, str, str]], here: Path, monkeypatch: pytest.MonkeyPatch
+    run_online: Callable[..., tuple[int, str, str]], cwd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    note = f"bootfw: no server runs with the state directory {here}/state; this takes effect with its next start\n"
-    code, out, err = plain("-c", "bootfw.toml", MAC, "install.ipxe")
+    note = f"bootfw: no server runs with the state directory {cwd}/state; this takes effect with its next start\n"
+    code, out, err = run_online("-c", "bootfw.toml", MAC, "install.ipxe")
     assert (code, out, err) == (0, f"{MAC} boots install.ipxe next, once\n", note)
-    assert plain("-c", "bootfw.toml", "--clear", MAC) == (0, f"{MAC} boots as usual\n", note)
-    monkeypatch.setenv("BOOTFW_STATE_DIR", str(here / "state"))
-    assert plain(MAC, "http://x/y.ipxe")[::2] == (0, note)
-    assert plain()[::2] == (0, "")
+    assert run_online("-c", "bootfw.toml", "--clear", MAC) == (0, f"{MAC} boots as usual\n", note)
+    monkeypatch.setenv("BOOTFW_STATE_DIR", str(cwd / "state"))
+    assert run_online(MAC, "http://x/y.ipxe")[::2] == (0, note)
+    assert run_online()[::2] == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -221,15 +221,15 @@ def test_one_time_boot_can_be_stored_before_the_first_start(
     ],
 )
 def test_missing_file_is_warned_about(
-    run: Callable[..., tuple[int, str, str]], kept: State, file: str, warned: bool
+    run: Callable[..., tuple[int, str, str]], state: StoredOrders, file: str, warned: bool
 ) -> None:
     code, out, err = run(MAC, file)
     assert (code, out) == (0, f"{MAC} boots {file} next, once\n")
     assert err == (f"bootfw: no backend of bootfw.toml has {file}\n" if warned else "")
-    assert kept.read()[MAC] == file
+    assert state.read()[MAC] == file
 
 
-WAITING = """
+WAITING_PLUGIN = """
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 from bootfw.api import IBackend, boot_plugin
@@ -253,39 +253,39 @@ plugin = boot_plugin(IBackend, Waiting)
 )
 def test_missing_file_is_not_reported_if_files_are_generated(
     run: Callable[..., tuple[int, str, str]],
-    kept: State,
+    state: StoredOrders,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     backend: str,
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "waiting.py").write_text(WAITING)
+    (tmp_path / "waiting.py").write_text(WAITING_PLUGIN)
     (tmp_path / "bootfw.toml").write_text(CONFIG.partition("[[backend]]")[0] + f"[[backend]]\n{backend}\n")
     (tmp_path / "x.ipxe.j2").write_text("{{ nope }}")
     assert run(MAC, "x.ipxe") == (0, f"{MAC} boots x.ipxe next, once\n", "")
 
 
-def test_unprintable_file_name_is_escaped(here: Path) -> None:
+def test_unprintable_file_name_is_escaped(cwd: Path) -> None:
     locale = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C.UTF-8"}
     program = [sys.executable, "-m", "bootfw.cli.main", "next", "-c", "bootfw.toml", "--offline", MAC, "k\xfc.ipxe"]
     done = subprocess.run(program, env=locale, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout.decode("ascii")) == (0, f"{MAC} boots k\\xfc.ipxe next, once\n")
 
 
-# With a server
+# With a running server
 
 
-class Running:
-    """A server with a machine that is in a loop."""
+class LoopingServer:
+    """A server with a machine that is in a boot loop."""
 
-    def __init__(self, reactor: EPollReactor, state: Path) -> None:
-        store = SqliteStore(state / "bootfw.sqlite", reactor)
+    def __init__(self, reactor: EPollReactor, state_dir: Path) -> None:
+        store = SqliteStore(state_dir / "bootfw.sqlite", reactor)
         self.breaker = LoopBreaker(repeats=2, reactor=reactor, store=store)
         self.next_boot = NextBoot(store)
         resolvers = [("next-boot", self.next_boot), ("loop-breaker", self.breaker)]
         self.lifecycle = PluginLifecycle(reactor, resolvers, lambda event: None)
         self.lifecycle.start()
-        self.lifecycle.listen(state / "control.sock")
+        self.lifecycle.listen(state_dir / "control.sock")
         for xid in range(4):
             request = BootRequest(OTHER, "discover", "ipxe", "x86-bios", ipxe=True, xid=xid)
             self.breaker.resolve(request)
@@ -293,17 +293,17 @@ class Running:
 
 
 @pytest.fixture
-def server(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Running]:
-    made = Running(private_reactor, tmp_path / "state")
-    yield made
-    closed = made.lifecycle.close()
+def server(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[LoopingServer]:
+    server = LoopingServer(private_reactor, tmp_path / "state")
+    yield server
+    closed = server.lifecycle.close()
     while not closed.called:
         private_reactor.iterate(0.01)
     private_reactor.iterate(0)
 
 
 def test_machines_in_a_boot_loop_are_listed(
-    run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside
+    run: Callable[..., tuple[int, str, str]], server: LoopingServer, alongside: Alongside
 ) -> None:
     code, out, err = alongside(run)
     assert (code, err) == (0, "")
@@ -321,52 +321,54 @@ def test_machines_in_a_boot_loop_are_listed(
 
 
 def test_forgive_ends_a_boot_loop(
-    run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside
+    run: Callable[..., tuple[int, str, str]], server: LoopingServer, alongside: Alongside
 ) -> None:
     assert alongside(run, "--forgive", OTHER) == (0, f"{OTHER} boots from here again\n", "")
     assert alongside(run, "--forgive", OTHER) == (1, "", f"bootfw: {OTHER} is not in a boot loop\n")
     assert "LOOPING" not in alongside(run)[1]
 
 
-def test_forgive_prints_json(run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside) -> None:
+def test_forgive_prints_json(
+    run: Callable[..., tuple[int, str, str]], server: LoopingServer, alongside: Alongside
+) -> None:
     assert json.loads(alongside(run, "--forgive", OTHER, "--json")[1])["mac"] == OTHER
 
 
 def test_one_time_boot_is_sent_to_a_running_server(
-    plain: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside, tmp_path: Path
+    run_online: Callable[..., tuple[int, str, str]], server: LoopingServer, alongside: Alongside, tmp_path: Path
 ) -> None:
-    assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe") == (
+    assert alongside(run_online, "-c", "bootfw.toml", MAC, "install.ipxe") == (
         0,
         f"{MAC} boots install.ipxe next, once\n",
         "",
     )
     [record] = alongside(lambda: list(RunningServer(tmp_path / "state" / "control.sock").call("next")))
     assert (record["mac"], record["file"]) == (MAC, "install.ipxe")
-    assert json.loads(alongside(plain, "-c", "bootfw.toml", "--json")[1])["next"] == [record]
-    assert json.loads(alongside(plain, "-c", "bootfw.toml", "--clear", MAC, "--json")[1]) == record
-    code, _, err = alongside(plain, "-c", "bootfw.toml", "--clear", MAC)
+    assert json.loads(alongside(run_online, "-c", "bootfw.toml", "--json")[1])["next"] == [record]
+    assert json.loads(alongside(run_online, "-c", "bootfw.toml", "--clear", MAC, "--json")[1]) == record
+    code, _, err = alongside(run_online, "-c", "bootfw.toml", "--clear", MAC)
     assert (code, err) == (1, f"bootfw: there is no one-time boot for {MAC}\n")
 
 
-def test_refusal_of_the_server_is_an_error(server: Running, alongside: Alongside, tmp_path: Path) -> None:
-    """A command of another version may request it."""
+def test_refusal_of_the_server_is_an_error(server: LoopingServer, alongside: Alongside, tmp_path: Path) -> None:
+    """A command of another version may send such a request."""
     with pytest.raises(CommandError, match="unknown placeholder"):
         alongside(RunningServer(tmp_path / "state" / "control.sock").order, MAC, "{nope}")
 
 
 @pytest.fixture
-def serving(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """Run a server with these resolvers."""
-    running: list[PluginLifecycle] = []
+def start_server(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Starts a server with these resolvers."""
+    lifecycles: list[PluginLifecycle] = []
 
-    def serving(*resolvers: Any) -> None:
+    def start_server(*resolvers: Any) -> None:
         lifecycle = PluginLifecycle(private_reactor, resolvers, lambda event: None)
         lifecycle.start()
         lifecycle.listen(tmp_path / "state" / "control.sock")
-        running.append(lifecycle)
+        lifecycles.append(lifecycle)
 
-    yield serving
-    for lifecycle in running:
+    yield start_server
+    for lifecycle in lifecycles:
         closed = lifecycle.close()
         while not closed.called:
             private_reactor.iterate(0.01)
@@ -374,28 +376,28 @@ def serving(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[
 
 
 def test_server_with_only_the_next_boot_resolver_is_found(
-    plain: Callable[..., tuple[int, str, str]],
+    run_online: Callable[..., tuple[int, str, str]],
     private_reactor: EPollReactor,
     alongside: Alongside,
-    kept: State,
-    serving: Callable[..., None],
+    state: StoredOrders,
+    start_server: Callable[..., None],
 ) -> None:
     """It has no other operation on its control socket."""
-    serving(("next-boot", NextBoot(SqliteStore(kept.path, private_reactor))))
-    assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
+    start_server(("next-boot", NextBoot(SqliteStore(state.path, private_reactor))))
+    assert alongside(run_online, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
 
 
 def test_server_without_the_resolver_refuses_one_time_boots(
-    plain: Callable[..., tuple[int, str, str]],
+    run_online: Callable[..., tuple[int, str, str]],
     private_reactor: EPollReactor,
     alongside: Alongside,
-    serving: Callable[..., None],
+    start_server: Callable[..., None],
 ) -> None:
     """Its configuration has changed since it was started."""
-    serving(("loop-breaker", LoopBreaker(reactor=private_reactor)))
-    code, _, err = alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")
+    start_server(("loop-breaker", LoopBreaker(reactor=private_reactor)))
+    code, _, err = alongside(run_online, "-c", "bootfw.toml", MAC, "install.ipxe")
     assert (code, err.startswith('bootfw: this server has no operation "order"')) == (1, True)
-    assert alongside(plain, "-c", "bootfw.toml")[:2] == (0, "MAC  NEXT BOOT  SINCE\n")
+    assert alongside(run_online, "-c", "bootfw.toml")[:2] == (0, "MAC  NEXT BOOT  SINCE\n")
 
 
 def test_store_without_offline_access_is_an_error(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
@@ -427,11 +429,11 @@ plugin = boot_plugin(ILeaseStore, Store)
 """
 
 
-def test_beside_a_store_for_leases_only_orders_are_in_the_default_one(
-    run: Callable[..., tuple[int, str, str]], kept: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_orders_are_in_the_default_store_if_another_store_is_only_for_leases(
+    run: Callable[..., tuple[int, str, str]], state: StoredOrders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "onlyleases.py").write_text(ONLY_LEASES)
     (tmp_path / "bootfw.toml").write_text(CONFIG + '[store]\nuse = "onlyleases:plugin"\n')
     assert run(MAC, "install.ipxe")[0] == 0
-    assert kept.read() == {MAC: "install.ipxe"}
+    assert state.read() == {MAC: "install.ipxe"}

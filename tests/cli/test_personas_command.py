@@ -11,6 +11,7 @@ from bootfw.personas.table import read, stock
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
+    """The path of a configuration with a new persona and a changed one."""
     path = tmp_path / "bootfw.toml"
     path.write_text(
         '[[persona]]\nname = "old-rom"\noui = ["00:a0:c9"]\nrefuse-options = ["blksize"]\n'
@@ -19,13 +20,14 @@ def config(tmp_path: Path) -> str:
     return str(path)
 
 
-def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What ``bootfw personas`` prints."""
     assert main(["personas", *arguments]) == 0
     return capsys.readouterr().out
 
 
 def test_personas_are_listed_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    head, *lines = shown(capsys).splitlines()
+    head, *lines = output(capsys).splitlines()
 
     assert head.split() == ["PERSONA", "RECOGNIZED", "BY", "TREATMENT"]
     assert [line.split()[0] for line in lines] == [rule.name for rule in stock().rules]
@@ -36,7 +38,7 @@ def test_personas_are_listed_as_a_table(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_personas_of_a_configuration_are_tried_in_their_order(capsys: pytest.CaptureFixture[str], config: str) -> None:
-    lines = shown(capsys, "-c", config).splitlines()
+    lines = output(capsys, "-c", config).splitlines()
 
     assert lines[1].startswith("old-rom*")
     assert any(line.startswith("uefi*") and "offer: file" in line for line in lines)
@@ -44,22 +46,22 @@ def test_personas_of_a_configuration_are_tried_in_their_order(capsys: pytest.Cap
 
 
 def test_one_persona_is_shown_with_its_source(capsys: pytest.CaptureFixture[str]) -> None:
-    text = shown(capsys, "raspberry-pi-3")
+    text = output(capsys, "raspberry-pi-3")
 
     assert "oui                  b8:27:eb\n" in text
     assert "Seen: raspberrypi/documentation" in text
 
 
-def test_json_has_all_of_it_and_can_be_read_again(capsys: pytest.CaptureFixture[str], config: str) -> None:
-    told = json.loads(shown(capsys, "--json"))
+def test_json_has_all_personas_and_can_be_read_again(capsys: pytest.CaptureFixture[str], config: str) -> None:
+    records = json.loads(output(capsys, "--json"))
 
-    assert {one.pop("from") for one in told} == {"bootfw"}
-    assert read({"persona": told}).rules == stock().rules
-    froms = {one["name"]: one["from"] for one in json.loads(shown(capsys, "--json", "-c", config))}
-    assert (froms["old-rom"], froms["uefi"], froms["ipxe"]) == ("configuration", "configuration", "bootfw")
+    assert {record.pop("from") for record in records} == {"bootfw"}
+    assert read({"persona": records}).rules == stock().rules
+    origins = {record["name"]: record["from"] for record in json.loads(output(capsys, "--json", "-c", config))}
+    assert (origins["old-rom"], origins["uefi"], origins["ipxe"]) == ("configuration", "configuration", "bootfw")
 
 
-def test_an_unknown_persona(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_persona_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["personas", "rasberry-pi"]) == 1
     assert capsys.readouterr().err == 'bootfw: there is no persona "rasberry-pi"; did you mean "raspberry-pi"?\n'
 

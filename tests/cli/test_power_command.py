@@ -12,8 +12,8 @@ from bootfw.cli import main as command
 
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:12:34:57"
 
-SWITCH = '''
-"""A machine that is a file: what was done to it, a line each."""
+SWITCH_PLUGIN = '''
+"""Power control of machines that are files, in which each action is a line."""
 
 from attrs import define
 from bootfw.api import IPower, PowerAction, PowerError, PowerState, boot_plugin
@@ -23,7 +23,7 @@ from zope.interface import implementer
 @implementer(IPower)
 @define
 class Switch:
-    """Writes down what it does."""
+    """Writes its actions into a file."""
 
     path: str
     fails: str = ""
@@ -38,12 +38,12 @@ class Switch:
     def boot_from_network(self):
         self._do("network")
 
-    def _do(self, what):
-        if what == self.fails:
+    def _do(self, action):
+        if action == self.fails:
             raise PowerError(f"{self.path} is unplugged")
-        if what != "state":
+        if action != "state":
             with open(self.path, "a") as file:
-                file.write(f"{what}\\n")
+                file.write(f"{action}\\n")
 
 
 plugin = boot_plugin(IPower, Switch)
@@ -53,39 +53,43 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def site(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(str(here))
-    (here / "machineswitch.py").write_text(SWITCH)
-    (here / "bootfw.toml").write_text(CONFIG)
+def site(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a configuration, and the host files of two machines in a group."""
+    monkeypatch.syspath_prepend(str(cwd))
+    (cwd / "machineswitch.py").write_text(SWITCH_PLUGIN)
+    (cwd / "bootfw.toml").write_text(CONFIG)
     for name in ("answers", "hosts", "hosts/groups", "images"):
-        (here / name).mkdir()
-    (here / "hosts/groups/rack1.toml").write_text('[power]\nuse = "machineswitch:plugin"\n')
-    machine(here, "web1", MAC, 'path = "web1.log"')
-    machine(here, "web2", OTHER, 'path = "web2.log"')
-    return here
+        (cwd / name).mkdir()
+    (cwd / "hosts/groups/rack1.toml").write_text('[power]\nuse = "machineswitch:plugin"\n')
+    write_host_file(cwd, "web1", MAC, 'path = "web1.log"')
+    write_host_file(cwd, "web2", OTHER, 'path = "web2.log"')
+    return cwd
 
 
-def machine(site: Path, name: str, mac: str, power: str) -> None:
+def write_host_file(site: Path, name: str, mac: str, power: str) -> None:
     (site / f"hosts/{name}.toml").write_text(f'mac = "{mac}"\ngroups = ["rack1"]\n[power]\n{power}\n')
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command, and returns its exit code, output and errors."""
+
     def run(name: str, *arguments: str) -> tuple[int, str, str]:
         code = command.main([name, "-c", "bootfw.toml", *arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
 
-def done(site: Path, name: str = "web1") -> list[str]:
+def switched(site: Path, name: str = "web1") -> list[str]:
+    """The actions of the power plugin for a machine."""
     path = site / f"{name}.log"
     return path.read_text().split() if path.exists() else []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "does"),
+    ("arguments", "message", "expected"),
     [
         (("status",), "off", []),
         (("on",), "switched on", ["on"]),
@@ -95,36 +99,38 @@ def done(site: Path, name: str = "web1") -> list[str]:
         (("reset", "--network"), "started anew, and boots from the network", ["network", "reset"]),
     ],
 )
-def test_what_each_action_does(arguments: tuple[str, ...], said: str, does: list[str], site: Path, run: Run) -> None:
-    assert run("power", MAC, *arguments) == (0, f"{MAC}: {said}\n", "")
-    assert done(site) == does
+def test_each_action_is_done_by_the_plugin(
+    arguments: tuple[str, ...], message: str, expected: list[str], site: Path, run: Run
+) -> None:
+    assert run("power", MAC, *arguments) == (0, f"{MAC}: {message}\n", "")
+    assert switched(site) == expected
 
 
-def test_several_machines_of_which_one_fails(site: Path, run: Run) -> None:
-    machine(site, "web1", MAC, 'path = "web1.log"\nfails = "on"')
+def test_machine_that_fails_does_not_stop_the_others(site: Path, run: Run) -> None:
+    write_host_file(site, "web1", MAC, 'path = "web1.log"\nfails = "on"')
     code, out, err = run("power", MAC, OTHER, "on")
     assert (code, out) == (1, f"{OTHER}: switched on\n")
     assert err == f"bootfw: {MAC}: web1.log is unplugged\n"
-    assert done(site, "web2") == ["on"]
+    assert switched(site, "web2") == ["on"]
 
 
-def test_machine_of_the_configuration(site: Path, run: Run) -> None:
-    third = "52:54:00:12:34:58"
-    table = f'[[machine]]\nname = "web3"\nmac = "{third}"\n[machine.power]\nuse = "machineswitch:plugin"\n'
+def test_machine_of_the_configuration_is_switched(site: Path, run: Run) -> None:
+    mac = "52:54:00:12:34:58"
+    table = f'[[machine]]\nname = "web3"\nmac = "{mac}"\n[machine.power]\nuse = "machineswitch:plugin"\n'
     (site / "bootfw.toml").write_text(f'{CONFIG}{table}path = "web3.log"\n')
-    assert run("power", third, "on") == (0, f"{third}: switched on\n", "")
-    assert done(site, "web3") == ["on"]
+    assert run("power", mac, "on") == (0, f"{mac}: switched on\n", "")
+    assert switched(site, "web3") == ["on"]
 
 
-def test_network_is_for_a_start_only(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+def test_network_option_is_only_for_on_and_reset(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
         run("power", MAC, "off", "--network")
-    assert ended.value.code == 2
+    assert caught.value.code == 2
     assert "--network is for on and reset" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("table", "why"),
+    ("table", "message"),
     [
         ("power = 1", 'power: must be a table, such as [power] use = "redfish"'),
         ("[power]", 'power.use: must name the plugin, such as use = "redfish"'),
@@ -137,14 +143,14 @@ def test_network_is_for_a_start_only(run: Run, capsys: pytest.CaptureFixture[str
         ('[power]\nuse = "machineswitch:plugin"\npath = "x"\nfail = "on"', "power.fail: "),
     ],
 )
-def test_mistakes_in_a_host_file_are_named(table: str, why: str, site: Path, run: Run) -> None:
+def test_mistakes_in_a_host_file_are_reported(table: str, message: str, site: Path, run: Run) -> None:
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\n{table}\n')
     code, out, err = run("power", MAC, "on")
     assert (code, out) == (1, "")
-    assert err.startswith(f"bootfw: the host file of web1: {why}")
+    assert err.startswith(f"bootfw: the host file of web1: {message}")
 
 
-def test_a_machine_without_power_is_named(site: Path, run: Run) -> None:
+def test_machine_without_power_control_is_an_error(site: Path, run: Run) -> None:
     example = '[power] use = "redfish", address = "https://ADDRESS"'
     (site / "hosts/web1.toml").write_text(f'mac = "{MAC}"\n')
     assert run("power", MAC, "on")[2] == f"bootfw: {MAC}: add to the host file of web1: {example}\n"
@@ -157,11 +163,13 @@ def test_a_machine_without_power_is_named(site: Path, run: Run) -> None:
 
 @pytest.fixture
 def install(site: Path, run: Run) -> Run:
+    """Runs ``bootfw install --power`` for the first machine."""
     make_tar(site / "images/debian-12.tar", dict(next(tree for tree in TREES if tree.family == "debian-netboot").files))
     return lambda: run("install", "--offline", "--power", MAC, "debian-12")
 
 
-def ordered(run: Run) -> list[str]:
+def ordered_files(run: Run) -> list[str]:
+    """The files of all one-time boots."""
     return [order["file"] for order in json.loads(run("next", "--offline", "--json")[1])["next"]]
 
 
@@ -169,32 +177,32 @@ def test_install_starts_the_machine_from_the_network(site: Path, install: Run, r
     code, out, err = install()
     assert (code, err) == (0, "")
     assert out.splitlines()[1] == f'it is being started; "bootfw show {MAC}" shows what has become of it'
-    assert done(site) == ["network", "reset"]
-    assert ordered(run) == ["install/debian-12.ipxe"]
+    assert switched(site) == ["network", "reset"]
+    assert ordered_files(run) == ["install/debian-12.ipxe"]
 
 
 def test_nothing_is_ordered_when_the_machine_can_not_be_switched(site: Path, install: Run, run: Run) -> None:
-    machine(site, "web1", MAC, 'path = "web1.log"\nfails = "state"')
+    write_host_file(site, "web1", MAC, 'path = "web1.log"\nfails = "state"')
     assert install() == (1, "", f"bootfw: {MAC}: web1.log is unplugged; nothing was ordered\n")
-    assert (done(site), ordered(run)) == ([], [])
+    assert (switched(site), ordered_files(run)) == ([], [])
 
 
 def test_an_order_stays_when_its_machine_does_not_start(site: Path, install: Run, run: Run) -> None:
-    machine(site, "web1", MAC, 'path = "web1.log"\nfails = "reset"')
+    write_host_file(site, "web1", MAC, 'path = "web1.log"\nfails = "reset"')
     code, _, err = install()
     assert code == 1
     assert err == (
         f"bootfw: {MAC}: web1.log is unplugged; the image is still ordered for its next boot; "
         f'"bootfw next --clear {MAC}" cancels it\n'
     )
-    assert ordered(run) == ["install/debian-12.ipxe"]
+    assert ordered_files(run) == ["install/debian-12.ipxe"]
 
 
-def test_lint_and_check_name_the_mistakes_before_a_machine_is_switched(
+def test_lint_and_check_report_mistakes_before_a_machine_is_switched(
     site: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (site / "bootfw.toml").write_text(CONFIG + '[[machine]]\nname = "web3"\npower = 1\n')
-    machine(site, "web1", MAC, 'pth = "web1.log"')
+    write_host_file(site, "web1", MAC, 'pth = "web1.log"')
     mistakes = [
         (f"{site}/hosts/web1.toml", 'power.pth: unknown key; known: path, fails; did you mean "path"?'),
         ("[[machine]] web3", 'power: must be a table, such as [power] use = "redfish"'),
@@ -202,12 +210,14 @@ def test_lint_and_check_name_the_mistakes_before_a_machine_is_switched(
     code, out, _ = run("lint")
     assert code == 1
     lines = [line.strip() for line in out.splitlines()]
-    shown = [
-        line for where, what in mistakes for line in (f"power  {where}", what, "-> correct it; bootfw power uses it")
+    expected = [
+        line
+        for source, mistake in mistakes
+        for line in (f"power  {source}", mistake, "-> correct it; bootfw power uses it")
     ]
-    assert lines == [*shown, "2 findings"]
-    with pytest.raises(SystemExit) as ended:
+    assert lines == [*expected, "2 findings"]
+    with pytest.raises(SystemExit) as caught:
         run("run", "--check")
-    assert ended.value.code == 0
+    assert caught.value.code == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING")]
-    assert warnings == [f"WARNING: {where}: {what}" for where, what in mistakes]
+    assert warnings == [f"WARNING: {source}: {mistake}" for source, mistake in mistakes]

@@ -1,5 +1,7 @@
-"""``bootfw receive --write-system``: the kernel that it takes, what it says where something is missing, and what takes
-the place of what. tests/interop/test_install_disk.py makes a system, and boots it."""
+"""``bootfw receive --write-system``: the kernel that it uses, its errors, and how it replaces an old system.
+
+tests/interop/test_install_disk.py writes a system, and boots it.
+"""
 
 import zipfile
 from pathlib import Path
@@ -11,15 +13,15 @@ from bootfw.cli.failure import CommandError
 from bootfw.cli.main import main
 from bootfw.cli.receiversystem import write_system
 
-RUNS = """#!/bin/sh
+MKINITRAMFS = """#!/bin/sh
 # mkinitramfs -d CONFIGURATION -o FILE VERSION
 [ "$1 $3" = "-d -o" ] || exit 2
-cp -R "$2" "$KEPT"
+cp -R "$2" "$CONFIGURATION_COPY"
 echo "RAM disk of $5" >"$4"
 echo "W: a warning" >&2
 """
 
-FAILS = """#!/bin/sh
+FAILING_MKINITRAMFS = """#!/bin/sh
 echo "E: no space" >&2
 exit 1
 """
@@ -27,25 +29,26 @@ exit 1
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file system with three kernels, one of them without its modules, and a mkinitramfs."""
+    """A root directory with mkinitramfs and three kernels; the newest has no modules."""
     for version in ("6.1.0-9-amd64", "6.1.0-10-amd64", "6.2.0-amd64"):
         (tmp_path / "boot").mkdir(exist_ok=True)
         (tmp_path / "boot" / f"vmlinuz-{version}").write_text(version)
         if version != "6.2.0-amd64":
             (tmp_path / "lib/modules" / version).mkdir(parents=True)
-    put(tmp_path, RUNS)
+    install_mkinitramfs(tmp_path, MKINITRAMFS)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
-    monkeypatch.setenv("KEPT", str(tmp_path / "configuration"))
+    monkeypatch.setenv("CONFIGURATION_COPY", str(tmp_path / "configuration"))
     return tmp_path
 
 
-def put(root: Path, program: str) -> None:
+def install_mkinitramfs(root: Path, program: str) -> None:
+    """Install *program* as mkinitramfs."""
     (root / "bin").mkdir(exist_ok=True)
     (root / "bin/mkinitramfs").write_text(program)
     (root / "bin/mkinitramfs").chmod(0o755)
 
 
-def test_system_has_the_newest_kernel_and_what_bootfw_runs_by(root: Path) -> None:
+def test_system_has_the_newest_kernel_and_the_files_that_bootfw_needs(root: Path) -> None:
     directory = root / "images/receiver"
     directory.mkdir(parents=True)
     assert write_system(directory, root=root) == ("6.1.0-10-amd64", ["W: a warning"])
@@ -68,28 +71,28 @@ def test_system_has_the_newest_kernel_and_what_bootfw_runs_by(root: Path) -> Non
     assert [path.name for path in directory.parent.iterdir()] == ["receiver"]
 
 
-def test_kernel_that_is_not_there(root: Path) -> None:
-    known = "there are 6.1.0-10-amd64, 6.1.0-9-amd64"
-    with pytest.raises(CommandError, match=f"there is no kernel 6.2.0-amd64 in /boot with its modules .*; {known}"):
+def test_missing_kernel_is_an_error(root: Path) -> None:
+    available = "there are 6.1.0-10-amd64, 6.1.0-9-amd64"
+    with pytest.raises(CommandError, match=f"there is no kernel 6.2.0-amd64 in /boot with its modules .*; {available}"):
         write_system(root / "receiver", "6.2.0-amd64", root)
     with pytest.raises(CommandError, match=r"no kernel in /boot with its modules .*: apt install linux-image-amd64"):
         write_system(root / "receiver", root=root / "none")
 
 
-def test_machine_without_mkinitramfs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_mkinitramfs_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name, path="": None)
     with pytest.raises(CommandError, match="there is no mkinitramfs: apt install initramfs-tools busybox"):
         write_system(root / "receiver", root=root)
 
 
-def test_mkinitramfs_that_fails_leaves_nothing(root: Path) -> None:
-    put(root, FAILS)
+def test_failure_of_mkinitramfs_leaves_no_file(root: Path) -> None:
+    install_mkinitramfs(root, FAILING_MKINITRAMFS)
     with pytest.raises(CommandError, match="mkinitramfs has failed: E: no space"):
         write_system(root / "images/receiver", root=root)
     assert list((root / "images").iterdir()) == []
 
 
-def test_a_system_that_can_not_be_replaced_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_system_is_kept_if_it_cannot_be_replaced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = root / "images/receiver"
     write_system(directory, root=root)
     rename = Path.rename
@@ -106,7 +109,7 @@ def test_a_system_that_can_not_be_replaced_stays(root: Path, monkeypatch: pytest
     assert (directory / "vmlinuz").read_text() == "6.1.0-10-amd64"
 
 
-def test_directory_with_something_else_is_kept(root: Path) -> None:
+def test_directory_with_other_files_is_not_replaced(root: Path) -> None:
     (root / "images/win11").mkdir(parents=True)
     (root / "images/win11/file").write_text("x")
     with pytest.raises(CommandError, match=r"images/win11 exists, and is no receiver system: remove it, or name"):
@@ -114,6 +117,6 @@ def test_directory_with_something_else_is_kept(root: Path) -> None:
     assert [path.name for path in (root / "images").iterdir()] == ["win11"]
 
 
-def test_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_the_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["receive", "--write-system", str(root / "receiver"), "--kernel", "0.0"]) == 1
     assert "bootfw: there is no kernel 0.0 in /boot" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The port that the probe receives at when it acts as a relay."""
+"""The port on which the probe receives when it acts as a relay."""
 
 import pytest
 
@@ -8,6 +8,7 @@ from bootfw.cli.dhcpclient import SERVER_PORT, Relayed
 
 @pytest.fixture(autouse=True)
 def relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay has the address 127.0.0.1."""
     monkeypatch.setattr(dhcpclient, "_relay_for", lambda server: ("127.0.0.1", server))
 
 
@@ -17,7 +18,7 @@ def test_a_server_on_this_host_is_recognized() -> None:
 
 
 def test_relay_uses_another_port_for_a_server_at_another_port() -> None:
-    """Such a server sends to its own port of a relay, which it has itself when it is on this host."""
+    """Such a server sends to the same port of the relay; on this host, the server itself uses that port."""
     link = Relayed("127.0.0.2", SERVER_PORT + 6700)
     assert link.unprivileged_relay
     with link._socket() as sock:

@@ -1,4 +1,4 @@
-"""``bootfw render``: what a client would get, or what keeps it from it."""
+"""``bootfw render``: the file that a client would get, or the reason why it would get none."""
 
 import subprocess
 import sys
@@ -24,34 +24,35 @@ root = "boot"
 
 
 @pytest.fixture(autouse=True)
-def _configured(here: Path) -> None:
+def _configuration(cwd: Path) -> None:
     for name, text in {
         "bootfw.toml": CONFIG,
         "templates/boot.ipxe.j2": "{{ host.name }} {{ client.mac }} {{ client.architecture }} {{ server.http }}\n",
         "templates/bad.j2": "\n{{ host.role }}\n",
         "hosts/web1.toml": f'mac = "{MAC}"\n',
         "hosts/db1.toml": 'mac = "52:54:00:00:00:02"\nrole = \n',
-        "boot/static": "as it lies there",
+        "boot/static": "exactly 16 bytes",
     }.items():
-        path = here / name
+        path = cwd / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
 
 
 def render(capfdbinary: pytest.CaptureFixture[bytes], *arguments: str) -> tuple[int, str, str]:
+    """Run ``bootfw render``, and return its exit code, output and errors."""
     code = main(["render", "-c", "bootfw.toml", *arguments])
     captured = capfdbinary.readouterr()
     return code, captured.out.decode(), captured.err.decode()
 
 
-def test_the_file_as_the_client_gets_it(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_file_is_rendered_for_the_client(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     options = ("--mac", MAC.upper(), "--arch", "x86_64-uefi", "--server", "10.0.0.1")
     code, out, err = render(capfdbinary, "/boot.ipxe", *options)
     assert (code, out, err) == (0, f"web1 {MAC} x86_64-uefi http://10.0.0.1:8069\n", "")
 
 
 def test_output_names_the_backend_of_the_file(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert render(capfdbinary, "-v", "static") == (0, "as it lies there", "bootfw: 16 bytes from backend directory\n")
+    assert render(capfdbinary, "-v", "static") == (0, "exactly 16 bytes", "bootfw: 16 bytes from backend directory\n")
 
 
 def test_template_error_names_template_and_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -71,16 +72,16 @@ def test_missing_file_is_an_error(capfdbinary: pytest.CaptureFixture[bytes]) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("x", "--mac", "52:54"), '--mac must be a MAC address, such as "52:54:00:12:34:56", not "52:54"'),
         (("x", "--uuid", "1"), "--uuid 1: is not a UUID"),
     ],
 )
 def test_invalid_options_are_errors(
-    capfdbinary: pytest.CaptureFixture[bytes], arguments: tuple[str, ...], told: str
+    capfdbinary: pytest.CaptureFixture[bytes], arguments: tuple[str, ...], message: str
 ) -> None:
-    assert render(capfdbinary, *arguments) == (2, "", f"bootfw: {told}\n")
+    assert render(capfdbinary, *arguments) == (2, "", f"bootfw: {message}\n")
 
 
 def test_invalid_configuration_is_an_error(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_invalid_configuration_is_an_error(capfdbinary: pytest.CaptureFixture[by
 
 
 def test_bootfw_render_writes_the_bytes_unchanged(tmp_path: Path) -> None:
-    """The bytes are not touched on their way, and no reactor is needed."""
+    """The output is not decoded, and the command needs no reactor."""
     (tmp_path / "boot/binary").write_bytes(bytes(range(256)))
     command = [str(Path(sys.executable).with_name("bootfw")), "render", "-c", "bootfw.toml", "binary"]
     done = subprocess.run(command, capture_output=True, timeout=60, check=True)

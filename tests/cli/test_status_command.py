@@ -26,77 +26,80 @@ listen = ["127.0.0.1:{port}"]
 
 
 def status(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run ``bootfw status``, and return its exit code, output and errors."""
     code = main(["status", "-c", "bootfw.toml", *arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_status_of_a_running_server(capsys: pytest.CaptureFixture[str], here: Path, workers: int) -> None:
+def test_status_of_a_running_server(capsys: pytest.CaptureFixture[str], cwd: Path, workers: int) -> None:
     port = free_port()
-    (here / "bootfw.toml").write_text(CONFIG.format(port=port, workers=workers))
+    (cwd / "bootfw.toml").write_text(CONFIG.format(port=port, workers=workers))
     command = Path(sys.executable).with_name("bootfw")
-    with Process(command, "run", "-c", "bootfw.toml", cwd=here) as running:
-        running.until(f"tftp listens on 127.0.0.1:{port}")
+    with Process(command, "run", "-c", "bootfw.toml", cwd=cwd) as server:
+        server.until(f"tftp listens on 127.0.0.1:{port}")
         code, out, err = status(capsys)
         assert (code, err) == (0, "")
         assert " is ready; it has run for " in out
-        assert f"pid {running.pid}, Python " in out
+        assert f"pid {server.pid}, Python " in out
         assert "configuration bootfw.toml" in out
         assert f"tftp     127.0.0.1:{port}" in out
         assert out.endswith("transfers in flight: 0\n")
         code, out, _ = status(capsys, "--json")
-        found = json.loads(out)
-        assert (code, found["running"], found["ready"]) == (0, True, True)
-        assert len(found["workers"]) == (workers if workers > 1 else 0)
-        assert all(each["pid"] for each in found["workers"])
+        record = json.loads(out)
+        assert (code, record["running"], record["ready"]) == (0, True, True)
+        assert len(record["workers"]) == (workers if workers > 1 else 0)
+        assert all(each["pid"] for each in record["workers"])
 
 
-def test_server_is_found_by_a_configuration_that_became_wrong(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    """The operator has changed the file, a reload was refused, and the server runs on."""
-    config = here / "bootfw.toml"
+def test_server_is_found_with_a_configuration_that_became_invalid(
+    capsys: pytest.CaptureFixture[str], cwd: Path
+) -> None:
+    """The operator has changed the file, the server refused to reload it, and runs on."""
+    config = cwd / "bootfw.toml"
     config.write_text(CONFIG.format(port=free_port(), workers=1))
     command = Path(sys.executable).with_name("bootfw")
-    with Process(command, "run", "-c", "bootfw.toml", cwd=here) as running:
-        running.until("tftp listens on")
-        right = config.read_text()
-        config.write_text(right.replace("mode", "mood"))
+    with Process(command, "run", "-c", "bootfw.toml", cwd=cwd) as server:
+        server.until("tftp listens on")
+        valid = config.read_text()
+        config.write_text(valid.replace("mode", "mood"))
         code, out, err = status(capsys)
         assert (code, " is ready; it has run for " in out) == (0, True)
         assert err.startswith("bootfw: not in use: bootfw.toml: dhcp.mood: unknown key")
         assert main(["boots", "-c", "bootfw.toml"]) == 1
         assert capsys.readouterr().err.endswith("bootfw: no boot is recorded yet\n")
-        config.write_text(right.replace("state-dir", "statedir"))
+        config.write_text(valid.replace("state-dir", "statedir"))
         assert status(capsys)[0] == 2
-        config.write_text(right.replace("mode", "mood"))
+        config.write_text(valid.replace("mode", "mood"))
     code, _, err = status(capsys)
     assert (code, "mood: unknown key" in err, "not in use" in err) == (2, True, False)
 
 
-def test_status_without_a_server_exits_with_3(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    (here / "bootfw.toml").write_text(CONFIG.format(port=69, workers=1))
+def test_status_without_a_server_exits_with_3(capsys: pytest.CaptureFixture[str], cwd: Path) -> None:
+    (cwd / "bootfw.toml").write_text(CONFIG.format(port=69, workers=1))
     code, out, err = status(capsys)
     assert (code, out) == (3, "")
-    assert err.startswith(f"bootfw: no server runs with the state directory {here}/state; to see another server, ")
+    assert err.startswith(f"bootfw: no server runs with the state directory {cwd}/state; to see another server, ")
     code, out, _ = status(capsys, "--json")
     assert (code, json.loads(out)["running"]) == (3, False)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"),
+    ("seconds", "expected"),
     [(0.2, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3600, "1 h"), (7380, "2 h 3 min"), (90061, "1 d 1 h")],
 )
-def test_durations_are_shown_with_units(seconds: float, shown: str) -> None:
-    assert duration(seconds) == shown
+def test_durations_are_shown_with_units(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
 
 
 BOUND = {"state": "bound", "reason": "", "since": 9}
 
 
 def test_status_shows_workers_leases_and_waiting_sockets(
-    capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], cwd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is not ready, with leases, and with workers."""
+    """The server is not ready, and has leases, workers and cluster nodes."""
     record = {
         "ready": False,
         "waiting": [{"service": "tftp", "address": "10.0.0.1", "device": "eth1", "reason": "no such address"}],
@@ -159,9 +162,9 @@ def test_status_shows_workers_leases_and_waiting_sockets(
             "behind": 61.0,
         },
     }
-    monkeypatch.setattr("bootfw.cli.status.running", lambda state: Answering(record))
+    monkeypatch.setattr("bootfw.cli.status.running", lambda state: FakeServer(record))
     monkeypatch.setattr("time.time", lambda: 7380.0)
-    (here / "bootfw.toml").write_text(CONFIG.format(port=69, workers=1))
+    (cwd / "bootfw.toml").write_text(CONFIG.format(port=69, workers=1))
     code, out, err = status(capsys)
     assert (code, err) == (1, "")
     assert out == (
@@ -195,8 +198,8 @@ def test_status_shows_workers_leases_and_waiting_sockets(
 
 
 @frozen
-class Answering:
-    """A server that tells *record*."""
+class FakeServer:
+    """A running server whose status is *record*."""
 
     record: dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Tables and live views: by rich on a terminal, plain text elsewhere."""
+"""Tables and live views: drawn by rich on a terminal, and plain text elsewhere."""
 
 import os
 
@@ -27,9 +27,9 @@ def test_table_without_a_terminal_is_plain() -> None:
 @pytest.mark.usefixtures("terminal")
 def test_states_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_rich()
-    shown = table(ROWS)
-    assert "\x1b[32mbound" in shown
-    assert "\\x1b[2J" in shown  # what a client sends does not reach the terminal as it is
+    text = table(ROWS)
+    assert "\x1b[32mbound" in text
+    assert "\\x1b[2J" in text  # what a client sends does not reach the terminal as it is
     monkeypatch.setenv("NO_COLOR", "1")
     assert table(ROWS) == aligned(ROWS)
 
@@ -41,11 +41,11 @@ def test_table_without_rich_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_watch_prints_the_table_again(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = iter(["one", "two"])
-    slept: list[float] = []
+    tables = iter(["one", "two"])
+    pauses: list[float] = []
     with pytest.raises(StopIteration):
-        watch(lambda: next(shown), 1.0, slept.append)
-    assert (capsys.readouterr().out, slept) == ("one\ntwo\n", [1.0, 1.0])
+        watch(lambda: next(tables), 1.0, pauses.append)
+    assert (capsys.readouterr().out, pauses) == ("one\ntwo\n", [1.0, 1.0])
 
 
 def test_interrupt_prints_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,20 +47,24 @@ ADDRESSES = [
         (Settings(interfaces=["port", "eth0"], except_interfaces=["eth0"]), ["port"]),
     ],
 )
-def test_it_is_sent_on_the_interfaces_that_are_served(settings: Settings, names: Sequence[str]) -> None:
+def test_packet_is_sent_on_the_interfaces_that_are_served(settings: Settings, names: Sequence[str]) -> None:
     assert served(settings, LINKS, ADDRESSES) == names
 
 
-@pytest.mark.parametrize(("own", "distant"), [(["10.0.0.1"], ["10.9.0.255"]), (["10.0.0.1", "10.9.0.1"], [])])
-def test_a_reservation_behind_a_router_gets_a_packet_of_its_own(own: Sequence[str], distant: Sequence[str]) -> None:
-    away = Subnet(network="10.9.0.0/24", hosts=[Host(mac="52:54:00:00:00:01", other_macs=[MAC])])
-    other = Subnet(network="10.8.0.0/24", hosts=[Host(mac="52:54:00:00:00:02")])
-    settings = Settings(dhcp=DHCPSettings(mode="server", subnets=[other, away]))
-    assert distant_broadcasts(MAC, settings, [IPv4Address(each) for each in own]) == distant
+@pytest.mark.parametrize(
+    ("own_addresses", "expected"), [(["10.0.0.1"], ["10.9.0.255"]), (["10.0.0.1", "10.9.0.1"], [])]
+)
+def test_packet_is_also_sent_to_the_distant_subnet_of_a_reservation(
+    own_addresses: Sequence[str], expected: Sequence[str]
+) -> None:
+    remote = Subnet(network="10.9.0.0/24", hosts=[Host(mac="52:54:00:00:00:01", other_macs=[MAC])])
+    unrelated = Subnet(network="10.8.0.0/24", hosts=[Host(mac="52:54:00:00:00:02")])
+    settings = Settings(dhcp=DHCPSettings(mode="server", subnets=[unrelated, remote]))
+    assert distant_broadcasts(MAC, settings, [IPv4Address(each) for each in own_addresses]) == expected
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
+    ("arguments", "message"),
     [
         (["52:54"], 'MAC must be a MAC address, such as "52:54:00:12:34:56", not "52:54"'),
         (["-i", "absent", MAC], "--interface: no interface absent; there are: "),
@@ -68,16 +72,18 @@ def test_a_reservation_behind_a_router_gets_a_packet_of_its_own(own: Sequence[st
         (["--password", "1.2.3", MAC], '--password must be like "00:22:44:66:88:aa" or "192.168.1.1", not "1.2.3"'),
     ],
 )
-def test_mistakes_are_named(arguments: Sequence[str], why: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_reported(
+    arguments: Sequence[str], message: str, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["wake", *arguments]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith(f"bootfw: {why}")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"bootfw: {message}")
 
 
-def test_what_can_not_be_sent_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "bootfw.toml").write_text('[bootfw]\ninterfaces = ["absent"]\n')
+def test_failure_to_send_is_reported(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cwd / "bootfw.toml").write_text('[bootfw]\ninterfaces = ["absent"]\n')
     assert main(["wake", "-c", "bootfw.toml", MAC]) == 1
-    first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"bootfw: {MAC}: can't be sent on absent: ")
-    assert last == f"bootfw: nothing was sent to {MAC}"
+    reason, summary = capsys.readouterr().err.splitlines()
+    assert reason.startswith(f"bootfw: {MAC}: can't be sent on absent: ")
+    assert summary == f"bootfw: nothing was sent to {MAC}"

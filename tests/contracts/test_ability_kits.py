@@ -180,7 +180,7 @@ def test_startable_kit(broken: type[Any], found: set[str]) -> None:
     assert bool(found) == bool(failed), failed
 
 
-def fails(error: BaseException) -> Callable[[Mapping[str, object]], object]:
+def raising(error: BaseException) -> Callable[[Mapping[str, object]], object]:
     def operation(given: Mapping[str, object]) -> None:
         raise error
 
@@ -192,12 +192,12 @@ def fails(error: BaseException) -> Callable[[Mapping[str, object]], object]:
     [
         ({"list": lambda given: []}, set()),
         ({"list": lambda given: succeed([{"mac": "52:54:00:12:34:56"}])}, set()),
-        ({"list": fails(StateError("no MAC"))}, set()),
+        ({"list": raising(StateError("no MAC"))}, set()),
         ({}, {"commands_have_names"}),
         ({"": lambda given: []}, {"commands_have_names"}),
         ({"list": None}, {"commands_have_names"}),
-        ({"list": fails(KeyError("mac"))}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
-        ({"list": fails(StateError(""))}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
+        ({"list": raising(KeyError("mac"))}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
+        ({"list": raising(StateError(""))}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
         ({"list": lambda given: "none"}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
         ({"list": lambda given: ["one"]}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
         ({"list": lambda given: [{"data": b""}]}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
@@ -220,11 +220,11 @@ def test_operable_kit(operations: Mapping[str, Any], found: set[str]) -> None:
 
 @implementer(IBootFileResolver)
 @frozen
-class Chooses:
+class StaticResolver:
     """Gives every client the same file."""
 
     file: str
-    blocks: int = field(default=1, validator=lambda resolver, attribute, value: value > 0 or fails(ValueError())({}))
+    blocks: int = field(default=1, validator=lambda resolver, attribute, value: value > 0 or raising(ValueError())({}))
 
     def resolve(self, request: BootRequest) -> BootFile:
         return BootFile(self.file)
@@ -235,10 +235,10 @@ class Chooses:
 class TakesAnything:
     provides = IBootFileResolver
     summary: str = "Takes any option."
-    made: object = None
+    plugin_object: object = None
 
     def configure(self, options: Mapping[str, object], context: object) -> object:
-        return self.made or Chooses("boot.ipxe")
+        return self.plugin_object or StaticResolver("boot.ipxe")
 
 
 class Crashes(TakesAnything):
@@ -255,17 +255,17 @@ class LacksResolve:
 @pytest.mark.parametrize(
     ("plugin", "found"),
     [
-        (boot_plugin(IBootFileResolver, Chooses), set()),
-        (boot_plugin(IBootFileResolver, Chooses, " "), {"has_a_summary_of_one_line"}),
-        (boot_plugin(IBootFileResolver, Chooses, "two\nlines"), {"has_a_summary_of_one_line"}),
+        (boot_plugin(IBootFileResolver, StaticResolver), set()),
+        (boot_plugin(IBootFileResolver, StaticResolver, " "), {"has_a_summary_of_one_line"}),
+        (boot_plugin(IBootFileResolver, StaticResolver, "two\nlines"), {"has_a_summary_of_one_line"}),
         (
-            boot_plugin(IReader, Chooses),
+            boot_plugin(IReader, StaticResolver),
             {"provides_the_interface", "makes_an_object_with_all_members_of_its_interfaces"},
         ),
         (TakesAnything(), {"unknown_options_are_refused", "wrong_options_are_refused"}),
         (Crashes(), {"unknown_options_are_refused"}),
-        (TakesAnything(made=Chooses("x")), {"each_use_in_a_configuration_makes_another_object"}),
-        (TakesAnything(made=LacksResolve()), {"makes_an_object_with_all_members_of_its_interfaces"}),
+        (TakesAnything(plugin_object=StaticResolver("x")), {"each_use_in_a_configuration_makes_another_object"}),
+        (TakesAnything(plugin_object=LacksResolve()), {"makes_an_object_with_all_members_of_its_interfaces"}),
     ],
 )
 def test_plugin_kit(plugin: Any, found: set[str]) -> None:
@@ -282,14 +282,14 @@ def test_plugin_kit(plugin: Any, found: set[str]) -> None:
 
 @implementer(ISelfChecking, ILintable)
 @define
-class Checks:
-    says: Sequence[str] = ("",)
+class CheckedPlugin:
+    problems: Sequence[str] = ("",)
     findings: Sequence[Any] = ()
     calls: int = 0
 
     def problem(self) -> str:
         self.calls += 1
-        return self.says[min(self.calls, len(self.says)) - 1]
+        return self.problems[min(self.calls, len(self.problems)) - 1]
 
     def lint(self) -> Iterable[Finding]:
         self.calls += 1
@@ -302,19 +302,19 @@ FINDING = Finding("/srv/boot/a.j2:3", "template", "the block does not end", "add
 @pytest.mark.parametrize(
     ("good", "useless", "found"),
     [
-        (Checks(), Checks(("there is no /srv/boot",)), set()),
-        (Checks(("bad",)), Checks(("bad",)), {"nothing_is_said_when_there_is_no_problem"}),
-        (Checks(), Checks(), {"the_problem_is_one_line"}),
-        (Checks(), Checks(("one\ntwo",)), {"the_problem_is_one_line"}),
-        (Checks(), Checks(("bad", "bad", "")), {"the_problem_is_there_as_long_as_it_lasts"}),
+        (CheckedPlugin(), CheckedPlugin(("there is no /srv/boot",)), set()),
+        (CheckedPlugin(("bad",)), CheckedPlugin(("bad",)), {"nothing_is_said_when_there_is_no_problem"}),
+        (CheckedPlugin(), CheckedPlugin(), {"the_problem_is_one_line"}),
+        (CheckedPlugin(), CheckedPlugin(("one\ntwo",)), {"the_problem_is_one_line"}),
+        (CheckedPlugin(), CheckedPlugin(("bad", "bad", "")), {"the_problem_is_there_as_long_as_it_lasts"}),
     ],
 )
-def test_self_checking_kit(good: Checks, useless: Checks, found: set[str]) -> None:
+def test_self_checking_kit(good: CheckedPlugin, useless: CheckedPlugin, found: set[str]) -> None:
     class Kit(SelfCheckingContract):
-        def make_plugin(self) -> Checks:
+        def make_plugin(self) -> CheckedPlugin:
             return good
 
-        def make_useless_plugin(self) -> Checks:
+        def make_useless_plugin(self) -> CheckedPlugin:
             return useless
 
     assert failures(Kit()) == found
@@ -334,26 +334,26 @@ def test_self_checking_kit(good: Checks, useless: Checks, found: set[str]) -> No
 )
 def test_lintable_kit(good: Sequence[Any], mistaken: Sequence[Any], found: set[str]) -> None:
     class Kit(LintableContract):
-        def make_plugin(self) -> Checks:
-            return Checks(findings=good)
+        def make_plugin(self) -> CheckedPlugin:
+            return CheckedPlugin(findings=good)
 
-        def make_mistaken_plugin(self) -> Checks:
-            return Checks(findings=mistaken)
+        def make_mistaken_plugin(self) -> CheckedPlugin:
+            return CheckedPlugin(findings=mistaken)
 
     assert failures(Kit()) == found
 
 
 @implementer(IListableBackend, IVersionedBackend)
-class Listed(MemoryBackend):
-    listed: Sequence[str] = ()
+class ListedBackend(MemoryBackend):
+    more_names: Sequence[str] = ()
     denied: Sequence[str] = ()
     versions: Callable[[str], object] = staticmethod(lambda path: None)
 
     def names(self) -> list[str]:
-        return [*super().names(), *self.listed]
+        return [*super().names(), *self.more_names]
 
     def has(self, path: str) -> bool:
-        return path not in self.denied and (super().has(path) or path in self.listed)
+        return path not in self.denied and (super().has(path) or path in self.more_names)
 
     def version(self, path: str, request: TransferRequest) -> Any:
         return self.versions(path)
@@ -363,7 +363,7 @@ class Listed(MemoryBackend):
     ("members", "found"),
     [
         ({}, set()),
-        ({"listed": ["gone"]}, {"listed_files_can_be_fetched"}),
+        ({"more_names": ["gone"]}, {"listed_files_can_be_fetched"}),
         ({"denied": ["empty"]}, {"listed_files_can_be_fetched"}),
         ({"names": None}, {"provides_the_listable_interface", "listed_files_can_be_fetched"}),
     ],
@@ -371,13 +371,13 @@ class Listed(MemoryBackend):
 def test_listable_backend_kit(members: dict[str, Any], found: set[str]) -> None:
     class Kit(ListableBackendContract):
         def make_backend(self) -> Any:
-            return type("Broken", (Listed,), members)(self.files)
+            return type("Broken", (ListedBackend,), members)(self.files)
 
     assert failures(Kit()) == found
 
 
 def test_listable_backend_kit_detects_what_is_opened_and_denied() -> None:
-    class Opens(Listed):
+    class Opens(ListedBackend):
         def open(self, path: str, request: Any) -> IReader:
             return MemoryReader(b"") if path == "dev/zero" else super().open(path, request)
 
@@ -403,7 +403,7 @@ def test_listable_backend_kit_detects_what_is_opened_and_denied() -> None:
 def test_versioned_backend_kit(versions: Callable[[str], object], found: set[str]) -> None:
     class Kit(VersionedBackendContract):
         def make_backend(self) -> Any:
-            return type("Broken", (Listed,), {"versions": staticmethod(versions)})(self.files)
+            return type("Broken", (ListedBackend,), {"versions": staticmethod(versions)})(self.files)
 
     assert failures(Kit()) == found
 
@@ -414,7 +414,7 @@ class DescriptorOfAnother:
     """read() and fileno() have different bytes."""
 
     data: bytes
-    shown: bytes
+    file_content: bytes
     identity: object = None
     start: int = 0
     file: int = field(init=False)
@@ -426,7 +426,7 @@ class DescriptorOfAnother:
     @file.default
     def _opened(self) -> int:
         file = os.memfd_create("shown")
-        os.pwrite(file, self.shown, 0)
+        os.pwrite(file, self.file_content, 0)
         return file
 
     def read(self, offset: int, length: int) -> bytes:
@@ -439,33 +439,33 @@ class DescriptorOfAnother:
         os.close(self.file)
 
 
-@pytest.mark.parametrize(("shown", "found"), [(b"0123", set()), (b"1234", {"readers_have_what_they_declare"})])
-def test_backend_kit_reads_the_descriptor_of_a_reader(shown: bytes, found: set[str]) -> None:
-    class OfDescriptors(MemoryBackend):
+@pytest.mark.parametrize(("file_content", "found"), [(b"0123", set()), (b"1234", {"readers_have_what_they_declare"})])
+def test_backend_kit_reads_the_descriptor_of_a_reader(file_content: bytes, found: set[str]) -> None:
+    class BackendOfDescriptors(MemoryBackend):
         def open(self, path: str, request: Any) -> Any:
             super().open(path, request).close()
-            return DescriptorOfAnother(b"0123", shown)
+            return DescriptorOfAnother(b"0123", file_content)
 
     class Kit(BackendContract):
         files = {"file": b"0123"}
 
-        def make_backend(self) -> OfDescriptors:
-            return OfDescriptors(self.files)
+        def make_backend(self) -> BackendOfDescriptors:
+            return BackendOfDescriptors(self.files)
 
     assert failures(Kit()) == found
 
 
 @implementer(IUniformResolver, IListableResolver)
 @define
-class Answers:
+class ChoosingResolver:
     choose: Callable[[BootRequest], Any]
-    listed: Sequence[Any] = (ListedBootFile(BootFile("boot.ipxe")),)
+    more_names: Sequence[Any] = (ListedBootFile(BootFile("boot.ipxe")),)
 
     def resolve(self, request: BootRequest) -> Any:
         return self.choose(request)
 
     def boot_files(self) -> Iterable[ListedBootFile]:
-        return self.listed
+        return self.more_names
 
 
 def refuse_servers(request: BootRequest) -> BootFile:
@@ -474,7 +474,7 @@ def refuse_servers(request: BootRequest) -> BootFile:
     return BootFile("boot.ipxe")
 
 
-async def later(request: BootRequest) -> BootFile:
+async def asynchronous(request: BootRequest) -> BootFile:
     return BootFile("boot.ipxe")
 
 
@@ -486,14 +486,14 @@ async def later(request: BootRequest) -> BootFile:
         (lambda request: BootFile(f"{request.mac}."), {"clients_that_differ_in_nothing_else_get_the_same"}),
         (lambda request: BootFile(f"{request.persona}."), {"clients_that_differ_in_nothing_else_get_the_same"}),
         (refuse_servers, {"clients_that_differ_in_nothing_else_get_the_same"}),
-        (later, {"answers_are_returned_directly"}),
+        (asynchronous, {"answers_are_returned_directly"}),
         (lambda request: succeed(BootFile("boot.ipxe")), {"answers_are_returned_directly"}),
     ],
 )
 def test_uniform_resolver_kit(choose: Callable[[BootRequest], Any], found: set[str]) -> None:
     class Kit(UniformResolverContract):
-        def make_resolver(self) -> Answers:
-            return Answers(choose)
+        def make_resolver(self) -> ChoosingResolver:
+            return ChoosingResolver(choose)
 
     assert failures(Kit()) == found
 
@@ -517,8 +517,8 @@ def test_uniform_resolver_kit(choose: Callable[[BootRequest], Any], found: set[s
 )
 def test_listable_resolver_kit(file: str, listed: Sequence[Any], found: set[str]) -> None:
     class Kit(ListableResolverContract):
-        def make_resolver(self) -> Answers:
-            return Answers(lambda request: BootFile(file), listed)
+        def make_resolver(self) -> ChoosingResolver:
+            return ChoosingResolver(lambda request: BootFile(file), listed)
 
     assert failures(Kit()) == found
 
@@ -535,7 +535,7 @@ def test_watchdog_kit_holds_a_policy_to_the_timeout_that_it_honours(
 ) -> None:
     @implementer(ITimeoutWatchdog)
     @define
-    class Dog:
+    class Watchdog:
         seconds: float
         honours_timeout: bool = True
 
@@ -544,8 +544,8 @@ def test_watchdog_kit_holds_a_policy_to_the_timeout_that_it_honours(
 
     @implementer(IWatchdogPolicy)
     class Policy:
-        def begin(self, agreed: Agreed) -> Dog:
-            return Dog(seconds(agreed))
+        def begin(self, agreed: Agreed) -> Watchdog:
+            return Watchdog(seconds(agreed))
 
     class Kit(WatchdogContract):
         def make_policy(self) -> Policy:

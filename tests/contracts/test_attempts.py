@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from callbacks import Callbacks
+from callbacks import CallbackReactor
 from twisted.internet.defer import Deferred
 
 from bootfw.api import StateError
@@ -24,7 +24,7 @@ class TestSqlite(AttemptStoreContract):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path: Path) -> None:
         self.directory = tmp_path
-        self.reactor = Callbacks()
+        self.reactor = CallbackReactor()
 
     def make_store(self) -> SqliteStore:
         return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)
@@ -32,7 +32,7 @@ class TestSqlite(AttemptStoreContract):
     def wait(self, deferred: Deferred[Any]) -> None:
         self.reactor.wait(deferred)
 
-    def test_looking_makes_no_file(self) -> None:
+    def test_finding_attempts_makes_no_file(self) -> None:
         store = self.make_store()
         assert self.find(store) == []
         self.answer(store.close_attempts())

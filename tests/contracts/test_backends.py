@@ -51,7 +51,7 @@ class TestMemoryReadOnly(StaticBackendContract):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nothing_is_left_to_other_tests() -> Iterator[None]:
+def _collect_garbage() -> Iterator[None]:
     """What has failed keeps its frames, and the archives in them, until it is collected."""
     yield
     gc.collect()
@@ -65,12 +65,12 @@ class InDirectories:
         self.directory = tmp_path
 
     def new_directory(self, files: Mapping[str, bytes]) -> Path:
-        made = Path(tempfile.mkdtemp(dir=self.directory))
+        directory = Path(tempfile.mkdtemp(dir=self.directory))
         for path, data in files.items():
-            place = made / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
-        return made
+            file = directory / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        return directory
 
 
 class TestDirectory(
@@ -149,11 +149,11 @@ class InImages(InDirectories):
 
     @pytest.fixture(autouse=True)
     def image(self, request: pytest.FixtureRequest, _directory: None) -> None:
-        inside = {path.removeprefix("images/debian/"): data for path, data in self.files.items()}
+        files = {path.removeprefix("images/debian/"): data for path, data in self.files.items()}
         if request.param == "directory":
-            self.new_directory(inside).rename(self.directory / "debian")
+            self.new_directory(files).rename(self.directory / "debian")
         else:
-            MAKERS[request.param](self.directory / f"debian{''.join(Path(request.param).suffixes)}", inside)
+            MAKERS[request.param](self.directory / f"debian{''.join(Path(request.param).suffixes)}", files)
 
 
 @pytest.mark.parametrize("image", ["rock-ridge.iso", "a.tar.gz", "deflated.zip", "directory"], indirect=True)
@@ -256,8 +256,8 @@ class LateBackend:
         return LateReader(self.clock, self.backend.files[path.removeprefix("../../../../")])
 
     def create(self, path: str, request: TransferRequest) -> Deferred[LateWriter]:
-        later = deferLater(self.clock, 0.1, self.backend.create, path, request)
-        return later.addCallback(lambda writer: LateWriter(self.clock, writer))
+        deferred = deferLater(self.clock, 0.1, self.backend.create, path, request)
+        return deferred.addCallback(lambda writer: LateWriter(self.clock, writer))
 
 
 class TestLateAnswers(WritableBackendContract):
@@ -277,14 +277,14 @@ class ClosingBackend:
 
     def __init__(self, backend: MemoryBackend, other: int | None = None) -> None:
         self.backend, self.other = backend, other
-        self.left: list[int | None] = []
+        self.descriptors: list[int | None] = []
 
     def open(self, path: str, request: TransferRequest) -> IReader:
         if self.other is None:
-            self.left.append(os.open("/dev/null", os.O_RDONLY))
-        elif len(self.left) == 3:  # the kit has fetched its three files, and has looked what is open
+            self.descriptors.append(os.open("/dev/null", os.O_RDONLY))
+        elif len(self.descriptors) == 3:  # the kit has fetched its three files, and has looked what is open
             os.close(self.other)
-        self.left += [None]
+        self.descriptors += [None]
         return self.backend.open(path, request)
 
 
@@ -308,6 +308,6 @@ def test_a_descriptor_that_is_left_open_is_a_leak() -> None:
         with pytest.raises(AssertionError):
             Kit().test_nothing_is_left_open()
     finally:
-        for number in backends[0].left:
+        for number in backends[0].descriptors:
             if number is not None:
                 os.close(number)

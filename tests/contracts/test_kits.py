@@ -52,7 +52,7 @@ from bootfw.testing import (
 )
 
 
-class Kept(MemoryBackend):
+class GoodBackend(MemoryBackend):
     """A good one to be broken by subclasses."""
 
 
@@ -68,7 +68,7 @@ class Reader:
         pass
 
 
-class OwnReader(Kept):
+class BackendWithReader(GoodBackend):
     reader: Callable[[bytes], IReader] = Reader
 
     def open(self, path: str, request: TransferRequest) -> IReader:
@@ -77,11 +77,11 @@ class OwnReader(Kept):
 
 
 class Sequential(Reader):
-    at = 0
+    position = 0
 
     def read(self, offset: int, length: int) -> bytes:
-        self.at += length
-        return self.data[self.at - length : self.at]
+        self.position += length
+        return self.data[self.position - length : self.position]
 
 
 class WrongSize(Reader):
@@ -113,33 +113,33 @@ def _close_leaked() -> Iterator[None]:
         os.close(LEAKED.pop())
 
 
-class RaisesKeyError(Kept):
+class RaisesKeyError(GoodBackend):
     def open(self, path: str, request: TransferRequest) -> IReader:
         return MemoryReader(self.files[path])
 
 
-class SaysTheHostPath(Kept):
+class SaysTheHostPath(GoodBackend):
     def open(self, path: str, request: TransferRequest) -> IReader:
         with suppress(FileMissing):
             return super().open(path, request)
         raise FileMissing(f"[Errno 2] No such file: {os.getcwd()}/{path[:10]}")
 
 
-class ServesDirectories(Kept):
+class ServesDirectories(GoodBackend):
     def open(self, path: str, request: TransferRequest) -> IReader:
         if path and any(name.startswith(path + "/") for name in self.files):
             return MemoryReader(b"listing")
         return super().open(path, request)
 
 
-class Escapes(Kept):
+class Escapes(GoodBackend):
     def open(self, path: str, request: TransferRequest) -> IReader:
         if path.startswith("../"):
             return MemoryReader(b"root:x:0:0")
         return super().open(path, request)
 
 
-class SharesReader(Kept):
+class SharesReader(GoodBackend):
     shared: dict[str, IReader] = {}
 
     def open(self, path: str, request: TransferRequest) -> IReader:
@@ -152,19 +152,19 @@ class Closing(Reader):
         self.data = b""
 
 
-def own(reader: Callable[[bytes], object]) -> type[OwnReader]:
-    return type("Own", (OwnReader,), {"reader": reader})
+def backend_with(reader: Callable[[bytes], object]) -> type[BackendWithReader]:
+    return type("Own", (BackendWithReader,), {"reader": reader})
 
 
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
-        (Kept, set()),
-        (own(Reader), set()),
-        (own(Sequential), {"reads_any_place_in_any_order_and_again"}),
-        (own(WrongSize), {"readers_provide_the_interface_and_know_their_size"}),
-        (own(ReaderWithoutClose), {"readers_provide_the_interface_and_know_their_size"}),
-        (own(Leaky), {"nothing_is_left_open"}),
+        (GoodBackend, set()),
+        (backend_with(Reader), set()),
+        (backend_with(Sequential), {"reads_any_place_in_any_order_and_again"}),
+        (backend_with(WrongSize), {"readers_provide_the_interface_and_know_their_size"}),
+        (backend_with(ReaderWithoutClose), {"readers_provide_the_interface_and_know_their_size"}),
+        (backend_with(Leaky), {"nothing_is_left_open"}),
         (RaisesKeyError, {"missing_files_are_missing_files", "paths_that_lead_nowhere_are_refused_as_transfers_are"}),
         (SaysTheHostPath, {"messages_are_fit_for_the_peer"}),
         (ServesDirectories, {"directories_are_no_files"}),
@@ -202,7 +202,7 @@ def test_backend_kit_requires_the_interface() -> None:
         assert "provides_the_interface" in failures(kit)
 
 
-class ToldByPeer(Kept):
+class DependsOnClient(GoodBackend):
     """Gives one client something else."""
 
     def open(self, path: str, request: TransferRequest) -> IReader:
@@ -211,19 +211,19 @@ class ToldByPeer(Kept):
         return super().open(path, request)
 
 
-class ToldByPath(Kept):
+class MissingForOneClient(GoodBackend):
     """Has another file for one client only."""
 
     def open(self, path: str, request: TransferRequest) -> IReader:
         return MemoryReader(b"") if request.http_url else super().open(path, request)
 
 
-class Later(Kept):
+class AsynchronousOpen(GoodBackend):
     async def open(self, path: str, request: TransferRequest) -> IReader:  # type: ignore[override]  # on purpose
         return super().open(path, request)
 
 
-class ReadsLater(OwnReader):
+class AsynchronousRead(BackendWithReader):
     @implementer(IReader)
     class reader(Reader):
         async def read(self, offset: int, length: int) -> bytes:  # type: ignore[override]  # on purpose
@@ -231,19 +231,19 @@ class ReadsLater(OwnReader):
 
 
 @implementer(IPerClientBackend)
-class OfBoth(Kept):
+class DeclaresBoth(GoodBackend):
     """Declares two interfaces that exclude each other."""
 
 
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
-        (Kept, set()),
-        (ToldByPeer, {"every_client_gets_the_same"}),
-        (ToldByPath, {"every_client_gets_the_same"}),
-        (Later, {"results_are_returned_directly", "missing_files_are_reported_directly"}),
-        (ReadsLater, {"results_are_returned_directly"}),
-        (OfBoth, {"provides_the_uniform_interface"}),
+        (GoodBackend, set()),
+        (DependsOnClient, {"every_client_gets_the_same"}),
+        (MissingForOneClient, {"every_client_gets_the_same"}),
+        (AsynchronousOpen, {"results_are_returned_directly", "missing_files_are_reported_directly"}),
+        (AsynchronousRead, {"results_are_returned_directly"}),
+        (DeclaresBoth, {"provides_the_uniform_interface"}),
     ],
 )
 def test_static_backend_kit(broken: type[MemoryBackend], found: set[str]) -> None:
@@ -255,7 +255,7 @@ def test_static_backend_kit(broken: type[MemoryBackend], found: set[str]) -> Non
 
 
 @implementer(IDirectoryBackend)
-class OfDirectory(Kept):
+class DirectoryOfFiles(GoodBackend):
     """The files lie in a directory, and are served out of memory."""
 
     def __init__(self, files: Mapping[str, bytes], root: Path, moved: str = "", lost: str = "") -> None:
@@ -277,8 +277,8 @@ class OfDirectory(Kept):
 )
 def test_directory_backend_kit(changes: dict[str, str], found: bool, tmp_path: Path) -> None:
     class Kit(DirectoryBackendContract):
-        def make_backend(self) -> OfDirectory:
-            return OfDirectory(self.files, tmp_path, **changes)
+        def make_backend(self) -> DirectoryOfFiles:
+            return DirectoryOfFiles(self.files, tmp_path, **changes)
 
     assert ("files_of_the_directory_are_served_under_their_own_paths" in failures(Kit())) is found
 
@@ -292,7 +292,7 @@ def test_directory_backend_kit_needs_a_path() -> None:
 
 
 @implementer(IPerClientBackend)
-class Greets:
+class PerClientBackend:
     """Makes its files of the client; *remembers* whether the first client decides for all."""
 
     def __init__(self, files: Mapping[str, bytes], remembers: bool) -> None:
@@ -321,8 +321,8 @@ class Greets:
 )
 def test_per_client_backend_kit(remembers: bool, found: set[str]) -> None:
     class Kit(PerClientBackendContract):
-        def make_backend(self) -> Greets:
-            return Greets(self.files, remembers)
+        def make_backend(self) -> PerClientBackend:
+            return PerClientBackend(self.files, remembers)
 
     assert failures(Kit()) == found
 
@@ -336,7 +336,7 @@ def test_per_client_backend_kit_needs_the_interface() -> None:
 
 
 @implementer(IBootObserver, IClientAware)
-class Looks:
+class LooksUpPeer:
     """Looks up the peer of a transfer."""
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
@@ -350,18 +350,18 @@ class Looks:
         pass
 
 
-class LooksAtOnce(Looks):
+class LooksUpAtOnce(LooksUpPeer):
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
         lookup(("192.0.2.9", 2070))
         super().set_client_lookup(lookup)
 
 
-class NeedsUUID(Looks):
+class NeedsUUID(LooksUpPeer):
     def use(self, client: Client) -> None:
         present(client.uuid).upper()
 
 
-class OtherPort(Looks):
+class OtherPort(LooksUpPeer):
     def observe(self, event: Event) -> None:
         if isinstance(event, TransferBegun):
             self.lookup((event.request.peer[0], 0))
@@ -376,8 +376,8 @@ class NoObserver:
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
-        (Looks, set()),
-        (LooksAtOnce, {"nothing_is_looked_up_before_the_first_event"}),
+        (LooksUpPeer, set()),
+        (LooksUpAtOnce, {"nothing_is_looked_up_before_the_first_event"}),
         (NeedsUUID, {"a_client_of_whom_only_the_address_is_known_is_no_error"}),
         (OtherPort, {"a_client_of_whom_only_the_address_is_known_is_no_error"}),
         (NoObserver, {"provides_the_client_aware_interface"}),
@@ -392,7 +392,7 @@ def test_client_aware_kit(broken: type[object], found: set[str]) -> None:
 
 
 @implementer(IWriter)
-class AtOnce:
+class ImmediateWriter:
     """Stores under the name from the first block on."""
 
     def __init__(self, files: dict[str, bytes], name: str) -> None:
@@ -409,20 +409,20 @@ class AtOnce:
         pass
 
 
-class VisibleAtOnce(Kept):
+class VisibleAtOnce(GoodBackend):
     def create(self, path: str, request: TransferRequest) -> IWriter:
         super().create(path, request)
-        return AtOnce(self.files, path)
+        return ImmediateWriter(self.files, path)
 
 
-class Replaces(Kept):
+class Replaces(GoodBackend):
     def create(self, path: str, request: TransferRequest) -> IWriter:
         writer = super().create("replacement-" + path, request)
         self.files[path] = b"replaced"
         return writer
 
 
-class LastOneWins(Kept):
+class LastOneWins(GoodBackend):
     def create(self, path: str, request: TransferRequest) -> IWriter:
         writer = super().create(path, request)
 
@@ -441,13 +441,13 @@ class LastOneWins(Kept):
         return Writer()
 
 
-class LeaksDescriptors(Kept):
+class LeaksDescriptors(GoodBackend):
     def create(self, path: str, request: TransferRequest) -> IWriter:
         LEAKED.append(os.open("/dev/null", os.O_RDONLY))
         return super().create(path, request)
 
 
-class RaisesValueError(Kept):
+class RaisesValueError(GoodBackend):
     def create(self, path: str, request: TransferRequest) -> IWriter:
         try:
             return super().create(path, request)
@@ -455,7 +455,7 @@ class RaisesValueError(Kept):
             raise ValueError from error
 
 
-class PutsItElsewhere(Kept):
+class PutsItElsewhere(GoodBackend):
     def create(self, path: str, request: TransferRequest) -> IWriter:
         return super().create("away/" + path if ".." in path else path, request)
 
@@ -463,7 +463,7 @@ class PutsItElsewhere(Kept):
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
-        (Kept, set()),
+        (GoodBackend, set()),
         (
             VisibleAtOnce,
             {"upload_is_there_when_it_is_finished_and_not_before", "cancelled_upload_leaves_the_name_free"},
@@ -542,10 +542,10 @@ def test_writable_backend_kit_requires_the_interface() -> None:
 @implementer(IBootFileResolver)
 class Resolver:
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def resolve(self, request: BootRequest) -> BootFile | Awaitable[BootFile] | None:
-        self.asked += 1
+        self.calls += 1
         return self.decide(request)
 
     def decide(self, request: BootRequest) -> BootFile | None:
@@ -581,7 +581,7 @@ def refuse(reason: str) -> Callable[[Resolver, BootRequest], object]:
             {"answers_every_client_with_a_file_or_none_or_a_refusal"},
         ),
         (
-            resolver(lambda self, request: BootFile(str(self.asked))),
+            resolver(lambda self, request: BootFile(str(self.calls))),
             {"one_client_does_not_change_the_answer_to_another"},
         ),
     ],
@@ -609,7 +609,7 @@ def test_resolver_kit_waits() -> None:
 
 
 @implementer(IWatchdog)
-class Dog:
+class Watchdog:
     def __init__(self, waits: Sequence[float] = (1.0, 2.0), agreed: Agreed | None = None) -> None:
         self.waits = waits
 
@@ -617,17 +617,17 @@ class Dog:
         return self.waits[attempt - 1] if attempt <= len(self.waits) else None
 
 
-class Endless(Dog):
+class Endless(Watchdog):
     def wait(self, attempt: int) -> float | None:
         return 1.0
 
 
-class Wakes(Dog):
+class WaitsAgain(Watchdog):
     def wait(self, attempt: int) -> float | None:
         return None if attempt == 3 else 1.0
 
 
-class Counts(Dog):
+class CountsCalls(Watchdog):
     calls = 0
 
     def wait(self, attempt: int) -> float | None:
@@ -636,7 +636,7 @@ class Counts(Dog):
 
 
 @implementer(IAdaptiveWatchdog)
-class Learns(Dog):
+class LearnsFromProgress(Watchdog):
     def progressed(self, seconds: float | None) -> None:
         if seconds is not None:
             self.waits = (seconds,)
@@ -654,16 +654,16 @@ class Policy:
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (Dog, set()),
-        (lambda: Dog(()), {"first_wait_is_never_none", "it_begins_anew_after_progress"}),
-        (lambda: Dog((0.0,)), {"waits_are_seconds"}),
-        (lambda: Dog((1.0, -1.0)), {"waits_are_seconds"}),
-        (lambda: Dog((float("inf"),)), {"waits_are_seconds", "it_gives_up_in_finite_time"}),
-        (lambda: Dog((10_000.0, 10_000.0)), {"it_gives_up_in_finite_time"}),
+        (Watchdog, set()),
+        (lambda: Watchdog(()), {"first_wait_is_never_none", "it_begins_anew_after_progress"}),
+        (lambda: Watchdog((0.0,)), {"waits_are_seconds"}),
+        (lambda: Watchdog((1.0, -1.0)), {"waits_are_seconds"}),
+        (lambda: Watchdog((float("inf"),)), {"waits_are_seconds", "it_gives_up_in_finite_time"}),
+        (lambda: Watchdog((10_000.0, 10_000.0)), {"it_gives_up_in_finite_time"}),
         (Endless, {"it_gives_up_in_finite_time", "given_up_is_given_up"}),
-        (Wakes, {"given_up_is_given_up"}),
-        (Counts, {"asking_changes_nothing"}),
-        (Learns, {"waits_are_seconds"}),
+        (WaitsAgain, {"given_up_is_given_up"}),
+        (CountsCalls, {"asking_changes_nothing"}),
+        (LearnsFromProgress, {"waits_are_seconds"}),
         (object, {"provides_the_interfaces"}),
     ],
 )
@@ -679,40 +679,40 @@ def test_watchdog_kit(make: Callable[[], Any], found: set[str]) -> None:
 
 def test_watchdog_kit_tries_the_client_s_wishes() -> None:
     @implementer(IWatchdogPolicy)
-    class Obeys:
-        def begin(self, agreed: Agreed) -> Dog:
-            return Dog((float(agreed.timeout or 1),) * 100)
+    class ObeysClient:
+        def begin(self, agreed: Agreed) -> Watchdog:
+            return Watchdog((float(agreed.timeout or 1),) * 100)
 
     class Kit(WatchdogContract):
-        def make_policy(self) -> Obeys:
-            return Obeys()
+        def make_policy(self) -> ObeysClient:
+            return ObeysClient()
 
     assert failures(Kit()) == {"it_gives_up_in_finite_time"}
 
 
 def test_watchdog_kit_detects_shared_state() -> None:
     @implementer(IAdaptiveWatchdog)
-    class Sharing(Dog):
-        def __init__(self, common: list[float]) -> None:
-            super().__init__(common)
-            self.common = common
+    class SharingWatchdog(Watchdog):
+        def __init__(self, shared_waits: list[float]) -> None:
+            super().__init__(shared_waits)
+            self.shared_waits = shared_waits
 
         def progressed(self, seconds: float | None) -> None:
-            if len(self.common) < 3:
-                self.common.append(4.0)
+            if len(self.shared_waits) < 3:
+                self.shared_waits.append(4.0)
 
     @implementer(IWatchdogPolicy)
-    class Common:
+    class SharingPolicy:
         """One transfer learns, and all get the lesson."""
 
         def __init__(self) -> None:
             self.waits = [1.0, 2.0]
 
-        def begin(self, agreed: Agreed) -> Sharing:
-            return Sharing(self.waits)
+        def begin(self, agreed: Agreed) -> SharingWatchdog:
+            return SharingWatchdog(self.waits)
 
     class Kit(WatchdogContract):
-        def make_policy(self) -> Common:
-            return Common()
+        def make_policy(self) -> SharingPolicy:
+            return SharingPolicy()
 
     assert failures(Kit()) == {"watchdogs_of_one_policy_are_independent"}

@@ -25,7 +25,9 @@ class Changed(MemoryStore):
 
     def load(self) -> list[Lease]:
         changes = self.changes.items()
-        return [evolve(each, **{n: change(getattr(each, n)) for n, change in changes}) for each in super().load()]
+        return [
+            evolve(each, **{name: change(getattr(each, name)) for name, change in changes}) for each in super().load()
+        ]
 
 
 class RoundsTimes(Changed):
@@ -104,11 +106,11 @@ class CanNotBeClosed(MemoryStore):
 class WaitsForTheOneBefore(MemoryStore):
     """Takes no leases while others are on their way."""
 
-    under_way = 0
+    calls = 0
 
     def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
-        type(self).under_way += 1
-        if len(leases) == 1 and self.under_way > 10:
+        type(self).calls += 1
+        if len(leases) == 1 and self.calls > 10:
             return Deferred()
         return super().commit(leases)
 
@@ -168,6 +170,6 @@ def test_a_broken_promise_is_noticed(store: Callable[[], object], promise: str) 
 
 
 def test_each_test_of_the_kit_can_fail() -> None:
-    named = {f"test_{promise}" for _, promise in BROKEN}
-    kit = {name for name in dir(LeaseStoreContract) if name.startswith("test_")}
-    assert kit == named
+    broken_tests = {f"test_{promise}" for _, promise in BROKEN}
+    kit_tests = {name for name in dir(LeaseStoreContract) if name.startswith("test_")}
+    assert kit_tests == broken_tests

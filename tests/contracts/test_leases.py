@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from callbacks import Callbacks
+from callbacks import CallbackReactor
 from twisted.internet.defer import Deferred
 
 from bootfw.stores.memory import MemoryStore
@@ -21,7 +21,7 @@ class TestSqlite(LeaseStoreContract):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path: Path) -> None:
         self.directory = tmp_path
-        self.reactor = Callbacks()
+        self.reactor = CallbackReactor()
 
     def make_store(self) -> SqliteStore:
         return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from callbacks import Callbacks
+from callbacks import CallbackReactor
 from twisted.internet.defer import Deferred
 
 from bootfw.stores.memory import MemoryStore
@@ -22,7 +22,7 @@ class TestSqlite(OrderStoreContract):
     @pytest.fixture(autouse=True)
     def _directory(self, tmp_path: Path) -> None:
         self.directory = tmp_path
-        self.reactor = Callbacks()
+        self.reactor = CallbackReactor()
 
     def make_store(self) -> SqliteStore:
         return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)
@@ -30,7 +30,7 @@ class TestSqlite(OrderStoreContract):
     def wait(self, deferred: Deferred[Any]) -> None:
         self.reactor.wait(deferred)
 
-    def test_looking_makes_no_file(self) -> None:
+    def test_loading_orders_makes_no_file(self) -> None:
         store = self.make_store()
         store.load_orders("one")
         self.answer(store.close_orders("one"))
@@ -41,8 +41,8 @@ class TestSqlite(OrderStoreContract):
         store = self.make_store()
         store.load_orders("one")
         list(store.load())
-        waiting = [store.commit(LEASES), store.save_orders("one", {"a": {"n": 1}}), store.close_orders("one")]
-        assert [self.answer(each) for each in waiting] == [None, None, None]
+        deferreds = [store.commit(LEASES), store.save_orders("one", {"a": {"n": 1}}), store.close_orders("one")]
+        assert [self.answer(each) for each in deferreds] == [None, None, None]
         self.answer(store.commit(LEASES[:1]))
         self.answer(store.save_orders("one", {"b": {"n": 2}}))  # late
         self.answer(store.close())

@@ -1,4 +1,4 @@
-"""PXE boot menus: what a ROM is shown, and what it gets for what it picks. By a proxy and by a server of addresses."""
+"""PXE boot menus: the menu that a ROM gets, and the file of the item that it selects, from a proxy and a server."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ MENU = BootMenu(
     "Press F8",
     7,
 )
-SHOWN = pxe.VendorOptions(
+MENU_OPTIONS = pxe.VendorOptions(
     pxe.DiscoveryControl.NO_BROADCAST | pxe.DiscoveryControl.NO_MULTICAST,
     (pxe.BootServers(0x8001, ("10.77.0.9",)), pxe.BootServers(0x8002, ("10.77.0.9",))),
     (pxe.MenuItem(0, "Disk"), pxe.MenuItem(0x8001, "Linux"), pxe.MenuItem(0x8002, "By UUID")),
@@ -38,9 +38,10 @@ SHOWN = pxe.VendorOptions(
 )
 
 
-def fit(
+def classify_and_adapt(
     message: Message, boot_server: bool = False, menu: BootMenu = MENU
 ) -> tuple[BootRequest, BootMenu | BootFile | Unsuitable]:
+    """The request of a message, and the menu for its client, or the file of the item that it requests."""
     request = classify(
         message, PERSONAS.match, boot_server=boot_server, assigns_addresses=not boot_server, server="10.77.0.9"
     )
@@ -48,46 +49,49 @@ def fit(
     return request, adapt_menu(menu, request, PERSONAS.by_name[request.persona], PERSONAS.is_ipxe_program)
 
 
-def offered(message: Message) -> Message:
-    request, menu = fit(message)
+def proxy_offer(message: Message) -> Message:
+    """The OFFER of a proxy with the menu."""
+    request, menu = classify_and_adapt(message)
     assert isinstance(menu, BootMenu)
-    return over_the_wire(message, proxy_reply(message, request, menu, PERSONAS.by_name[request.persona]))
+    return packed_and_parsed(message, proxy_reply(message, request, menu, PERSONAS.by_name[request.persona]))
 
 
-def assigned(message: Message) -> Message:
-    request, menu = fit(message)
+def server_offer(message: Message) -> Message:
+    """The OFFER of a DHCP server with the menu."""
+    request, menu = classify_and_adapt(message)
     answer = AddressServer([Subnet(network="10.77.0.0/24", pool=["10.77.0.100"])]).handle(
         message, Arrival("10.77.0.9"), 1000.0
     )
     assert isinstance(answer, Answer)
-    return over_the_wire(
+    return packed_and_parsed(
         message, server_reply(message, answer, request, of_type(BootMenu, menu), PERSONAS.by_name[request.persona])
     )
 
 
-def over_the_wire(message: Message, answer: Message) -> Message:
+def packed_and_parsed(message: Message, answer: Message) -> Message:
     return parse(pack(answer, reply_size(message)))
 
 
-def picks(item: int) -> Message:
+def request_for_item(item: int) -> Message:
+    """The request to the boot server for the item with that type."""
     options = {43: encapsulate({71: item.to_bytes(2, "big") + b"\0\0"})}
-    return firmware.asks_boot_server(firmware.BIOS_ROM.changed(options))
+    return firmware.boot_server_request(firmware.BIOS_ROM.changed(options))
 
 
-@pytest.mark.parametrize("way", [offered, assigned])
-def test_rom_gets_the_menu_in_option_43(way: Callable[[Message], Message]) -> None:
-    offer = way(firmware.BIOS_ROM.message())
+@pytest.mark.parametrize("reply_of", [proxy_offer, server_offer])
+def test_rom_gets_the_menu_in_option_43(reply_of: Callable[[Message], Message]) -> None:
+    offer = reply_of(firmware.BIOS_ROM.message())
 
     assert offer.options[60] == b"PXEClient"
-    assert pxe.parse(offer.options[43]) == SHOWN
+    assert pxe.parse(offer.options[43]) == MENU_OPTIONS
     assert 67 not in offer.options
     assert (offer.file, offer.siaddr) == (b"", "10.77.0.9")
 
 
 def test_boot_server_names_the_file_of_the_chosen_item() -> None:
-    message = picks(0x8001)
-    request, file = fit(message, boot_server=True)
-    ack = over_the_wire(
+    message = request_for_item(0x8001)
+    request, file = classify_and_adapt(message, boot_server=True)
+    ack = packed_and_parsed(
         message, proxy_reply(message, request, of_type(BootFile, file), PERSONAS.by_name[request.persona])
     )
 
@@ -98,55 +102,55 @@ def test_boot_server_names_the_file_of_the_chosen_item() -> None:
 
 
 def test_item_may_name_another_server() -> None:
-    request, file = fit(picks(0x8002), boot_server=True)
+    request, file = classify_and_adapt(request_for_item(0x8002), boot_server=True)
 
     assert isinstance(file, BootFile)
     assert (file.name, file.server) == (f"{firmware.UUID}/boot.0", "10.77.0.7")
-    assert proxy_reply(picks(0x8002), request, file, PERSONAS.by_name["pxe-bios"]).siaddr == "10.77.0.7"
+    assert proxy_reply(request_for_item(0x8002), request, file, PERSONAS.by_name["pxe-bios"]).siaddr == "10.77.0.7"
 
 
 @pytest.mark.parametrize("item", [0, 0x8000, 0x8003, 1])
 def test_unknown_menu_item_is_refused(item: int) -> None:
-    assert fit(picks(item), boot_server=True)[1] == Unsuitable(
+    assert classify_and_adapt(request_for_item(item), boot_server=True)[1] == Unsuitable(
         f"it requests item {item} of a menu, and our menu has no such item"
     )
 
 
 def test_request_without_a_menu_item_is_unsuitable() -> None:
-    found = fit(firmware.asks_boot_server(firmware.BIOS_ROM), boot_server=True)[1]
+    found = classify_and_adapt(firmware.boot_server_request(firmware.BIOS_ROM), boot_server=True)[1]
 
     assert found == Unsuitable("its request to the boot server names no item of the menu")
 
 
 def test_unusable_items_are_left_out_without_renumbering() -> None:
-    menu = fit(firmware.BIOS_ROM.changed({97: None}).message())[1]
+    menu = classify_and_adapt(firmware.BIOS_ROM.changed({97: None}).message())[1]
 
     assert [(item.description, item.type) for item in of_type(BootMenu, menu).items] == [("Disk", 0), ("Linux", 0x8001)]
     only = BootMenu((MENU.items[0], MENU.items[2]))
-    found = fit(firmware.BIOS_ROM.changed({97: None}).message(), menu=only)[1]
+    found = classify_and_adapt(firmware.BIOS_ROM.changed({97: None}).message(), menu=only)[1]
     assert isinstance(found, Unsuitable)
     assert "which this client does not send" in found.reason
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM, firmware.OVMF_HTTP], ids=lambda c: c.name)
 def test_clients_with_broken_menu_support_get_no_menu(client: firmware.Client) -> None:
-    found = fit(client.message())[1]
+    found = classify_and_adapt(client.message())[1]
 
     assert isinstance(found, Unsuitable)
     assert "the menu is not shown" in found.reason
 
 
 @pytest.mark.parametrize(
-    ("items", "more", "message"),
+    ("items", "texts", "message"),
     [
         ((), {}, "a menu needs items"),
         ((BootMenuItem("x"),), {"timeout_seconds": 256}, "a menu waits 0 to 255 seconds, not 256"),
         ((BootMenuItem("x" * 250),), {}, "the menu takes 262 bytes; there is room for 255: use shorter texts"),
     ],
 )
-def test_invalid_menus_are_errors(items: tuple[BootMenuItem, ...], more: dict[str, Any], message: str) -> None:
+def test_invalid_menus_are_errors(items: tuple[BootMenuItem, ...], texts: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        BootMenu(items, **more)
+        BootMenu(items, **texts)
 
 
 @pytest.mark.parametrize("length", range(1, 60, 3))
@@ -157,12 +161,12 @@ def test_every_valid_menu_fits_into_option_43(length: int, files: int) -> None:
         menu = BootMenu(items, "p" * length)
     except ValueError:
         with pytest.raises(ValueError, match="bytes"):
-            pxe.pack(shown(items, "p" * length))
+            pxe.pack(menu_options(items, "p" * length))
         return
-    assert len(pxe.pack(shown(menu.items, menu.prompt))) <= 255
+    assert len(pxe.pack(menu_options(menu.items, menu.prompt))) <= 255
 
 
-def shown(items: Sequence[BootMenuItem] | tuple[BootMenuItem, ...], prompt: str) -> pxe.VendorOptions:
+def menu_options(items: Sequence[BootMenuItem] | tuple[BootMenuItem, ...], prompt: str) -> pxe.VendorOptions:
     return pxe.VendorOptions(
         pxe.DiscoveryControl.NO_BROADCAST,
         tuple(pxe.BootServers(1, ("10.0.0.1",)) for item in items if item.file),
@@ -175,13 +179,13 @@ def shown(items: Sequence[BootMenuItem] | tuple[BootMenuItem, ...], prompt: str)
 
 
 FILE = BootFile("pxelinux.0", configfile="conf/{mac}", pathprefix="http://{server}/", reboot_seconds=300)
-TOLD = {209: b"conf/52:54:00:12:34:56", 210: b"http://10.77.0.9/", 211: b"\0\0\1\x2c"}
+FILE_OPTIONS = {209: b"conf/52:54:00:12:34:56", 210: b"http://10.77.0.9/", 211: b"\0\0\1\x2c"}
 
 
 def test_a_proxy_and_a_server_send_the_options_of_pxelinux() -> None:
     menu = BootMenu((BootMenuItem("x", FILE),))
-    message = picks(0x8000)
-    request, file = fit(message, boot_server=True, menu=menu)
+    message = request_for_item(0x8000)
+    request, file = classify_and_adapt(message, boot_server=True, menu=menu)
     answers = [proxy_reply(message, request, of_type(BootFile, file), PERSONAS.by_name["pxe-bios"])]
     message = firmware.BIOS_ROM.message()
     answer = AddressServer([Subnet(network="10.77.0.0/24", pool=["10.77.0.100"])]).handle(
@@ -192,7 +196,7 @@ def test_a_proxy_and_a_server_send_the_options_of_pxelinux() -> None:
     )
 
     for each in answers:
-        assert {code: each.options.get(code) for code in TOLD} == TOLD
+        assert {code: each.options.get(code) for code in FILE_OPTIONS} == FILE_OPTIONS
 
 
 def test_options_of_pxelinux_that_are_not_set_are_not_sent() -> None:
@@ -212,4 +216,6 @@ def test_oversized_menu_texts_are_errors(field: str) -> None:
     too_long: dict[str, Any] = {field: "x" * 255}
     menu = BootMenu((BootMenuItem("x", evolve(BootFile("pxelinux.0"), **too_long)),))
 
-    assert fit(picks(0x8000), True, menu)[1] == Unsuitable(f"its {field} has a NUL, or more than 254 bytes")
+    assert classify_and_adapt(request_for_item(0x8000), True, menu)[1] == Unsuitable(
+        f"its {field} has a NUL, or more than 254 bytes"
+    )

@@ -1,4 +1,4 @@
-"""Who is asking, told by what real clients send."""
+"""The classification of DHCPv4 messages, with the messages of real clients."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def classified(client: Client, **header: Any) -> BootRequest:
     return found
 
 
-def left_alone(client: Client, **header: Any) -> str:
+def ignored_reason(client: Client, **header: Any) -> str:
     found = classify(client.message(**header), MATCH, server="10.0.0.1", interface="eth0")
     assert isinstance(found, Ignored)
     return found.reason
@@ -56,12 +56,12 @@ def test_boot_clients_are_classified(client: Client, persona: str, architecture:
 
 @pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS, ids=lambda client: client.name)
 def test_clients_that_do_not_boot_are_ignored(client: Client) -> None:
-    assert "not a client that a proxy can boot" in left_alone(client)
+    assert "not a client that a proxy can boot" in ignored_reason(client)
 
 
 def test_the_reason_names_the_vendor_class() -> None:
-    assert "'udhcp 1.35.0'" in left_alone(firmware.UDHCPC)
-    assert "no vendor class" in left_alone(firmware.DHCLIENT)
+    assert "'udhcp 1.35.0'" in ignored_reason(firmware.UDHCPC)
+    assert "no vendor class" in ignored_reason(firmware.DHCLIENT)
 
 
 @pytest.mark.parametrize("requested", [b"\1\3\x42", b"\1\3\x43", b"\x43\x42"])
@@ -74,8 +74,8 @@ def test_a_client_that_requests_a_boot_file_is_booted_by_a_server_and_not_by_a_p
 
     assert isinstance(found, BootRequest)
     assert (found.persona, found.architecture, found.may_be_system) == ("plain", "unknown", True)
-    assert "not a client that a proxy can boot" in left_alone(client)
-    assert "in the DHCP server that gives its address" in left_alone(client)
+    assert "not a client that a proxy can boot" in ignored_reason(client)
+    assert "in the DHCP server that gives its address" in ignored_reason(client)
 
 
 def test_bootp_is_booted_by_a_server_and_not_by_a_proxy() -> None:
@@ -83,7 +83,7 @@ def test_bootp_is_booted_by_a_server_and_not_by_a_proxy() -> None:
 
     assert isinstance(found, BootRequest)
     assert (found.persona, found.architecture, found.phase) == ("plain", "unknown", "discover")
-    assert "BOOTP" in left_alone(firmware.DHCLIENT.changed({53: None, 55: b"\x43"}))
+    assert "BOOTP" in ignored_reason(firmware.DHCLIENT.changed({53: None, 55: b"\x43"}))
 
 
 def test_an_operator_may_have_a_proxy_boot_clients_that_only_request_a_file() -> None:
@@ -103,7 +103,7 @@ def test_firmware_is_not_an_installed_system() -> None:
 
 
 def test_client_text_cannot_forge_log_lines() -> None:
-    reason = left_alone(firmware.UDHCPC.changed({60: b"x\n2026 dhcp all is well\x1b[2J" + b"y" * 200}))
+    reason = ignored_reason(firmware.UDHCPC.changed({60: b"x\n2026 dhcp all is well\x1b[2J" + b"y" * 200}))
 
     assert reason.isprintable()
     assert len(reason) < 200
@@ -111,24 +111,24 @@ def test_client_text_cannot_forge_log_lines() -> None:
 
 @pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
 def test_proxy_ignores_u_boot(client: Client) -> None:
-    assert "U-Boot" in left_alone(client)
+    assert "U-Boot" in ignored_reason(client)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MessageType if kind is not MessageType.DISCOVER])
 def test_other_dhcp_messages_are_ignored_without_a_report(kind: MessageType) -> None:
     client = firmware.OVMF.changed({53: bytes((kind,))})
 
-    assert left_alone(client) == ""
+    assert ignored_reason(client) == ""
 
 
 def test_bootp_is_ignored_by_a_proxy() -> None:
-    assert "BOOTP" in left_alone(firmware.BIOS_ROM.changed({53: None}))
+    assert "BOOTP" in ignored_reason(firmware.BIOS_ROM.changed({53: None}))
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.INFORM])
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
 def test_the_boot_server_answers_request_and_inform(client: Client, kind: MessageType) -> None:
-    message = firmware.asks_boot_server(client)
+    message = firmware.boot_server_request(client)
     message = evolve(message, options={**message.options, 53: bytes((kind,))})
 
     found = classify(message, MATCH, boot_server=True, server="10.0.0.1")
@@ -146,7 +146,7 @@ def test_boot_server_ignores_other_message_types(kind: MessageType) -> None:
 
 
 def test_a_boot_item_of_ipxe_with_the_bare_vendor_class() -> None:
-    found = classify(firmware.ipxe_asks_for_boot_item(), MATCH, boot_server=True)
+    found = classify(firmware.ipxe_boot_item_request(), MATCH, boot_server=True)
 
     assert isinstance(found, BootRequest)
     assert (found.persona, found.xid, found.vendor_class) == ("ipxe", 0, "PXEClient")
@@ -259,7 +259,7 @@ def test_another_user_class_is_not_ipxe(raw: bytes) -> None:
 
 def test_ipxe_without_a_pxe_vendor_class_is_not_ipxe() -> None:
     """Its proxy offers need option 60, and 175 is a private number that others use too."""
-    assert "not a client" in left_alone(firmware.UDHCPC.changed({175: b"\1\1\1", 77: b"iPXE"}))
+    assert "not a client" in ignored_reason(firmware.UDHCPC.changed({175: b"\1\1\1", 77: b"iPXE"}))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,5 @@ def test_the_old_name_of_the_phase_is_an_error_that_names_the_new_one() -> None:
         ("10.9.0.254", b"\5\3\x0a\x05\0", "10.9.0.254"),
     ],
 )
-def test_the_link_of_a_client_is_that_of_link_selection_of_its_relay_or_ours(
-    giaddr: str, agent: bytes, link: str
-) -> None:
+def test_the_link_address_is_from_link_selection_the_relay_or_the_server(giaddr: str, agent: bytes, link: str) -> None:
     assert classified(firmware.OVMF.changed({82: agent or None}), giaddr=giaddr).link_address == link

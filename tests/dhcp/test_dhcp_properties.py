@@ -1,4 +1,4 @@
-"""What holds for every message: nobody gets an address, no stranger gets an answer, nothing raises."""
+"""Any message to a proxy: no reply assigns an address, only boot clients get one, and nothing raises."""
 
 import firmware
 from hypothesis import example, given
@@ -17,9 +17,11 @@ PERSONAS = stock()
 
 raw = st.binary(max_size=40)
 addresses = st.ip_addresses(v=4).map(str) | st.just("0.0.0.0")
-words = st.sampled_from([b"PXEClient", b"HTTPClient", b"U-Boot", b"iPXE", b"udhcp", b""])
-vendor_classes = st.tuples(words, st.sampled_from([b"", b":Arch:00000", b":Arch:00007:UNDI:003000", b":Arch:99999:"]))
-interesting = st.fixed_dictionaries(
+class_prefixes = st.sampled_from([b"PXEClient", b"HTTPClient", b"U-Boot", b"iPXE", b"udhcp", b""])
+vendor_classes = st.tuples(
+    class_prefixes, st.sampled_from([b"", b":Arch:00000", b":Arch:00007:UNDI:003000", b":Arch:99999:"])
+)
+boot_options = st.fixed_dictionaries(
     {53: st.sampled_from([b"\1", b"\3", b"\x08"])},
     optional={
         43: raw | st.just(firmware.BOOT_ITEM),
@@ -43,7 +45,7 @@ messages = st.builds(
     ciaddr=addresses,
     giaddr=addresses,
     chaddr=st.binary(min_size=6, max_size=6),
-    options=interesting,
+    options=boot_options,
 )
 names = st.sampled_from(["pxelinux.0", "http://{server}/{mac}/x.efi", "undionly.kpxe", "{uuid}", "n" * 254]) | st.text()
 servers = st.none() | st.ip_addresses(v=4).map(str)
@@ -66,20 +68,20 @@ def test_every_reply_is_valid_and_has_a_destination(
     file = adapt(BootFile(name, server), request, PERSONAS.is_ipxe_program)
     if isinstance(file, Unsuitable):
         return
-    for told in (file, None):
-        answer = proxy_reply(message, request, told, PERSONAS.by_name[request.persona])
+    for named_file in (file, None):
+        reply = proxy_reply(message, request, named_file, PERSONAS.by_name[request.persona])
         size = reply_size(message)
-        data = pack(answer, 65536)
+        data = pack(reply, 65536)
         if len(data) > size:
-            # Only what the client and its relay want back can make it too large.
+            # Only the options that are echoed to the client and its relay can make it too large.
             assert len(message.options.get(61, b"") + message.options.get(82, b"")) > 100
             continue
-        assert parse(data) == answer
-        assert (answer.op, answer.yiaddr, answer.xid, answer.chaddr) == (2, "0.0.0.0", message.xid, message.chaddr)
-        assert answer.siaddr != "0.0.0.0" or server == "0.0.0.0"
-        assert not {1, 13, 50, 51, 58, 59} & answer.options.keys()
-        assert answer.options[60] in (b"PXEClient", b"HTTPClient")
-        assert vendor_class.startswith(answer.options[60])
+        assert parse(data) == reply
+        assert (reply.op, reply.yiaddr, reply.xid, reply.chaddr) == (2, "0.0.0.0", message.xid, message.chaddr)
+        assert reply.siaddr != "0.0.0.0" or server == "0.0.0.0"
+        assert not {1, 13, 50, 51, 58, 59} & reply.options.keys()
+        assert reply.options[60] in (b"PXEClient", b"HTTPClient")
+        assert vendor_class.startswith(reply.options[60])
     host, port, *_ = proxy_destination(message, peer, boot_server=boot_server)
     assert port
     assert host in ("255.255.255.255", message.giaddr, message.ciaddr, peer[0])
@@ -96,8 +98,8 @@ def test_other_clients_are_ignored_with_any_options(client: firmware.Client, boo
 
 
 @given(st.sampled_from(firmware.BOOT_CLIENTS), messages)
-def test_no_other_option_costs_a_boot_client_its_boot(client: firmware.Client, other: Message) -> None:
-    kept = {code: client.options[code] for code in (53, 60)}
-    message = client.message(options={**other.options, **kept}, flags=other.flags)
+def test_a_boot_client_is_served_whatever_other_options_it_sends(client: firmware.Client, other: Message) -> None:
+    required = {code: client.options[code] for code in (53, 60)}
+    message = client.message(options={**other.options, **required}, flags=other.flags)
 
     assert not isinstance(classify(message, PERSONAS.match), Ignored)

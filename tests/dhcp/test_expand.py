@@ -40,16 +40,16 @@ def test_expand(text: str, expanded: str) -> None:
 
 @pytest.mark.parametrize(("placeholder", "absent"), [("uuid", None), ("mac", ""), ("server", "")])
 def test_missing_client_value_is_refused(placeholder: str, absent: str | None) -> None:
-    untold: dict[str, Any] = {placeholder: absent}
+    missing: dict[str, Any] = {placeholder: absent}
     with pytest.raises(BootRefused, match=f"needs {{{placeholder}}}"):
-        expand(f"x/{{{placeholder}}}.ipxe", evolve(REQUEST, **untold))
+        expand(f"x/{{{placeholder}}}.ipxe", evolve(REQUEST, **missing))
 
 
 @pytest.mark.parametrize(("name", "key"), [("http", "listen"), ("https", "https-listen")])
 def test_missing_http_server_is_named_with_its_key(name: str, key: str) -> None:
-    unserved: dict[str, Any] = {f"{name}_url": ""}
+    missing: dict[str, Any] = {f"{name}_url": ""}
     with pytest.raises(BootRefused, match=rf"needs {{{name}}}, and no {name.upper()} is served .* \[http\] {key}$"):
-        expand(f"{{{name}}}/boot.ipxe", evolve(REQUEST, **unserved))
+        expand(f"{{{name}}}/boot.ipxe", evolve(REQUEST, **missing))
 
 
 def test_placeholders_are_found() -> None:
@@ -59,7 +59,7 @@ def test_placeholders_are_found() -> None:
 @pytest.mark.parametrize(
     "text", ["boot.ipxe", "{server}/{mac}/{uuid}/{architecture}", "${net0/mac}{server}", "{", "a}b"]
 )
-def test_known_placeholders_pass_the_check(text: str) -> None:
+def test_known_placeholders_are_valid(text: str) -> None:
     check_placeholders(text)
 
 

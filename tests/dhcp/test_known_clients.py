@@ -1,4 +1,4 @@
-"""Known clients only, several cards of one machine, times of renewal, rapid commit: by both versions of DHCP."""
+"""Known clients only, several cards of one machine, times of renewal, rapid commit: for DHCPv4 and DHCPv6."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from attrs import evolve
 from firmware6 import LINUX, MAC
 from leasing import BEGIN, NAK, OFFER, ROM, Machine, address, pool, server, subnet
 from narrowing import of_type
-from test_server6 import OURS, RAPID, Server, address_in, association, status_in, wants
+from test_server6 import OUR_SERVER_ID, RAPID, Server, address_in, association, ia_address_options, status_in
 from test_server6 import subnet as subnet6
 
 from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
@@ -26,19 +26,20 @@ FIRST, DOCK, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:0
 ACK = Type.ACK
 
 
-def cause(answer: Answer | NoReply) -> NoReplyReason:
+def no_reply_reason(answer: Answer | NoReply) -> NoReplyReason:
     assert isinstance(answer, NoReply), answer
     return answer.reason
 
 
-# A lease time of one client
+# The lease time of a host
 
 
 @pytest.mark.parametrize(
-    ("own", "of_system", "of_firmware"), [(86400, 86400, 600), (300, 300, 300), (600, 600, 600), (0, 3600, 600)]
+    ("lease_seconds", "of_system", "of_firmware"),
+    [(86400, 86400, 600), (300, 300, 300), (600, 600, 600), (0, 3600, 600)],
 )
-def test_a_host_has_a_lease_time_of_its_own(own: int, of_system: int, of_firmware: int) -> None:
-    dhcp = server(subnet(hosts=[Host(mac=FIRST, lease_seconds=own)]))
+def test_a_host_has_a_lease_time_of_its_own(lease_seconds: int, of_system: int, of_firmware: int) -> None:
+    dhcp = server(subnet(hosts=[Host(mac=FIRST, lease_seconds=lease_seconds)]))
     for options, seconds in ((ROM, of_firmware), ({}, of_system)):
         machine = Machine(1, dhcp, options=options)
         offer = of_type(Answer, machine.discovers())
@@ -57,18 +58,18 @@ def test_times_of_renewal_that_are_not_less_than_the_lease_time_of_the_host_are_
 
 def test_by_dhcpv6_a_host_has_a_lease_time_of_its_own() -> None:
     dhcp = Server(subnet6(renew_seconds=900, hosts=[Host6(mac=MAC, lease_seconds=800)]))
-    held = dhcp.gets(LINUX)
+    leased = dhcp.address_for(LINUX)
     for message in (MessageType.REQUEST, MessageType.RENEW):
-        answer = dhcp.answer(LINUX.message(message, OURS, ia=wants(held)))
+        answer = dhcp.answer(LINUX.message(message, OUR_SERVER_ID, ia=ia_address_options(leased)))
         assert (address_in(answer).valid, association(answer).t1, association(answer).t2) == (800, 300, 480)
         assert answer.commit[0].expires - answer.commit[0].granted == 800
 
 
 @pytest.mark.parametrize("kind", [Host, Host6, Reservation])
-def test_a_lease_time_of_a_host_is_within_a_minute_and_a_year(kind: type[Any]) -> None:
-    for wrong in (59, 31536001, -1):
+def test_a_lease_time_of_a_host_is_from_a_minute_to_a_year(kind: type[Any]) -> None:
+    for invalid in (59, 31536001, -1):
         with pytest.raises(ValueError, match="must be from 60 to 31536000 seconds"):
-            kind(mac=FIRST, lease_seconds=wrong)
+            kind(mac=FIRST, lease_seconds=invalid)
 
 
 # Known clients only
@@ -76,40 +77,43 @@ def test_a_lease_time_of_a_host_is_within_a_minute_and_a_year(kind: type[Any]) -
 
 @pytest.fixture
 def known_only() -> AddressServer:
+    """With a subnet for known clients only: one without and one with a reserved address."""
     return server(subnet(known_clients_only=True, hosts=[Host(mac=FIRST), Host(mac=DOCK, address="10.77.0.50")]))
 
 
 def test_known_clients_get_addresses_of_the_pool_and_reserved_ones(known_only: AddressServer) -> None:
-    assert Machine(1, known_only).boots() == "10.77.0.100"
-    assert Machine(2, known_only).boots() == "10.77.0.50"
+    assert Machine(1, known_only).get_lease() == "10.77.0.100"
+    assert Machine(2, known_only).get_lease() == "10.77.0.50"
 
 
 def test_unknown_clients_are_refused_with_the_reason(known_only: AddressServer) -> None:
     answer = Machine(3, known_only).discovers("10.77.0.105")
     assert isinstance(answer, NoReply)
-    assert (cause(answer), answer.detail) == (NoReplyReason.UNKNOWN_CLIENT, "10.77.0.0/24")
+    assert (no_reply_reason(answer), answer.detail) == (NoReplyReason.UNKNOWN_CLIENT, "10.77.0.0/24")
     assert isinstance(Machine(3, known_only).informs("10.77.0.200"), Answer)
 
 
-def test_a_client_that_is_known_no_longer_keeps_its_lease_until_it_renews(known_only: AddressServer) -> None:
+def test_a_client_that_is_no_longer_known_keeps_its_lease_until_it_renews(known_only: AddressServer) -> None:
     stranger = Machine(3, known_only)
     reservation = Reservation(mac=OTHER)
     known_only.reserve(reservation)
-    held = stranger.boots()
+    leased = stranger.get_lease()
     known_only.unreserve(reservation)
 
-    assert address(stranger.renews(held), NAK) == ""
-    assert cause(stranger.discovers()) is NoReplyReason.UNKNOWN_CLIENT
+    assert address(stranger.renews(leased), NAK) == ""
+    assert no_reply_reason(stranger.discovers()) is NoReplyReason.UNKNOWN_CLIENT
 
 
 def test_in_a_shared_network_unknown_clients_get_addresses_of_the_other_subnets() -> None:
-    known = subnet(pool=["10.77.0.100"], known_clients_only=True, shared_network="lab", hosts=[Host(mac=FIRST)])
-    guests = Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab")
-    dhcp = server(known, guests)
+    known_only_subnet = subnet(
+        pool=["10.77.0.100"], known_clients_only=True, shared_network="lab", hosts=[Host(mac=FIRST)]
+    )
+    guest_subnet = Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab")
+    dhcp = server(known_only_subnet, guest_subnet)
 
     assert of_type(Answer, Machine(3, dhcp).discovers("10.77.0.100")).address == "10.79.0.100"
-    assert Machine(1, dhcp).boots() == "10.77.0.100"
-    assert cause(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
+    assert Machine(1, dhcp).get_lease() == "10.77.0.100"
+    assert no_reply_reason(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
 def test_quarantined_addresses_are_for_known_clients_only() -> None:
@@ -117,38 +121,38 @@ def test_quarantined_addresses_are_for_known_clients_only() -> None:
         subnet(pool=["10.77.0.100"], known_clients_only=True, shared_network="lab", hosts=[Host(mac=FIRST)]),
         Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab"),
     )
-    Machine(1, dhcp).boots_and_declines()
-    Machine(3, dhcp).boots()
+    Machine(1, dhcp).get_lease_and_decline()
+    Machine(3, dhcp).get_lease()
 
-    assert cause(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
-    assert Machine(1, dhcp).after(5).boots() == "10.77.0.100"
+    assert no_reply_reason(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
+    assert Machine(1, dhcp).after(5).get_lease() == "10.77.0.100"
 
 
 def test_dhcpv6_serves_known_clients_only() -> None:
-    known = Server(subnet6(known_clients_only=True, hosts=[Host6(duid=b"known")]))
+    dhcp = Server(subnet6(known_clients_only=True, hosts=[Host6(duid=b"known")]))
     client = LINUX.changed({1: b"known"})
-    assert known.gets(client, mac="") != ""
+    assert dhcp.address_for(client, mac="") != ""
     for message in (
         LINUX.message(),
-        LINUX.message(MessageType.REQUEST, OURS),
+        LINUX.message(MessageType.REQUEST, OUR_SERVER_ID),
         LINUX.message(MessageType.SOLICIT, RAPID),
     ):
-        answer = known.answer(message, mac=MAC)
+        answer = dhcp.answer(message, mac=MAC)
         assert (answer.address, status_in(association(answer).options)) == ("", Status.NO_ADDRESSES)
         assert answer.commit == ()
-    assert known.answer(LINUX.message()).reason is NoReplyReason.UNKNOWN_CLIENT
+    assert dhcp.answer(LINUX.message()).reason is NoReplyReason.UNKNOWN_CLIENT
 
 
 def test_by_dhcpv6_an_unknown_client_loses_its_address_when_it_renews() -> None:
-    known = Server(subnet6(known_clients_only=True))
+    dhcp = Server(subnet6(known_clients_only=True))
     reservation = Reservation("fd77::77", mac=MAC)
-    known.server.reserve(reservation)
-    held = known.gets(LINUX)
-    known.server.unreserve(reservation)
+    dhcp.server.reserve(reservation)
+    leased = dhcp.address_for(LINUX)
+    dhcp.server.unreserve(reservation)
 
-    answer = known.answer(LINUX.message(MessageType.RENEW, OURS, ia=wants(held)))
+    answer = dhcp.answer(LINUX.message(MessageType.RENEW, OUR_SERVER_ID, ia=ia_address_options(leased)))
 
-    assert (address_in(answer).address, address_in(answer).valid) == (held, 0)
+    assert (address_in(answer).address, address_in(answer).valid) == (leased, 0)
 
 
 # Several cards of one machine
@@ -156,12 +160,13 @@ def test_by_dhcpv6_an_unknown_client_loses_its_address_when_it_renews() -> None:
 
 @pytest.fixture
 def docked() -> AddressServer:
+    """With a host of two cards, such as that of a notebook and that of its dock."""
     return server(subnet(hosts=[Host(address="10.77.0.50", mac=FIRST, other_macs=[DOCK])]))
 
 
 def test_the_address_passes_from_one_card_to_the_other_at_once_and_is_not_probed(docked: AddressServer) -> None:
     notebook, dock = Machine(1, docked), Machine(2, docked)
-    assert notebook.boots() == "10.77.0.50"
+    assert notebook.get_lease() == "10.77.0.50"
 
     offer = dock.after(10).discovers()
 
@@ -175,21 +180,21 @@ def test_the_address_passes_from_one_card_to_the_other_at_once_and_is_not_probed
 
 
 def test_address_of_two_cards_is_refused_to_other_clients(docked: AddressServer) -> None:
-    Machine(1, docked).boots()
+    Machine(1, docked).get_lease()
     assert of_type(Answer, Machine(3, docked).discovers("10.77.0.50")).address == "10.77.0.100"
-    assert cause(Machine(3, docked).restarts_with("10.77.0.50")) is NoReplyReason.UNKNOWN
+    assert no_reply_reason(Machine(3, docked).restarts_with("10.77.0.50")) is NoReplyReason.UNKNOWN
 
 
 def test_lease_of_another_client_is_not_taken_over() -> None:
     dhcp = server()
-    held = Machine(3, dhcp).boots()
-    dhcp.reserve(Reservation(held, mac=FIRST, other_macs=[DOCK]))
-    assert of_type(Answer, Machine(1, dhcp).discovers()).address != held
+    leased = Machine(3, dhcp).get_lease()
+    dhcp.reserve(Reservation(leased, mac=FIRST, other_macs=[DOCK]))
+    assert of_type(Answer, Machine(1, dhcp).discovers()).address != leased
 
 
-def test_two_clients_of_one_reservation_by_anything_else_do_not_take_it_from_each_other() -> None:
+def test_two_clients_that_match_one_reservation_by_mac_and_uuid_do_not_take_it_from_each_other() -> None:
     dhcp = server(subnet(hosts=[Host(address="10.77.0.50", mac=FIRST, uuid="00000000-0000-0000-0000-000000000001")]))
-    assert Machine(1, dhcp).boots() == "10.77.0.50"
+    assert Machine(1, dhcp).get_lease() == "10.77.0.50"
     other = Machine(2, dhcp, {97: bytes(16) + b"\1"})
 
     assert address(other.discovers(), OFFER) == "10.77.0.100"
@@ -204,8 +209,8 @@ def test_quarantined_reserved_address_is_not_assigned(docked: AddressServer) -> 
 
 def test_by_dhcpv6_any_card_of_the_machine_has_its_address() -> None:
     docked = Server(subnet6(hosts=[Host6(address="fd77::50", mac="02:00:00:00:00:99", other_macs=[MAC])]))
-    assert docked.gets(LINUX) == "fd77::50"
-    assert docked.gets(LINUX.changed({1: b"another"}), mac="02:00:00:00:00:99") == "fd77::50"
+    assert docked.address_for(LINUX) == "fd77::50"
+    assert docked.address_for(LINUX.changed({1: b"another"}), mac="02:00:00:00:00:99") == "fd77::50"
 
 
 @pytest.mark.parametrize("kind", [Host, Host6])
@@ -218,7 +223,7 @@ def test_other_macs_is_a_list_of_macs_in_any_spelling(kind: type[Host] | type[Ho
 # T1 and T2
 
 
-def test_times_of_renewal_are_left_to_clients_without_configured_ones() -> None:
+def test_times_of_renewal_are_not_sent_unless_they_are_configured() -> None:
     assert {58, 59}.isdisjoint(of_type(Answer, Machine(1, server()).discovers()).options)
 
 
@@ -247,19 +252,20 @@ def test_renewal_times_must_be_in_order(make: Callable[..., Any], renew: int, re
 
 
 @pytest.mark.parametrize(
-    ("times", "told"),
+    ("times", "expected"),
     [({}, (1350, 2160)), ({"renew_seconds": 100}, (100, 2160)), ({"renew_seconds": 3000}, (3000, 3000)),
      ({"rebind_seconds": 200}, (200, 200)), ({"renew_seconds": 60, "rebind_seconds": 90}, (60, 90))],
 )  # fmt: skip
-def test_by_dhcpv6_t1_never_comes_after_t2(times: dict[str, int], told: tuple[int, int]) -> None:
-    answered = association(Server(subnet6(**times)).answer(LINUX.message()))
-    assert (answered.t1, answered.t2) == told
+def test_by_dhcpv6_t1_never_comes_after_t2(times: dict[str, int], expected: tuple[int, int]) -> None:
+    ia = association(Server(subnet6(**times)).answer(LINUX.message()))
+    assert (ia.t1, ia.t2) == expected
 
 
 # Rapid commit
 
 
 def rapid(number: int, dhcp: AddressServer) -> Machine:
+    """A machine that requests rapid commit."""
     return Machine(number, dhcp, {80: b""})
 
 

@@ -1,4 +1,4 @@
-"""Both servers against one model of a lease book: clients do what they like, and no address is two clients' at once."""
+"""Both servers against one model of a lease book: whatever clients send, no address belongs to two of them at once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -26,8 +26,8 @@ POOL = (100, 101, 103, 104)
 """Last parts of addresses, without .102, which is excluded."""
 RESERVED = {5: 104, 6: 20}
 """Machine -> its address, in the pool or not."""
-EXCLUDED, OURS, ELSEWHERE = 102, 1, 0
-ADDRESSES = (*POOL, 20, EXCLUDED, OURS, ELSEWHERE)
+EXCLUDED, OUR_ADDRESS, ELSEWHERE = 102, 1, 0
+ADDRESSES = (*POOL, 20, EXCLUDED, OUR_ADDRESS, ELSEWHERE)
 
 Key = tuple[int, bool]
 """A client: its machine, and whether that is another client while its firmware runs."""
@@ -39,7 +39,7 @@ def mac(machine: int) -> str:
 
 @define
 class Reply:
-    """What a client makes of an answer."""
+    """An answer as the client understands it, the same for both protocols."""
 
     kind: str
     """ "offer", "ack", "nak", or "" when there is no answer or one without an address."""
@@ -82,22 +82,22 @@ class DHCP4:
     def client(self, machine: int, rom: bool, now: float) -> Machine:
         return Machine(machine, self.server, now=now, options=ROM if rom else {})
 
-    def discovers(self, machine: int, rom: bool, now: float, wanted: str) -> Reply:
-        return self.made_of(self.client(machine, rom, now).discovers(wanted))
+    def discovers(self, machine: int, rom: bool, now: float, requested: str) -> Reply:
+        return self.reply_from(self.client(machine, rom, now).discovers(requested))
 
-    def selects(self, machine: int, rom: bool, now: float, wanted: str) -> Reply:
-        return self.made_of(self.client(machine, rom, now).selects(wanted))
+    def selects(self, machine: int, rom: bool, now: float, requested: str) -> Reply:
+        return self.reply_from(self.client(machine, rom, now).selects(requested))
 
-    def comes_back(self, machine: int, rom: bool, now: float, wanted: str, way: str) -> Reply:
-        return self.made_of(getattr(self.client(machine, rom, now), way)(wanted))
+    def reuses_address(self, machine: int, rom: bool, now: float, requested: str, message: str) -> Reply:
+        return self.reply_from(getattr(self.client(machine, rom, now), message)(requested))
 
-    def releases(self, machine: int, rom: bool, now: float, held: str) -> Reply:
-        return self.made_of(self.client(machine, rom, now).releases(held))
+    def releases(self, machine: int, rom: bool, now: float, address: str) -> Reply:
+        return self.reply_from(self.client(machine, rom, now).releases(address))
 
-    def declines(self, machine: int, rom: bool, now: float, held: str) -> Reply:
-        return self.made_of(self.client(machine, rom, now).declines(held))
+    def declines(self, machine: int, rom: bool, now: float, address: str) -> Reply:
+        return self.reply_from(self.client(machine, rom, now).declines(address))
 
-    def made_of(self, answer: Answer | NoReply) -> Reply:
+    def reply_from(self, answer: Answer | NoReply) -> Reply:
         if isinstance(answer, NoReply):
             return Reply("", commit=answer.commit, reason=answer.reason)
         kinds = {Type4.OFFER: "offer", Type4.ACK: "ack", Type4.NAK: "nak"}
@@ -140,34 +140,34 @@ class DHCP6:
     def key(self, machine: int, rom: bool) -> Key:
         return machine, rom
 
-    def discovers(self, machine: int, rom: bool, now: float, wanted: str) -> Reply:
-        reply = self.says(Type6.SOLICIT, machine, rom, now, wanted)
+    def discovers(self, machine: int, rom: bool, now: float, requested: str) -> Reply:
+        reply = self.send(Type6.SOLICIT, machine, rom, now, requested)
         assert reply.commit == ()
-        assert reply == self.says(Type6.SOLICIT, machine, rom, now, wanted), "nothing has changed"
+        assert reply == self.send(Type6.SOLICIT, machine, rom, now, requested), "nothing has changed"
         return reply
 
-    def selects(self, machine: int, rom: bool, now: float, wanted: str) -> Reply:
-        return self.says(Type6.REQUEST, machine, rom, now, wanted)
+    def selects(self, machine: int, rom: bool, now: float, requested: str) -> Reply:
+        return self.send(Type6.REQUEST, machine, rom, now, requested)
 
-    def comes_back(self, machine: int, rom: bool, now: float, wanted: str, way: str) -> Reply:
-        return self.says(Type6.RENEW if way == "renews" else Type6.REBIND, machine, rom, now, wanted)
+    def reuses_address(self, machine: int, rom: bool, now: float, requested: str, message: str) -> Reply:
+        return self.send(Type6.RENEW if message == "renews" else Type6.REBIND, machine, rom, now, requested)
 
-    def releases(self, machine: int, rom: bool, now: float, held: str) -> Reply:
-        return self.says(Type6.RELEASE, machine, rom, now, held)
+    def releases(self, machine: int, rom: bool, now: float, address: str) -> Reply:
+        return self.send(Type6.RELEASE, machine, rom, now, address)
 
-    def declines(self, machine: int, rom: bool, now: float, held: str) -> Reply:
-        return self.says(Type6.DECLINE, machine, rom, now, held)
+    def declines(self, machine: int, rom: bool, now: float, address: str) -> Reply:
+        return self.send(Type6.DECLINE, machine, rom, now, address)
 
-    def says(self, kind: Type6, machine: int, rom: bool, now: float, address: str) -> Reply:
+    def send(self, kind: Type6, machine: int, rom: bool, now: float, address: str) -> Reply:
         client = (OVMF if rom else LINUX).changed({1: b"rom %d" % machine if rom else b"system %d" % machine})
-        to = () if kind in (Type6.SOLICIT, Type6.REBIND) else ((Option.SERVER_ID, self.duid),)
-        named = bytes6([(5, ia_address_bytes(IAAddress(address)))]) if address else b""
-        arrival = Arrival6((self.network.format(OURS),), (), mac(machine))
-        answer = self.server.handle(client.message(kind, *to, ia=named), arrival, now)
+        server_id = () if kind in (Type6.SOLICIT, Type6.REBIND) else ((Option.SERVER_ID, self.duid),)
+        ia_addresses = bytes6([(5, ia_address_bytes(IAAddress(address)))]) if address else b""
+        arrival = Arrival6((self.network.format(OUR_ADDRESS),), (), mac(machine))
+        answer = self.server.handle(client.message(kind, *server_id, ia=ia_addresses), arrival, now)
         if isinstance(answer, NoReply):
             return Reply("", commit=answer.commit, reason=answer.reason)
         if not answer.address:
-            return Reply("nak" if self.ends(answer) else "", commit=answer.commit, reason=answer.reason)
+            return Reply("nak" if self.is_withdrawn(answer) else "", commit=answer.commit, reason=answer.reason)
         kinds = {Type6.ADVERTISE: "offer", Type6.REPLY: "ack"}
         return Reply(kinds[answer.kind], answer.address, answer.commit, self.lifetime(answer))
 
@@ -175,8 +175,8 @@ class DHCP6:
         options = identity_association(first(answer.options, Option.IA_NA) or b"").options
         return ia_address(first(options, Option.IA_ADDRESS) or b"").valid
 
-    def ends(self, answer: Answer6) -> bool:
-        """The client is to stop using its address."""
+    def is_withdrawn(self, answer: Answer6) -> bool:
+        """Whether the client has to stop using its address."""
         raw = first(answer.options, Option.IA_NA)
         return raw is not None and first(identity_association(raw).options, Option.IA_ADDRESS) is not None
 
@@ -187,7 +187,7 @@ seconds = st.sampled_from([0, 1, 60, 119, 120, 601, 1800, 3599, 3600, 3601, 8640
 
 
 @define
-class Fate:
+class AddressState:
     """What the model knows of an address."""
 
     holder: Key | None = None
@@ -195,19 +195,19 @@ class Fate:
     until: float = 0.0
     """End of the lease or of the quarantine; no other client may have it before."""
     leased: bool = False
-    """It has been once."""
+    """It has been leased before, or is leased now."""
     offered_to: Key | None = None
     offered_until: float = 0.0
     quarantined: bool = False
     tried_from: float = 0.0
-    """Of one in quarantine: when it may be given all the same if no other is left."""
+    """For an address in quarantine: the time from which it may be leased if no other is left."""
 
     def busy_until(self) -> float:
         return max(self.until, self.offered_until)
 
 
 class Clients(RuleBasedStateMachine):
-    """What every client of either protocol does."""
+    """The rules for clients of either protocol, and the model of the addresses."""
 
     protocol: ClassVar[type[DHCP4 | DHCP6]]
     authoritative = False
@@ -218,246 +218,253 @@ class Clients(RuleBasedStateMachine):
         super().__init__()
         self.now = BEGIN
         self.store: dict[str, Lease] = {}
-        self.reserved = {self.text(address): machine for machine, address in RESERVED.items()}
-        self.pool = [self.text(address) for address in POOL]
-        self.only_for = {self.text(address): machines for address, machines in self.members.items()}
-        self.extra: list[Reservation] = []
-        self.fates = {self.text(address): Fate() for address in ADDRESSES}
-        self.dhcp = self.started()
-        self.disordered = False
-        """The order in which addresses became free is not the model's any more."""
+        self.reserved = {self.address_text(address): machine for machine, address in RESERVED.items()}
+        self.pool = [self.address_text(address) for address in POOL]
+        self.class_members = {self.address_text(address): machines for address, machines in self.members.items()}
+        self.extra_reservations: list[Reservation] = []
+        self.states = {self.address_text(address): AddressState() for address in ADDRESSES}
+        self.dhcp = self.new_server()
+        self.order_unknown = False
+        """The model no longer knows the order in which the server will assign free addresses."""
 
-    def text(self, address: int) -> str:
+    def address_text(self, address: int) -> str:
         return self.protocol.network.format(address) if address else self.protocol.elsewhere
 
-    def started(self) -> Any:
-        return self.protocol(list(self.store.values()), self.extra, self.authoritative, self.members)
+    def new_server(self) -> Any:
+        return self.protocol(list(self.store.values()), self.extra_reservations, self.authoritative, self.members)
 
     # The model
 
-    def holds(self, key: Key) -> list[str]:
-        return [a for a, f in self.fates.items() if f.holder == key and f.until > self.now and not f.quarantined]
+    def leased_to(self, key: Key) -> list[str]:
+        """The addresses with a current lease of the client."""
+        return [a for a, s in self.states.items() if s.holder == key and s.until > self.now and not s.quarantined]
 
-    def barred(self, address: str, machine: int) -> bool:
-        """The lease or offer of another machine, or a quarantine, is in the way."""
-        fate = self.fates[address]
-        if fate.until > self.now and (fate.quarantined or (fate.holder is not None and fate.holder[0] != machine)):
+    def is_blocked(self, address: str, machine: int) -> bool:
+        """Whether a lease or an offer of another machine or a quarantine keeps the machine from the address."""
+        state = self.states[address]
+        if state.until > self.now and (state.quarantined or (state.holder is not None and state.holder[0] != machine)):
             return True
-        return fate.offered_until > self.now and fate.offered_to is not None and fate.offered_to[0] != machine
+        return state.offered_until > self.now and state.offered_to is not None and state.offered_to[0] != machine
 
     def can_assign(self, machine: int, address: str) -> bool:
+        """Whether the address is reserved for the machine, or in its pool and not reserved for another one."""
         owner = self.reserved.get(address)
         return owner == machine if owner is not None else address in self.pool_of(machine)
 
     def pool_of(self, machine: int) -> list[str]:
         """The addresses that the machine may have without a reservation."""
-        return [address for address in self.pool if machine in self.only_for.get(address, (machine,))]
+        return [address for address in self.pool if machine in self.class_members.get(address, (machine,))]
 
-    def end_offers(self, key: Key, but: str = "") -> None:
-        for address, fate in self.fates.items():
-            if fate.offered_to == key and address != but:
-                fate.offered_to, fate.offered_until = None, min(fate.offered_until, self.now)
+    def end_offers(self, key: Key, except_for: str = "") -> None:
+        """End the offers to the client, but not that of the address *except_for*."""
+        for address, state in self.states.items():
+            if state.offered_to == key and address != except_for:
+                state.offered_to, state.offered_until = None, min(state.offered_until, self.now)
 
     def next_free(self, machine: int) -> set[str]:
         """The addresses of which the machine gets one if it has no claim to any: those of its class first."""
-        mine = self.pool_of(machine)
-        of_class = [address for address in mine if address in self.only_for]
-        return self.oldest_of(of_class) or self.oldest_of([address for address in mine if address not in of_class])
+        own_pool = self.pool_of(machine)
+        of_class = [address for address in own_pool if address in self.class_members]
+        return self.oldest_of(of_class) or self.oldest_of([address for address in own_pool if address not in of_class])
 
     def oldest_of(self, pool: Sequence[str]) -> set[str]:
-        fates = {a: self.fates[a] for a in pool if a not in self.reserved}
-        free = {a: f for a, f in fates.items() if f.busy_until() <= self.now}
-        never = {a for a, f in free.items() if not f.leased}
-        oldest = min((f.busy_until() for f in free.values()), default=0.0)
-        return never or {a for a, f in free.items() if f.busy_until() == oldest}
+        """The free addresses that were never leased, or else those that became free first."""
+        states = {a: self.states[a] for a in pool if a not in self.reserved}
+        free_states = {a: s for a, s in states.items() if s.busy_until() <= self.now}
+        never_leased = {a for a, s in free_states.items() if not s.leased}
+        oldest = min((s.busy_until() for s in free_states.values()), default=0.0)
+        return never_leased or {a for a, s in free_states.items() if s.busy_until() == oldest}
 
     def last_resort(self, machine: int, address: str) -> bool:
-        """It is in quarantine, and given because no address is left."""
-        fate = self.fates[address]
-        return not self.next_free(machine) and fate.tried_from <= self.now and fate.offered_until <= self.now
+        """Whether the address may be leased in its quarantine, because no other is left."""
+        state = self.states[address]
+        return not self.next_free(machine) and state.tried_from <= self.now and state.offered_until <= self.now
 
-    # What the model makes of answers
+    # How answers change the model
 
-    def sees(self, key: Key, reply: Reply, wanted: str = "") -> None:
+    def note_reply(self, key: Key, reply: Reply, requested: str = "") -> None:
+        """Check a reply, and enter it in the model and the store."""
         for lease in reply.commit:
             self.store[lease.address] = lease
         if reply.kind == "offer":
-            self.sees_offer(key, reply.address)
+            self.note_offer(key, reply.address)
         elif reply.kind == "ack" and reply.address:
             if self.protocol.offers:
-                assert reply.address == wanted
-            self.sees_ack(key, reply)
+                assert reply.address == requested
+            self.note_ack(key, reply)
 
-    def sees_address(self, key: Key, address: str) -> None:
-        """It is given or offered."""
+    def check_address(self, key: Key, address: str) -> None:
+        """Check that the address may be leased or offered to the client."""
         assert self.can_assign(key[0], address)
-        fate = self.fates[address]
-        if fate.quarantined and fate.until > self.now:
-            assert fate.offered_to == key or self.last_resort(key[0], address)
+        state = self.states[address]
+        if state.quarantined and state.until > self.now:
+            assert state.offered_to == key or self.last_resort(key[0], address)
         else:
-            assert not self.barred(address, key[0])
+            assert not self.is_blocked(address, key[0])
 
-    def sees_offer(self, key: Key, address: str) -> None:
-        self.sees_address(key, address)
-        mine = next((a for a, machine in self.reserved.items() if machine == key[0]), None)
-        if mine is not None and not self.barred(mine, key[0]):
-            assert address == mine
+    def note_offer(self, key: Key, address: str) -> None:
+        self.check_address(key, address)
+        reserved = next((a for a, machine in self.reserved.items() if machine == key[0]), None)
+        if reserved is not None and not self.is_blocked(reserved, key[0]):
+            assert address == reserved
         if self.protocol.offers:
-            self.end_offers(key, but=address)
-            self.fates[address].offered_to, self.fates[address].offered_until = key, self.now + 120
+            self.end_offers(key, except_for=address)
+            self.states[address].offered_to, self.states[address].offered_until = key, self.now + 120
 
-    def sees_ack(self, key: Key, reply: Reply) -> None:
-        self.sees_address(key, reply.address)
+    def note_ack(self, key: Key, reply: Reply) -> None:
+        self.check_address(key, reply.address)
         lease = reply.commit[0]
         assert (lease.address, lease.state) == (reply.address, LeaseState.ACTIVE)
         assert lease.expires >= self.now + reply.seconds > self.now
         if self.protocol.one_address_per_client:
-            for other in self.holds(key):
+            for other in self.leased_to(key):
                 if other != reply.address:
-                    self.fates[other].until = self.now
+                    self.states[other].until = self.now
         else:
             assert len(reply.commit) == 1
-        self.end_offers(key, but=reply.address)
-        self.fates[reply.address] = Fate(key, lease.expires, leased=True)
+        self.end_offers(key, except_for=reply.address)
+        self.states[reply.address] = AddressState(key, lease.expires, leased=True)
 
     # What clients do
 
-    @rule(machine=machines, wanted=st.none() | addresses, rom=st.booleans())
-    def discovers(self, machine: int, wanted: int | None, rom: bool) -> None:
+    @rule(machine=machines, requested=st.none() | addresses, rom=st.booleans())
+    def discovers(self, machine: int, requested: int | None, rom: bool) -> None:
         key, now = self.dhcp.key(machine, rom), self.now
-        has = self.holds(key)
-        of_machine = [f for f in self.fates.values() if any(k and k[0] == machine for k in (f.holder, f.offered_to))]
+        leased = self.leased_to(key)
+        of_machine = [s for s in self.states.values() if any(k and k[0] == machine for k in (s.holder, s.offered_to))]
         reserved = machine in self.reserved.values()
-        due = self.next_free(machine) if not of_machine and wanted is None and not reserved else None
-        reply = self.dhcp.discovers(machine, rom, now, "" if wanted is None else self.text(wanted))
+        next_addresses = self.next_free(machine) if not of_machine and requested is None and not reserved else None
+        reply = self.dhcp.discovers(machine, rom, now, "" if requested is None else self.address_text(requested))
         if not reply.kind:
             assert reply.reason is NoReplyReason.EXHAUSTED
-            assert not any(self.can_assign(machine, address) for address in has)
+            assert not any(self.can_assign(machine, address) for address in leased)
             assert not self.next_free(machine)
             assert not any(
-                self.last_resort(machine, a) for a, f in self.fates.items()
-                if f.quarantined and a in self.pool_of(machine) and a not in self.reserved
+                self.last_resort(machine, a) for a, s in self.states.items()
+                if s.quarantined and a in self.pool_of(machine) and a not in self.reserved
             )  # fmt: skip
             return
-        if due and not self.disordered:
-            assert reply.address in due
-        if len(has) == 1 and not reserved and self.can_assign(machine, has[0]):
-            offered = [a for a, f in self.fates.items() if f.offered_to == key and f.offered_until > now]
-            assert reply.address in has + offered
-        self.sees(key, reply)
+        if next_addresses and not self.order_unknown:
+            assert reply.address in next_addresses
+        if len(leased) == 1 and not reserved and self.can_assign(machine, leased[0]):
+            offered = [a for a, s in self.states.items() if s.offered_to == key and s.offered_until > now]
+            assert reply.address in leased + offered
+        self.note_reply(key, reply)
 
-    @rule(machine=machines, wanted=addresses, rom=st.booleans())
-    def selects(self, machine: int, wanted: int, rom: bool) -> None:
+    @rule(machine=machines, requested=addresses, rom=st.booleans())
+    def selects(self, machine: int, requested: int, rom: bool) -> None:
         key = self.dhcp.key(machine, rom)
-        self.sees(key, self.dhcp.selects(machine, rom, self.now, self.text(wanted)), self.text(wanted))
+        self.note_reply(
+            key, self.dhcp.selects(machine, rom, self.now, self.address_text(requested)), self.address_text(requested)
+        )
 
     @rule(machine=machines, rom=st.booleans())
     def discovers_and_selects(self, machine: int, rom: bool) -> None:
         key = self.dhcp.key(machine, rom)
         offer = self.dhcp.discovers(machine, rom, self.now, "")
-        self.sees(key, offer)
+        self.note_reply(key, offer)
         if offer.kind:
             reply = self.dhcp.selects(machine, rom, self.now, offer.address)
             assert (reply.kind, reply.address) == ("ack", offer.address)
-            self.sees(key, reply, offer.address)
+            self.note_reply(key, reply, offer.address)
 
     @rule(
         machine=machines,
-        wanted=addresses,
-        way=st.sampled_from(["restarts_with", "renews", "rebinds"]),
+        requested=addresses,
+        message=st.sampled_from(["restarts_with", "renews", "rebinds"]),
         rom=st.booleans(),
     )
-    def comes_back(self, machine: int, wanted: int, way: str, rom: bool) -> None:
-        if way == "renews" and wanted == ELSEWHERE:
+    def reuses_address(self, machine: int, requested: int, message: str, rom: bool) -> None:
+        if message == "renews" and requested == ELSEWHERE:
             return  # It would come from elsewhere.
-        key, address = self.dhcp.key(machine, rom), self.text(wanted)
+        key, address = self.dhcp.key(machine, rom), self.address_text(requested)
         reserved = machine in self.reserved.values()
-        holds = self.holds(key) == [address] and self.can_assign(machine, address) and not reserved
-        reply = self.dhcp.comes_back(machine, rom, self.now, address, way)
-        if holds:
+        has_lease = self.leased_to(key) == [address] and self.can_assign(machine, address) and not reserved
+        reply = self.dhcp.reuses_address(machine, rom, self.now, address, message)
+        if has_lease:
             assert (reply.kind, reply.address) == ("ack", address)
-        self.sees(key, reply, address)
+        self.note_reply(key, reply, address)
 
-    @rule(machine=machines, held=addresses, rom=st.booleans())
-    def releases(self, machine: int, held: int, rom: bool) -> None:
-        key, address = self.dhcp.key(machine, rom), self.text(held)
+    @rule(machine=machines, last_part=addresses, rom=st.booleans())
+    def releases(self, machine: int, last_part: int, rom: bool) -> None:
+        key, address = self.dhcp.key(machine, rom), self.address_text(last_part)
         reply = self.dhcp.releases(machine, rom, self.now, address)
-        self.sees(key, reply)
+        self.note_reply(key, reply)
         if reply.commit:
-            assert self.fates[address].holder == key
-            self.fates[address].until = min(self.now, self.fates[address].until)
+            assert self.states[address].holder == key
+            self.states[address].until = min(self.now, self.states[address].until)
         elif self.protocol.one_address_per_client:
-            assert address not in self.holds(key)
+            assert address not in self.leased_to(key)
 
-    @rule(machine=machines, held=addresses, rom=st.booleans())
-    def declines(self, machine: int, held: int, rom: bool) -> None:
-        key, address = self.dhcp.key(machine, rom), self.text(held)
-        fate = self.fates[address]
+    @rule(machine=machines, last_part=addresses, rom=st.booleans())
+    def declines(self, machine: int, last_part: int, rom: bool) -> None:
+        key, address = self.dhcp.key(machine, rom), self.address_text(last_part)
+        state = self.states[address]
         reply = self.dhcp.declines(machine, rom, self.now, address)
-        self.sees(key, reply)
+        self.note_reply(key, reply)
         if reply.commit:
-            assert key in (fate.holder, fate.offered_to)
+            assert key in (state.holder, state.offered_to)
             self.begins_quarantine(address, self.now)
             for lease in reply.commit[1:]:
-                ended = self.fates[lease.address]
+                ended = self.states[lease.address]
                 ended.until, ended.quarantined = min(self.now, ended.until), False
-        mine = [a for a, each in self.store.items() if each.state is LeaseState.DECLINED and declined_by(each, key)]
-        assert len(mine) <= 3
+        declined = [a for a, each in self.store.items() if each.state is LeaseState.DECLINED and declined_by(each, key)]
+        assert len(declined) <= 3
 
     def begins_quarantine(self, address: str, tried_from: float) -> None:
         until = self.now + 3600
-        self.fates[address] = Fate(until=until, leased=True, quarantined=True, tried_from=tried_from)
+        self.states[address] = AddressState(until=until, leased=True, quarantined=True, tried_from=tried_from)
 
     # What else happens
 
-    @rule(later=seconds)
-    def time_passes(self, later: float) -> None:
-        self.now += later
+    @rule(elapsed=seconds)
+    def time_passes(self, elapsed: float) -> None:
+        self.now += elapsed
 
     @rule()
     def server_restarts(self) -> None:
-        self.dhcp = self.started()
-        self.disordered = True
-        for fate in self.fates.values():
-            fate.offered_to, fate.offered_until = None, 0.0
+        self.dhcp = self.new_server()
+        self.order_unknown = True
+        for state in self.states.values():
+            state.offered_to, state.offered_until = None, 0.0
 
-    @precondition(lambda self: not self.extra)
+    @precondition(lambda self: not self.extra_reservations)
     @rule(machine=st.integers(1, 4), address=st.sampled_from(POOL[:3]))
     def operator_reserves(self, machine: int, address: int) -> None:
-        reservation = Reservation(address=self.text(address), mac=mac(machine))
-        self.extra.append(reservation)
+        reservation = Reservation(address=self.address_text(address), mac=mac(machine))
+        self.extra_reservations.append(reservation)
         self.dhcp.server.reserve(reservation)
         self.reserved[reservation.address] = machine
         assert reservation in list(self.dhcp.server.reservations())
 
-    @precondition(lambda self: self.extra)
+    @precondition(lambda self: self.extra_reservations)
     @rule()
     def operator_unreserves(self) -> None:
-        reservation = self.extra.pop()
+        reservation = self.extra_reservations.pop()
         self.dhcp.server.unreserve(evolve(reservation))
         del self.reserved[reservation.address]
         assert reservation not in list(self.dhcp.server.reservations())
-        self.disordered = True
+        self.order_unknown = True
 
     @rule(address=addresses)
     def operator_releases(self, address: int) -> None:
-        for lease in self.dhcp.server.release(self.text(address), self.now):
+        for lease in self.dhcp.server.release(self.address_text(address), self.now):
             self.store[lease.address] = lease
-            fate = self.fates[lease.address]
-            fate.until, fate.quarantined = min(self.now, fate.until), False
+            state = self.states[lease.address]
+            state.until, state.quarantined = min(self.now, state.until), False
 
     @invariant()
-    def what_is_stored_is_what_is_known(self) -> None:
+    def stored_leases_are_those_of_the_server(self) -> None:
         assert {lease.address: lease for lease in self.dhcp.server.leases()} == self.store
 
     @invariant()
-    def our_own_address_is_no_clients(self) -> None:
-        assert self.text(OURS) not in self.store
+    def own_address_is_not_leased(self) -> None:
+        assert self.address_text(OUR_ADDRESS) not in self.store
 
     @invariant()
     def free_addresses_are_counted(self) -> None:
         (book,) = self.dhcp.server.books
-        busy = sum(self.fates[address].busy_until() > self.now for address in self.pool)
+        busy = sum(self.states[address].busy_until() > self.now for address in self.pool)
         assert 0 <= book.free() <= len(self.pool) - busy
 
 
@@ -467,32 +474,32 @@ def declined_by(lease: Lease, key: Key) -> bool:
 
 
 class Clients4(Clients):
-    """What DHCPv4 has beside that: offers are kept, and probed."""
+    """The rules that only DHCPv4 has: offers are kept and probed."""
 
     protocol = DHCP4
 
     @rule(machine=machines, rom=st.booleans())
     def selects_what_it_was_offered(self, machine: int, rom: bool) -> None:
         key = (machine, False)
-        for address, fate in self.fates.items():
-            if fate.offered_to == key and fate.offered_until > self.now:
+        for address, state in self.states.items():
+            if state.offered_to == key and state.offered_until > self.now:
                 reply = self.dhcp.selects(machine, rom, self.now, address)
                 if self.can_assign(machine, address) and machine not in self.reserved.values():
                     assert reply.kind == "ack"
-                self.sees(key, reply, address)
+                self.note_reply(key, reply, address)
                 return
 
     @rule(machine=machines)
     def selects_another_server(self, machine: int) -> None:
-        answer = self.dhcp.client(machine, False, self.now).selects("192.0.2.9", chosen="192.0.2.1")
+        answer = self.dhcp.client(machine, False, self.now).selects("192.0.2.9", server_id="192.0.2.1")
         assert isinstance(answer, NoReply)
         assert answer.commit == ()
         self.end_offers((machine, False))
 
     @rule(machine=machines)
     def is_probed_and_another_machine_replies(self, machine: int) -> None:
-        for address, fate in self.fates.items():
-            if fate.offered_to == (machine, False) and fate.offered_until > self.now:
+        for address, state in self.states.items():
+            if state.offered_to == (machine, False) and state.offered_until > self.now:
                 for lease in self.dhcp.server.probe_finished(address, True, self.now):
                     self.store[lease.address] = lease
                 self.begins_quarantine(address, self.now + 60)
@@ -522,12 +529,12 @@ TestClients4OfTheOnlyServer = Clients4OfTheOnlyServer.TestCase
 TestClients4OfTheOnlyServer.settings = limits
 TestClients6 = Clients6.TestCase
 TestClients6.settings = limits
-fewer: Any = settings(max_examples=60, stateful_step_count=40, deadline=None)
+fewer_examples: Any = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestClients4OfAClass = Clients4OfAClass.TestCase
-TestClients4OfAClass.settings = fewer
+TestClients4OfAClass.settings = fewer_examples
 TestClients6OfAClass = Clients6OfAClass.TestCase
-TestClients6OfAClass.settings = fewer
-assert Clients4.protocol.network.format(OURS) == SERVER
+TestClients6OfAClass.settings = fewer_examples
+assert Clients4.protocol.network.format(OUR_ADDRESS) == SERVER
 
 
 def test_address_released_twice_keeps_its_position() -> None:
@@ -536,22 +543,22 @@ def test_address_released_twice_keeps_its_position() -> None:
     state.operator_releases(address=103)
     state.discovers_and_selects(machine=1, rom=False)
     state.discovers_and_selects(machine=2, rom=False)
-    state.time_passes(later=3600)
+    state.time_passes(elapsed=3600)
     state.operator_releases(address=103)
-    state.declines(held=100, machine=1, rom=False)
-    state.discovers(machine=1, rom=False, wanted=None)
+    state.declines(last_part=100, machine=1, rom=False)
+    state.discovers(machine=1, rom=False, requested=None)
     state.teardown()
 
 
 def test_an_expired_lease_that_is_released_keeps_the_position_of_its_address() -> None:
     state = Clients6()
-    state.selects(machine=3, rom=False, wanted=101)
-    state.time_passes(later=3601)
+    state.selects(machine=3, rom=False, requested=101)
+    state.time_passes(elapsed=3601)
     state.discovers_and_selects(machine=2, rom=False)
     state.operator_releases(address=103)
     state.operator_releases(address=101)
     state.discovers_and_selects(machine=1, rom=False)
-    state.discovers(machine=4, rom=False, wanted=None)
+    state.discovers(machine=4, rom=False, requested=None)
     state.teardown()
 
 
@@ -562,5 +569,5 @@ def test_a_client_with_two_leases_keeps_the_other_one_when_the_later_one_is_rele
     state.discovers_and_selects(machine=1, rom=True)
     state.operator_unreserves()
     state.operator_releases(address=100)
-    state.discovers(machine=1, rom=True, wanted=None)
+    state.discovers(machine=1, rom=True, requested=None)
     state.teardown()

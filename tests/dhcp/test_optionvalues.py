@@ -1,4 +1,4 @@
-"""Options that an operator sets."""
+"""Values of DHCP options in the configuration."""
 
 import contextlib
 from typing import Any
@@ -71,7 +71,7 @@ def test_values_become_bytes(key: str, value: Any, code: int, encoded: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "complaint"),
+    ("key", "value", "error"),
     [
         ("ntp-server", "10.77.0.1", 'unknown option; did you mean "ntp-servers"?; others go by number'),
         ("x", 1, "unknown option; others go by number"),
@@ -126,11 +126,11 @@ def test_values_become_bytes(key: str, value: Any, code: int, encoded: str) -> N
         ("domain-search", ["x" * 64], "must be a domain"),
     ],
 )
-def test_error_has_the_path_of_the_key(key: str, value: Any, complaint: str) -> None:
+def test_error_has_the_path_of_the_key(key: str, value: Any, error: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({key: value})
 
-    assert complaint in caught.value.message
+    assert error in caught.value.message
     assert caught.value.path == (key,)
 
 
@@ -146,8 +146,8 @@ def test_error_has_the_path_inside_a_value() -> None:
     assert caught.value.path == ("ntp-servers", 1)
 
 
-def test_names_are_those_of_the_codes() -> None:
-    """Where the wire has a name for it too."""
+def test_names_of_options_are_those_of_the_wire_package() -> None:
+    """For the options that have a name there."""
     codes = {code: name for name, (code, _) in OPTIONS.items()}
     named = {option: codes[option] for option in Option if option in codes}
 
@@ -157,8 +157,8 @@ def test_names_are_those_of_the_codes() -> None:
 
 names = st.sampled_from([*OPTIONS, "224", "51", "x"]) | st.integers(-5, 300)
 plain = st.booleans() | st.integers(-(2**33), 2**33) | st.text(max_size=5) | st.ip_addresses(v=4).map(str)
-kinds = st.sampled_from(["uint8", "text", "bytes", "addresses", "routes", "domains", "word"])
-values = plain | st.lists(plain, max_size=3) | st.dictionaries(kinds, plain | st.lists(plain, max_size=2), max_size=2)
+types = st.sampled_from(["uint8", "text", "bytes", "addresses", "routes", "domains", "word"])
+values = plain | st.lists(plain, max_size=3) | st.dictionaries(types, plain | st.lists(plain, max_size=2), max_size=2)
 
 
 @given(st.dictionaries(names, values, max_size=3))
@@ -168,7 +168,7 @@ def test_any_table_becomes_bytes_or_is_refused(table: dict[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "path", "complaint"),
+    ("value", "path", "error"),
     [
         ({"0": {"uint8": 1}}, ("0",), "must be the number of a sub-option, from 1 to 254"),
         ({"255": {"uint8": 1}}, ("255",), "must be the number of a sub-option"),
@@ -179,11 +179,11 @@ def test_any_table_becomes_bytes_or_is_refused(table: dict[Any, Any]) -> None:
         ({"1": {"text": "x" * 256}}, (), "sub-option 1 of 256 bytes"),
     ],
 )
-def test_errors_inside_of_suboptions_have_their_path(value: Any, path: tuple[str | int, ...], complaint: str) -> None:
+def test_errors_inside_of_suboptions_have_their_path(value: Any, path: tuple[str | int, ...], error: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({"vendor-specific": value})
 
-    assert complaint in caught.value.message
+    assert error in caught.value.message
     assert caught.value.path == ("vendor-specific", *path)
 
 

@@ -1,4 +1,4 @@
-"""Options of DHCPv6 that an operator sets."""
+"""Values of DHCPv6 options in the configuration."""
 
 import contextlib
 from typing import Any
@@ -50,7 +50,7 @@ def test_values_become_bytes(key: str | int, value: Any, code: int, encoded: str
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "complaint"),
+    ("key", "value", "error"),
     [
         ("sntp-server", "fd77::1", 'unknown option; did you mean "sntp-servers"?; others go by number'),
         ("3", {"bytes": "x"}, "option 3 can't be set here: the server sets it itself"),
@@ -86,11 +86,11 @@ def test_values_become_bytes(key: str | int, value: Any, code: int, encoded: str
         (17, b"\0\0\0", "vendor options begin with an enterprise number of four bytes"),
     ],
 )
-def test_error_has_the_path_of_the_key(key: str | int, value: Any, complaint: str) -> None:
+def test_error_has_the_path_of_the_key(key: str | int, value: Any, error: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values6({key: value})
 
-    assert complaint in caught.value.message
+    assert error in caught.value.message
     assert caught.value.path == (key,)
 
 
@@ -111,8 +111,8 @@ def test_vendor_options_are_an_option_for_each_enterprise(name: str | int) -> No
     }
 
 
-def test_bytes_of_vendor_options_go_by_their_enterprise() -> None:
-    """As a reservation has them that a program has made, and as it is kept."""
+def test_bytes_of_vendor_options_are_stored_by_enterprise() -> None:
+    """In the first form a program passes them in a reservation; in the second form they are stored."""
     cisco, cablelabs = bytes.fromhex("00000009000100026869"), bytes.fromhex("0000118b")
 
     assert option_values6({17: cisco}) == {CISCO: cisco}
@@ -120,7 +120,7 @@ def test_bytes_of_vendor_options_go_by_their_enterprise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "path", "complaint"),
+    ("value", "path", "error"),
     [
         ("0x0000", (), 'must be a table like {"9" = {"1" = {text = "x"}}}'),
         ({}, (), 'must be a table like {"9" = {"1" = {text = "x"}}}'),
@@ -140,13 +140,11 @@ def test_bytes_of_vendor_options_go_by_their_enterprise() -> None:
         ({"9": {"1": {"text": "x" * 65535}}}, ("9",), "must not be longer than 65535 bytes"),
     ],
 )
-def test_errors_inside_of_vendor_options_have_their_path(
-    value: Any, path: tuple[str | int, ...], complaint: str
-) -> None:
+def test_errors_inside_of_vendor_options_have_their_path(value: Any, path: tuple[str | int, ...], error: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values6({"vendor-opts": value})
 
-    assert complaint in caught.value.message
+    assert error in caught.value.message
     assert caught.value.path == ("vendor-opts", *path)
 
 
@@ -156,7 +154,7 @@ def test_an_enterprise_has_one_option() -> None:
     assert caught.value.path == (17,)
 
 
-def test_no_code_has_two_names_and_none_is_the_servers_own() -> None:
+def test_no_code_has_two_names_and_no_name_is_for_an_option_that_the_server_sets() -> None:
     assert len(dict(OPTIONS6.values())) == len(OPTIONS6)
     assert OPTIONS6["dns-servers"][0] == Option.DNS_SERVERS
     for name in OPTIONS6:
@@ -166,7 +164,7 @@ def test_no_code_has_two_names_and_none_is_the_servers_own() -> None:
 
 names = st.sampled_from([*OPTIONS6, "65000", "5", "x"]) | st.integers(-5, 70000)
 plain = st.booleans() | st.integers(-(2**33), 2**33) | st.text(max_size=5) | st.ip_addresses(v=6).map(str)
-kinds = st.sampled_from(["uint8", "text", "bytes", "addresses", "strings", "domain", "domains", "word"])
+types = st.sampled_from(["uint8", "text", "bytes", "addresses", "strings", "domain", "domains", "word"])
 vendors = st.dictionaries(
     st.integers(0, 2**32).map(str),
     st.dictionaries(st.integers(0, 65536), st.fixed_dictionaries({"text": st.text(max_size=5)})),
@@ -175,7 +173,7 @@ values = (
     vendors
     | plain
     | st.lists(plain, max_size=3)
-    | st.dictionaries(kinds, plain | st.lists(plain, max_size=2), max_size=2)
+    | st.dictionaries(types, plain | st.lists(plain, max_size=2), max_size=2)
 )
 
 
@@ -195,29 +193,29 @@ SAMPLES = {
     "text": ("https://lab.example/x", ["https://lab.example/x"]),
     "uint32": (86400, [86400]),
 }
-"""Type -> what is configured, and what scapy reads."""
+"""Type -> the configured value, and what scapy reads."""
 
 
 @pytest.mark.parametrize(
     "name", [name for name, (code, kind) in OPTIONS6.items() if code in dhcp6opts_by_code and kind in SAMPLES]
 )
 def test_scapy_reads_the_same(name: str) -> None:
-    """An oracle for what stands in the option of each code."""
+    """Scapy is an independent decoder of the option with each code."""
     code, kind = OPTIONS6[name]
     value, expected = SAMPLES[kind]
-    seen = getattr(dhcp6, dhcp6opts_by_code[code])(options_bytes(option_values6({name: value}).items()))
-    read = getattr(seen, seen.fields_desc[2].name)
+    option = getattr(dhcp6, dhcp6opts_by_code[code])(options_bytes(option_values6({name: value}).items()))
+    read = getattr(option, option.fields_desc[2].name)
     read = read.decode() if isinstance(read, bytes) else read
-    assert (seen.optcode, read if isinstance(read, list) else [read]) == (code, expected)
+    assert (option.optcode, read if isinstance(read, list) else [read]) == (code, expected)
 
 
 def test_scapy_reads_the_same_vendor_options() -> None:
     table = {"9": {"1": {"text": "hi"}, "2": {"uint16": 7}}, "4491": {"32": {"address": "fd77::1"}}}
     values = option_values6({"vendor-opts": table})
 
-    seen = [dhcp6.DHCP6OptVendorSpecificInfo(options_bytes([(code_of(key), data)])) for key, data in values.items()]
-    assert [each.enterprisenum for each in seen] == [9, 4491]
-    assert [[(one.optcode, one.optdata) for one in each.vso] for each in seen] == [
+    options = [dhcp6.DHCP6OptVendorSpecificInfo(options_bytes([(code_of(key), data)])) for key, data in values.items()]
+    assert [each.enterprisenum for each in options] == [9, 4491]
+    assert [[(suboption.optcode, suboption.optdata) for suboption in each.vso] for each in options] == [
         [(1, b"hi"), (2, b"\0\7")],
         [(32, bytes.fromhex(ONE))],
     ]

@@ -1,4 +1,4 @@
-"""Which address comes next."""
+"""The order in which a pool assigns its addresses."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ from bootfw.wire.dhcp4 import MessageType
 OFFER = MessageType.OFFER
 
 
-class Taking(Pool[Subnet]):
-    """A pool whose addresses are entered in the book when they are chosen, as the lease book does."""
+class PoolWithBook(Pool[Subnet]):
+    """A pool that records each chosen address at once, as the lease book does."""
 
-    def __init__(self, of: Subnet) -> None:
+    def __init__(self, subnet: Subnet) -> None:
         self.bindings: dict[int, Binding[Subnet]] = {}
-        super().__init__(of, of.assignable, self.bindings, ())
+        super().__init__(subnet, subnet.assignable, self.bindings, ())
 
     def take(self, now: float) -> Binding[Subnet] | None:
         binding = self.next(now)
@@ -35,12 +35,12 @@ class Taking(Pool[Subnet]):
 
 
 def addresses_of(changed: dict[str, Any]) -> list[str]:
-    """What a pool gives when nothing is ever given back."""
+    """All addresses of a pool, in the order in which it assigns them."""
     found = []
-    line = Taking(subnet(**changed))
-    while (binding := line.take(0.0)) is not None:
+    tested_pool = PoolWithBook(subnet(**changed))
+    while (binding := tested_pool.take(0.0)) is not None:
         found.append(binding.address)
-    assert [text_of(number, 4) for number in line.bindings] == found
+    assert [text_of(number, 4) for number in tested_pool.bindings] == found
     return found
 
 
@@ -57,12 +57,12 @@ def test_addresses_come_in_the_order_of_the_pool() -> None:
 @pytest.mark.parametrize("index", range(5))
 def test_the_search_may_begin_anywhere_in_the_pool(index: int) -> None:
     changed = {"pool": ["10.77.0.20-10.77.0.21", "10.77.0.5", "10.77.0.8/31"]}
-    line = Taking(subnet(**changed))
-    line.begin_at(index)
-    found = [line.take(0.0) for _ in range(line.size)]
-    every = addresses_of(changed)
-    assert [each and each.address for each in found] == every[index:] + every[:index]
-    assert line.take(0.0) is None
+    tested_pool = PoolWithBook(subnet(**changed))
+    tested_pool.begin_at(index)
+    found = [tested_pool.take(0.0) for _ in range(tested_pool.size)]
+    all_addresses = addresses_of(changed)
+    assert [each and each.address for each in found] == all_addresses[index:] + all_addresses[:index]
+    assert tested_pool.take(0.0) is None
 
 
 def test_no_client_gets_a_router_an_excluded_or_an_invalid_address() -> None:
@@ -81,15 +81,15 @@ def test_a_pair_of_addresses_are_both_hosts() -> None:
 
 
 def test_pool_of_a_whole_network_is_created_lazily() -> None:
-    line = Taking(subnet(network="10.0.0.0/8", pool=["10.0.0.0/8"], router=()))
+    tested_pool = PoolWithBook(subnet(network="10.0.0.0/8", pool=["10.0.0.0/8"], router=()))
 
-    assert present(line.take(0.0)).address == "10.0.0.1"
+    assert present(tested_pool.take(0.0)).address == "10.0.0.1"
 
 
 def test_never_leased_addresses_come_first() -> None:
     dhcp = server(pool(3))
     first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
-    leased = first.boots()
+    leased = first.get_lease()
     offered = address(second.discovers(), OFFER)
 
     later = third.after(4000)
@@ -102,62 +102,62 @@ def test_never_leased_addresses_come_first() -> None:
 def test_earliest_expired_address_is_assigned_first() -> None:
     dhcp = server(pool(4))
     machines = [Machine(number, dhcp).after(10 * number) for number in range(4)]
-    held = [machine.boots() for machine in machines]
-    machines[0].after(100).renews(held[0])
-    machines[2].after(200).releases(held[2])
+    leased = [machine.get_lease() for machine in machines]
+    machines[0].after(100).renews(leased[0])
+    machines[2].after(200).releases(leased[2])
 
     strangers = [Machine(number, dhcp, now=machines[0].now + 10000) for number in range(10, 14)]
 
-    assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[n] for n in (2, 1, 3, 0)]
+    assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [leased[n] for n in (2, 1, 3, 0)]
 
 
 def test_client_that_returns_after_expiry_keeps_its_position_in_the_pool() -> None:
     dhcp = server(pool(2))
     first, second = Machine(1, dhcp), Machine(2, dhcp).after(1)
-    held = [first.boots(), second.boots()]
+    leased = [first.get_lease(), second.get_lease()]
     stranger = Machine(3, dhcp).after(3602)
-    assert address(stranger.discovers(), OFFER) == held[0]
-    stranger.selects("192.0.2.9", chosen="192.0.2.1")
-    first.after(4000).boots()
+    assert address(stranger.discovers(), OFFER) == leased[0]
+    stranger.selects("192.0.2.9", server_id="192.0.2.1")
+    first.after(4000).get_lease()
 
     strangers = [Machine(number, dhcp).after(9000) for number in (4, 5)]
 
-    assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[1], held[0]]
+    assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [leased[1], leased[0]]
 
 
 def test_free_address_is_found_behind_renewed_ones() -> None:
     dhcp = server(pool(30))
     machines = [Machine(number, dhcp).after(number) for number in range(30)]
-    held = [machine.boots() for machine in machines]
-    for machine, kept in zip(machines[:-1], held, strict=False):
-        machine.after(3500).renews(kept)
+    leased = [machine.get_lease() for machine in machines]
+    for machine, address_of_machine in zip(machines[:-1], leased, strict=False):
+        machine.after(3500).renews(address_of_machine)
 
-    assert address(Machine(99, dhcp).after(3700).discovers(), OFFER) == held[-1]
+    assert address(Machine(99, dhcp).after(3700).discovers(), OFFER) == leased[-1]
 
 
 def test_each_renewal_moves_its_own_entry() -> None:
-    """So that the one who then needs an address does not pay for thousands at once."""
+    """So that the next client that needs an address does not wait until thousands of entries are moved."""
     dhcp = server(pool(30))
     machines = [Machine(number, dhcp) for number in range(30)]
-    held = [machine.boots() for machine in machines]
+    leased = [machine.get_lease() for machine in machines]
     for seconds in (3000, 6000):
-        for machine, kept in zip(machines, held, strict=True):
-            machine.after(seconds).renews(kept)
+        for machine, address_of_machine in zip(machines, leased, strict=True):
+            machine.after(seconds).renews(address_of_machine)
 
-    ((line,),) = dhcp.books[0].pools.values()
-    assert line._queue[0][0] > machines[0].now + 6000
+    ((subnet_pool,),) = dhcp.books[0].pools.values()
+    assert subnet_pool._queue[0][0] > machines[0].now + 6000
 
 
-def test_an_exchange_costs_the_same_beside_any_number_of_leases() -> None:
+def test_the_cost_of_an_exchange_does_not_depend_on_the_number_of_leases() -> None:
     def cost(leases: int) -> list[int]:
         dhcp = server(subnet(network="10.77.0.0/16", pool=["10.77.0.10-10.77.255.250"]))
         for number in range(leases):
-            Machine(number, dhcp).boots()
+            Machine(number, dhcp).get_lease()
         machine = Machine(99999, dhcp)
         identity = present(identify(machine.message(1), {})).key
         return [
             calls_of(machine.discovers),
-            calls_of(machine.boots),
+            calls_of(machine.get_lease),
             calls_of(lambda: machine.after(9).renews(dhcp.books[0].leased[identity].address)),
         ]
 
@@ -181,38 +181,38 @@ moves = st.lists(
 def test_free_addresses_come_in_the_order_in_which_they_became_free(
     steps: list[tuple[int, str, int, int]], later: int
 ) -> None:
-    """Whatever happened to them before."""
-    line, now = Taking(pool(5)), 100.0
-    ready = [present(line.take(now)) for _ in range(5)]
-    for binding in ready:
+    """Whatever happened to the addresses before."""
+    tested_pool, now = PoolWithBook(pool(5)), 100.0
+    bindings = [present(tested_pool.take(now)) for _ in range(5)]
+    for binding in bindings:
         lease(binding, now, 1.0)
-        line.requeue(binding, now)
-    for which, move, lasting, passing in steps:
-        binding = ready[which]
-        before = binding.free_at()
-        now += passing
+        tested_pool.requeue(binding, now)
+    for index, move, duration, elapsed in steps:
+        binding = bindings[index]
+        free_at_before = binding.free_at()
+        now += elapsed
         if move == "take":
-            taken = line.take(now)
-            if taken is not None:
-                taken.offered_until = now + lasting
-                line.requeue(taken, now)
+            next_binding = tested_pool.take(now)
+            if next_binding is not None:
+                next_binding.offered_until = now + duration
+                tested_pool.requeue(next_binding, now)
             continue
         if move == "offer":
-            binding.offered_until = max(binding.offered_until, now + lasting)
+            binding.offered_until = max(binding.offered_until, now + duration)
         elif move == "withdraw":
             binding.offered_until = min(binding.offered_until, now)
         elif move == "release":
             lease(binding, now, min(0.0, present(binding.lease).expires - now))
         elif move == "lease" or present(binding.lease).expires > now:
-            lease(binding, now, lasting)
-        if binding.free_at() != before:
-            line.requeue(binding, now)
+            lease(binding, now, duration)
+        if binding.free_at() != free_at_before:
+            tested_pool.requeue(binding, now)
     now += later
 
-    free = sorted((b for b in ready if b.free_at() <= now), key=lambda b: b.free_at())
-    given = list(iter(lambda: line.take(now), None))
-    assert [b.free_at() for b in given] == [b.free_at() for b in free]
-    assert {b.address for b in given} == {b.address for b in free}
+    free = sorted((b for b in bindings if b.free_at() <= now), key=lambda b: b.free_at())
+    taken = list(iter(lambda: tested_pool.take(now), None))
+    assert [b.free_at() for b in taken] == [b.free_at() for b in free]
+    assert {b.address for b in taken} == {b.address for b in free}
 
 
 def lease(binding: Binding[Subnet], now: float, seconds: float) -> None:
@@ -220,27 +220,27 @@ def lease(binding: Binding[Subnet], now: float, seconds: float) -> None:
 
 
 def test_repeated_allocation_and_release_does_not_grow_the_pool() -> None:
-    line, now = Taking(pool(10)), 0.0
+    tested_pool, now = PoolWithBook(pool(10)), 0.0
     for _ in range(2000):
         now += 0.1
-        binding = present(line.take(now))
+        binding = present(tested_pool.take(now))
         for seconds in (3600.0, 0.0):
             lease(binding, now, seconds)
-            line.requeue(binding, now)
+            tested_pool.requeue(binding, now)
 
-    assert len(line.bindings) == 10
-    assert len(line._queue) + len(line._expired) < 100
+    assert len(tested_pool.bindings) == 10
+    assert len(tested_pool._queue) + len(tested_pool._expired) < 100
 
 
 def test_free_addresses_are_counted() -> None:
     dhcp = server()
-    network = dhcp.books[0]
-    assert network.free() == 10
-    held = Machine(1, dhcp).boots()
+    book = dhcp.books[0]
+    assert book.free() == 10
+    leased = Machine(1, dhcp).get_lease()
     Machine(2, dhcp).discovers()
-    assert network.free() == 8
-    Machine(1, dhcp).releases(held)
-    # The one that was offered and the one that was given back count again when somebody has looked.
+    assert book.free() == 8
+    Machine(1, dhcp).releases(leased)
+    # The offered and the released address count again as soon as the pool has been searched.
     for number in range(3, 7):
         Machine(number, dhcp, now=BEGIN + 1000).discovers()
-    assert network.free() == 6
+    assert book.free() == 6

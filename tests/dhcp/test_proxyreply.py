@@ -1,4 +1,4 @@
-"""The replies, to each client in the form that it understands; scapy reads along."""
+"""The replies of a proxy, to each client in the form that it understands; scapy parses them too."""
 
 from typing import Any
 
@@ -21,37 +21,37 @@ SERVER = bytes((10, 0, 0, 1))
 USE_BOOT_FILE = b"\6\1\x08\xff"
 
 
-def answered(message: Message, file: BootFile | None = FILE, boot_server: bool = False) -> Message:
-    """The reply after a trip over the wire; scapy has seen the same fields."""
+def reply_to(message: Message, file: BootFile | None = FILE, boot_server: bool = False) -> Message:
+    """The reply, packed and parsed again; scapy has read the same fields."""
     request = classify(message, PERSONAS.match, boot_server=boot_server, server="10.0.0.1")
     assert isinstance(request, BootRequest)
-    answer = proxy_reply(message, request, file, PERSONAS.by_name[request.persona])
-    data = pack(answer, reply_size(message))
-    assert parse(data) == answer
-    seen_by_scapy(data, answer)
-    return answer
+    reply = proxy_reply(message, request, file, PERSONAS.by_name[request.persona])
+    data = pack(reply, reply_size(message))
+    assert parse(data) == reply
+    check_with_scapy(data, reply)
+    return reply
 
 
-def seen_by_scapy(data: bytes, answer: Message) -> None:
+def check_with_scapy(data: bytes, reply: Message) -> None:
     bootp = BOOTP(data)
-    assert (bootp.op, bootp.xid, bootp.yiaddr, bootp.siaddr) == (2, answer.xid, "0.0.0.0", answer.siaddr)
-    assert bootp.file.rstrip(b"\0") == answer.file
+    assert (bootp.op, bootp.xid, bootp.yiaddr, bootp.siaddr) == (2, reply.xid, "0.0.0.0", reply.siaddr)
+    assert bootp.file.rstrip(b"\0") == reply.file
     names = [option if isinstance(option, str) else option[0] for option in bootp[DHCP].options]
     assert names[:2] == ["message-type", "server_id"]
     assert "end" in names
 
 
-def offered(client: Client, file: BootFile | None = FILE, **header: Any) -> Message:
-    return answered(client.message(**header), file)
+def offer_to(client: Client, file: BootFile | None = FILE, **header: Any) -> Message:
+    return reply_to(client.message(**header), file)
 
 
-def acknowledged(message: Message) -> Message:
-    return answered(message, boot_server=True)
+def ack_to(message: Message) -> Message:
+    return reply_to(message, boot_server=True)
 
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
 def test_every_offer_has_the_fields_of_a_proxy_reply(client: Client) -> None:
-    offer = offered(client)
+    offer = offer_to(client)
 
     assert offer.message_type is MessageType.OFFER
     assert (offer.op, offer.xid, offer.chaddr, offer.htype, offer.hlen) == (2, firmware.XID, firmware.MAC, 1, 6)
@@ -65,7 +65,7 @@ def test_every_offer_has_the_fields_of_a_proxy_reply(client: Client) -> None:
 
 
 def test_a_bios_rom_gets_the_file_in_the_offer_with_use_boot_file() -> None:
-    offer = offered(firmware.BIOS_ROM)
+    offer = offer_to(firmware.BIOS_ROM)
 
     assert offer.options[60] == b"PXEClient"
     assert offer.options[43] == USE_BOOT_FILE
@@ -77,7 +77,7 @@ def test_a_bios_rom_gets_the_file_in_the_offer_with_use_boot_file() -> None:
     "client", [firmware.OVMF, firmware.OVMF_IA32, firmware.AAVMF_32, firmware.AAVMF], ids=lambda client: client.name
 )
 def test_uefi_is_referred_to_the_boot_server(client: Client) -> None:
-    offer = offered(client, None)
+    offer = offer_to(client, None)
 
     assert offer.options[60] == b"PXEClient"
     assert not {43, 67} & offer.options.keys()
@@ -86,7 +86,7 @@ def test_uefi_is_referred_to_the_boot_server(client: Client) -> None:
 
 @pytest.mark.parametrize("client", [firmware.IPXE_ROM, firmware.SNPONLY], ids=lambda client: client.name)
 def test_ipxe_gets_the_file_without_vendor_options(client: Client) -> None:
-    offer = offered(client, BootFile("http://10.0.0.1/boot.ipxe"))
+    offer = offer_to(client, BootFile("http://10.0.0.1/boot.ipxe"))
 
     assert offer.options[60] == b"PXEClient"
     assert 43 not in offer.options
@@ -96,7 +96,7 @@ def test_ipxe_gets_the_file_without_vendor_options(client: Client) -> None:
 
 @pytest.mark.parametrize("client", [firmware.OVMF_HTTP, firmware.AAVMF_HTTP], ids=lambda client: client.name)
 def test_http_boot_gets_its_own_class_and_the_url(client: Client) -> None:
-    offer = offered(client, BootFile("http://10.0.0.1/x.efi"))
+    offer = offer_to(client, BootFile("http://10.0.0.1/x.efi"))
 
     assert offer.options[60] == b"HTTPClient"
     assert 43 not in offer.options
@@ -104,7 +104,7 @@ def test_http_boot_gets_its_own_class_and_the_url(client: Client) -> None:
 
 
 def test_another_server_serves_the_file_but_is_not_the_proxy() -> None:
-    offer = offered(firmware.IPXE_ROM, BootFile("boot.ipxe", "10.0.0.7"))
+    offer = offer_to(firmware.IPXE_ROM, BootFile("boot.ipxe", "10.0.0.7"))
 
     assert offer.siaddr == "10.0.0.7"
     assert offer.options[54] == SERVER
@@ -114,7 +114,7 @@ def test_another_server_serves_the_file_but_is_not_the_proxy() -> None:
 def test_file_name_too_long_for_the_header_is_in_the_option_only(length: int, in_header: bool) -> None:
     name = "n" * length
 
-    offer = offered(firmware.IPXE_ROM, BootFile(name))
+    offer = offer_to(firmware.IPXE_ROM, BootFile(name))
 
     assert offer.options[67] == name.encode() + b"\0"
     assert offer.file == (name.encode() if in_header else b"")
@@ -122,7 +122,7 @@ def test_file_name_too_long_for_the_header_is_in_the_option_only(length: int, in
 
 def test_offer_with_a_long_name_fits_the_default_message_size() -> None:
     """RFC 2131: 576 bytes of IP datagram, and so 548 of message."""
-    offer = offered(firmware.BIOS_ROM.changed({57: None}), BootFile("n" * 230))
+    offer = offer_to(firmware.BIOS_ROM.changed({57: None}), BootFile("n" * 230))
 
     assert 500 < len(pack(offer)) <= 548
 
@@ -134,24 +134,24 @@ def test_reply_size_follows_option_57(raw: bytes | None, size: int) -> None:
 
 @pytest.mark.parametrize("raw", [None, b"\1" + bytes(16), b"\0" * 5])
 def test_malformed_uuid_is_not_echoed(raw: bytes | None) -> None:
-    assert 97 not in offered(firmware.OVMF.changed({97: raw})).options
+    assert 97 not in offer_to(firmware.OVMF.changed({97: raw})).options
 
 
-# By a relay
+# Relays
 
 
 def test_relay_agent_option_is_echoed_unchanged_and_last() -> None:
     agent = bytes((1, 4)) + b"ge-1"
     message = firmware.OVMF.changed({82: agent}).message(giaddr="10.1.0.254")
 
-    offer = answered(message)
+    offer = reply_to(message)
 
     assert (offer.giaddr, offer.flags) == ("10.1.0.254", 0x8000)
     assert pack(offer, 1472).rstrip(b"\0").endswith(bytes((82, 6)) + agent + b"\xff")
 
 
-def test_relay_information_without_a_relay_is_not_repeated() -> None:
-    assert 82 not in offered(firmware.OVMF.changed({82: bytes((1, 1)) + b"x"})).options
+def test_relay_information_without_a_relay_is_not_echoed() -> None:
+    assert 82 not in offer_to(firmware.OVMF.changed({82: bytes((1, 1)) + b"x"})).options
 
 
 # The boot server
@@ -159,9 +159,9 @@ def test_relay_information_without_a_relay_is_not_repeated() -> None:
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
 def test_every_boot_server_ack_has_the_fields_of_a_proxy_reply(client: Client) -> None:
-    message = firmware.asks_boot_server(client)
+    message = firmware.boot_server_request(client)
 
-    ack = acknowledged(message)
+    ack = ack_to(message)
 
     assert ack.message_type is MessageType.ACK
     assert (ack.xid, ack.chaddr, ack.flags) == (message.xid, firmware.MAC, message.flags)
@@ -171,15 +171,15 @@ def test_every_boot_server_ack_has_the_fields_of_a_proxy_reply(client: Client) -
 
 
 def test_uefi_gets_its_file_from_the_boot_server_without_vendor_options() -> None:
-    assert 43 not in acknowledged(firmware.asks_boot_server(firmware.OVMF)).options
+    assert 43 not in ack_to(firmware.boot_server_request(firmware.OVMF)).options
 
 
 def test_bios_rom_gets_use_boot_file_from_the_boot_server() -> None:
-    assert acknowledged(firmware.asks_boot_server(firmware.BIOS_ROM)).options[43] == USE_BOOT_FILE
+    assert ack_to(firmware.boot_server_request(firmware.BIOS_ROM)).options[43] == USE_BOOT_FILE
 
 
 def test_the_boot_item_is_repeated_byte_by_byte() -> None:
-    ack = acknowledged(firmware.ipxe_asks_for_boot_item())
+    ack = ack_to(firmware.ipxe_boot_item_request())
 
     assert ack.xid == 0
     assert ack.options[43] == b"\6\1\x08" + firmware.BOOT_ITEM
@@ -187,34 +187,34 @@ def test_the_boot_item_is_repeated_byte_by_byte() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"\x47", b"\x47\x02\0\0\xff", b"garbage"])
 def test_malformed_vendor_options_request_no_boot_item(raw: bytes) -> None:
-    message = firmware.asks_boot_server(firmware.OVMF)
+    message = firmware.boot_server_request(firmware.OVMF)
     message = evolve(message, options={**message.options, 43: raw})
 
-    assert 43 not in acknowledged(message).options
+    assert 43 not in ack_to(message).options
 
 
 def test_http_boot_has_no_boot_items() -> None:
-    message = firmware.asks_boot_server(firmware.OVMF_HTTP)
+    message = firmware.boot_server_request(firmware.OVMF_HTTP)
     message = evolve(message, options={**message.options, 43: firmware.BOOT_ITEM})
 
-    assert 43 not in acknowledged(message).options
+    assert 43 not in ack_to(message).options
 
 
 def test_offer_does_not_repeat_a_stale_ciaddr() -> None:
-    assert offered(firmware.BIOS_ROM, ciaddr="10.0.0.9").ciaddr == "0.0.0.0"
+    assert offer_to(firmware.BIOS_ROM, ciaddr="10.0.0.9").ciaddr == "0.0.0.0"
 
 
 def test_an_offer_repeats_no_boot_item() -> None:
     client = firmware.OVMF.changed({43: firmware.BOOT_ITEM})
 
-    assert 43 not in offered(client, None).options
+    assert 43 not in offer_to(client, None).options
 
 
-def test_each_style_of_the_stock_personas_has_been_tried() -> None:
+def test_the_clients_cover_each_kind_of_offer_of_the_stock_personas() -> None:
     clients = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, firmware.RASPBERRY_PI_3, firmware.RASPBERRY_PI_4]
-    tried = {
+    tested = {
         of_type(BootRequest, classify(c.message(), PERSONAS.match, assigns_addresses=True)).persona for c in clients
     }
-    ways = {(PERSONAS.by_name[name].offer, PERSONAS.by_name[name].option_43) for name in tried}
+    styles = {(PERSONAS.by_name[name].offer, PERSONAS.by_name[name].option_43) for name in tested}
 
-    assert ways == {(rule.offer, rule.option_43) for rule in PERSONAS.rules if rule.offer is not None}
+    assert styles == {(rule.offer, rule.option_43) for rule in PERSONAS.rules if rule.offer is not None}

@@ -1,4 +1,4 @@
-"""The short way of a reply leads where the long one does."""
+"""Replies from the cache equal the replies that are built and packed in full."""
 
 from socket import inet_aton
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
-from leasing import BEGIN, HERE, NAK, TO_US, Machine, server, subnet
+from leasing import BEGIN, BY_BROADCAST, BY_UNICAST, NAK, Machine, server, subnet
 from narrowing import of_type
 
 from bootfw.dhcp.answer import Answer
@@ -21,17 +21,17 @@ FULL = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"nt
 LONG = subnet(options={"120": b"x" * 300})
 
 
-def replied(message: Message, *subnets: Subnet, **rules: Any) -> tuple[bytes | None, bytes, Answer]:
-    """By the short way, by the long way, and what was answered."""
+def cached_and_uncached(message: Message, *subnets: Subnet, **rules: Any) -> tuple[bytes | None, bytes, Answer]:
+    """The reply from the cache, the reply without it, and the answer that both were built from."""
     addresses = server(*subnets, **rules)
-    answer = addresses.handle(message, TO_US if message.ciaddr != "0.0.0.0" else HERE, BEGIN)
+    answer = addresses.handle(message, BY_UNICAST if message.ciaddr != "0.0.0.0" else BY_BROADCAST, BEGIN)
     assert isinstance(answer, Answer), answer
     replies = ReplyCache(subnets)
     return replies.reply(message, answer), pack(server_reply(message, answer), reply_size(message)), answer
 
 
 machine = Machine(1, server())
-asked = st.sampled_from(
+requests = st.sampled_from(
     [
         machine.message(1),
         machine.message(3, {50: inet_aton("10.77.0.103"), 54: inet_aton("10.77.0.1")}),
@@ -39,23 +39,23 @@ asked = st.sampled_from(
         machine.message(8, ciaddr="10.77.0.9"),
     ]
 )
-optional = st.dictionaries(
+extra_options = st.dictionaries(
     st.sampled_from([12, 55, 57, 60, 61, 77, 82, 93, 97]),
     st.binary(min_size=1, max_size=300),
 )
 
 
-@given(asked, optional, st.sampled_from([0, 0x8000]), st.sampled_from(["0.0.0.0", "10.77.0.2"]), st.booleans())
+@given(requests, extra_options, st.sampled_from([0, 0x8000]), st.sampled_from(["0.0.0.0", "10.77.0.2"]), st.booleans())
 def test_cached_and_uncached_replies_are_equal(
-    message: Message, options: dict[int, bytes], flags: int, giaddr: str, long: bool
+    message: Message, options: dict[int, bytes], flags: int, giaddr: str, oversized: bool
 ) -> None:
     message = evolve(message, options={**message.options, **options}, flags=flags, giaddr=giaddr)
-    configured = LONG if long else FULL
+    subnet_with_options = LONG if oversized else FULL
     try:
-        short, packed, _ = replied(message, configured)
+        cached, uncached, _ = cached_and_uncached(message, subnet_with_options)
     except ValueError:
-        return  # nothing of it can be sent
-    assert short in (None, packed)
+        return  # the reply does not fit into a message
+    assert cached in (None, uncached)
 
 
 @pytest.mark.parametrize("options", [{}, {61: b"\1abcdef"}, {12: b"name"}, {60: b"PXEClient"}])
@@ -66,8 +66,8 @@ def test_replies_with_the_options_of_the_subnet_only_are_cached(options: dict[in
         machine.message(3, {**options, 50: inet_aton("10.77.0.103"), 54: inet_aton("10.77.0.1")}, giaddr=giaddr),
         machine.message(8, {**options, 82: b"\1\4port"}, ciaddr="10.77.0.9", giaddr=giaddr),
     ):
-        short, packed, _ = replied(message, FULL)
-        assert short == packed
+        cached, uncached, _ = cached_and_uncached(message, FULL)
+        assert cached == uncached
 
 
 @pytest.mark.parametrize(
@@ -81,21 +81,21 @@ def test_replies_with_the_options_of_the_subnet_only_are_cached(options: dict[in
     ids=["classes", "long identifier", "more than fits", "BOOTP"],
 )
 def test_other_replies_are_not_cached(message: Message, subnets: tuple[Subnet, ...], rules: dict[str, Any]) -> None:
-    short, _, _ = replied(message, *subnets, **rules)
-    assert short is None
+    cached, _, _ = cached_and_uncached(message, *subnets, **rules)
+    assert cached is None
 
 
 def test_a_nak_is_not_cached() -> None:
-    short, _, answer = replied(machine.message(3, {50: inet_aton("192.168.1.7")}), FULL)
+    cached, _, answer = cached_and_uncached(machine.message(3, {50: inet_aton("192.168.1.7")}), FULL)
     assert answer.kind is NAK
-    assert short is None
+    assert cached is None
 
 
 def test_cache_is_bounded_with_identifiers_chosen_by_relays() -> None:
     replies, addresses = ReplyCache([FULL]), server(FULL)
     for number in range(1000):
-        chosen = bytes((10, 9, number // 256, number % 256))
-        message = machine.message(1, {82: b"\x0b\4" + chosen}, giaddr="10.77.0.2")
-        answer = addresses.handle(message, HERE, BEGIN)
+        server_identifier = bytes((10, 9, number // 256, number % 256))
+        message = machine.message(1, {82: b"\x0b\4" + server_identifier}, giaddr="10.77.0.2")
+        answer = addresses.handle(message, BY_BROADCAST, BEGIN)
         assert replies.reply(message, of_type(Answer, answer)) == pack(server_reply(message, of_type(Answer, answer)))
     assert len(replies._heads) <= 256

@@ -1,4 +1,4 @@
-"""Where replies go."""
+"""The destination address and port of replies."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -46,26 +46,26 @@ def test_malformed_relay_information_sets_no_port() -> None:
 
 @pytest.mark.parametrize("port", [4011, 68, 40000])
 def test_the_boot_server_replies_to_the_sender(port: int) -> None:
-    """EDK2: 4011 to 4011; iPXE: from 68."""
-    message = firmware.asks_boot_server(firmware.OVMF)
+    """EDK2 sends from port 4011 to 4011; iPXE sends from 68."""
+    message = firmware.boot_server_request(firmware.OVMF)
 
     assert proxy_destination(message, ("10.0.0.9", port), boot_server=True) == ("10.0.0.9", port)
 
 
 def test_boot_server_replies_to_the_source_instead_of_ciaddr() -> None:
-    message = firmware.asks_boot_server(firmware.OVMF, ciaddr="192.168.1.1")
+    message = firmware.boot_server_request(firmware.OVMF, ciaddr="192.168.1.1")
 
     assert proxy_destination(message, ("10.0.0.9", 4011), boot_server=True) == ("10.0.0.9", 4011)
 
 
 def test_boot_server_replies_to_ciaddr_without_a_source() -> None:
-    message = firmware.asks_boot_server(firmware.OVMF)
+    message = firmware.boot_server_request(firmware.OVMF)
 
     assert proxy_destination(message, ("0.0.0.0", 4011), boot_server=True) == ("10.0.0.9", 4011)
 
 
 def test_without_any_address_the_reply_is_broadcast() -> None:
-    message = firmware.asks_boot_server(firmware.OVMF, ciaddr="0.0.0.0")
+    message = firmware.boot_server_request(firmware.OVMF, ciaddr="0.0.0.0")
 
     assert proxy_destination(message, ("0.0.0.0", 4011), boot_server=True) == (BROADCAST, 68)
 
@@ -78,26 +78,26 @@ def test_configured_ports_are_used() -> None:
 
 
 def test_the_boot_server_honours_the_broadcast_flag() -> None:
-    message = firmware.asks_boot_server(firmware.OVMF, flags=0x8000)
+    message = firmware.boot_server_request(firmware.OVMF, flags=0x8000)
 
     assert proxy_destination(message, ("0.0.0.0", 4011), boot_server=True) == (BROADCAST, 68)
 
 
 # The replies of a server that gives addresses (RFC 2131 section 4.1)
 
-OFFERED, HELD = "10.0.0.100", "10.0.0.7"
-EVERYBODY = ((BROADCAST, 68), False)
+OFFERED, LEASED = "10.0.0.100", "10.0.0.7"
+TO_BROADCAST = ((BROADCAST, 68), False)
 
 
-ASKED_BY = {MessageType.OFFER: b"\1", MessageType.ACK: b"\3", MessageType.NAK: b"\3", None: None}
+REQUEST_TYPES = {MessageType.OFFER: b"\1", MessageType.ACK: b"\3", MessageType.NAK: b"\3", None: None}
 SELECTING = {50: bytes((10, 0, 0, 100)), 54: bytes((10, 0, 0, 1))}
 
 
 def destination_of(
     kind: MessageType | None, address: str, peer: Address, options: Mapping[int, bytes], **header: Any
 ) -> tuple[Address, bool]:
-    asked = {53: ASKED_BY[kind], **options}
-    message = firmware.DHCLIENT.changed(asked).message(**header)
+    request_options = {53: REQUEST_TYPES[kind], **options}
+    message = firmware.DHCLIENT.changed(request_options).message(**header)
     return server_destination(message, Answer(kind, "10.0.0.1", "10.0.0.1", address), peer)
 
 
@@ -107,15 +107,15 @@ def destination_of(
         (MessageType.OFFER, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
         (MessageType.ACK, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
         (None, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
-        (None, {"ciaddr": HELD}, OFFERED, ("0.0.0.0", 68), ((HELD, 68), False)),
-        (MessageType.OFFER, {"flags": 0x8000}, OFFERED, ("0.0.0.0", 68), EVERYBODY),
-        (MessageType.OFFER, {"htype": 32, "hlen": 0, "chaddr": b""}, OFFERED, ("0.0.0.0", 68), EVERYBODY),
-        (MessageType.ACK, {"ciaddr": HELD}, HELD, (HELD, 68), ((HELD, 68), False)),
-        (MessageType.ACK, {"ciaddr": HELD}, HELD, (HELD, 4011), ((HELD, 4011), False)),
-        (MessageType.ACK, {"ciaddr": HELD}, HELD, ("10.0.0.8", 5000), ((HELD, 68), False)),
-        (MessageType.ACK, {"ciaddr": HELD, "flags": 0x8000}, HELD, (HELD, 68), ((HELD, 68), False)),
-        (MessageType.NAK, {}, "", ("0.0.0.0", 68), EVERYBODY),
-        (MessageType.NAK, {"ciaddr": HELD}, "", (HELD, 68), EVERYBODY),
+        (None, {"ciaddr": LEASED}, OFFERED, ("0.0.0.0", 68), ((LEASED, 68), False)),
+        (MessageType.OFFER, {"flags": 0x8000}, OFFERED, ("0.0.0.0", 68), TO_BROADCAST),
+        (MessageType.OFFER, {"htype": 32, "hlen": 0, "chaddr": b""}, OFFERED, ("0.0.0.0", 68), TO_BROADCAST),
+        (MessageType.ACK, {"ciaddr": LEASED}, LEASED, (LEASED, 68), ((LEASED, 68), False)),
+        (MessageType.ACK, {"ciaddr": LEASED}, LEASED, (LEASED, 4011), ((LEASED, 4011), False)),
+        (MessageType.ACK, {"ciaddr": LEASED}, LEASED, ("10.0.0.8", 5000), ((LEASED, 68), False)),
+        (MessageType.ACK, {"ciaddr": LEASED, "flags": 0x8000}, LEASED, (LEASED, 68), ((LEASED, 68), False)),
+        (MessageType.NAK, {}, "", ("0.0.0.0", 68), TO_BROADCAST),
+        (MessageType.NAK, {"ciaddr": LEASED}, "", (LEASED, 68), TO_BROADCAST),
         (MessageType.NAK, {"giaddr": "10.9.0.1"}, "", ("10.9.0.1", 67), (("10.9.0.1", 67), False)),
         (MessageType.OFFER, {"giaddr": "10.9.0.1"}, OFFERED, ("10.9.0.1", 1067), (("10.9.0.1", 67), False)),
     ],
@@ -133,10 +133,10 @@ def test_the_destination_of_a_servers_reply(
 @pytest.mark.parametrize(
     ("peer", "header", "expected"),
     [
-        ((HELD, 68), {}, ((HELD, 68), False)),
-        ((HELD, 68), {"ciaddr": HELD}, ((HELD, 68), False)),
-        (("0.0.0.0", 68), {}, EVERYBODY),
-        (("0.0.0.0", 68), {"ciaddr": HELD}, ((HELD, 68), False)),
+        ((LEASED, 68), {}, ((LEASED, 68), False)),
+        ((LEASED, 68), {"ciaddr": LEASED}, ((LEASED, 68), False)),
+        (("0.0.0.0", 68), {}, TO_BROADCAST),
+        (("0.0.0.0", 68), {"ciaddr": LEASED}, ((LEASED, 68), False)),
     ],
 )
 def test_the_destination_of_the_answer_to_an_inform(
@@ -146,27 +146,27 @@ def test_the_destination_of_the_answer_to_an_inform(
 
 
 @pytest.mark.parametrize(("kind", "options"), [(MessageType.OFFER, {}), (MessageType.ACK, SELECTING)])
-@pytest.mark.parametrize("peer", ["0.0.0.0", HELD])
-@pytest.mark.parametrize("former", [HELD, OFFERED, "192.168.9.9"])
+@pytest.mark.parametrize("peer", ["0.0.0.0", LEASED])
+@pytest.mark.parametrize("former", [LEASED, OFFERED, "192.168.9.9"])
 def test_client_without_an_address_is_not_addressed_by_its_former_one(
     kind: MessageType, options: dict[int, bytes], peer: str, former: str
 ) -> None:
-    answered = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former)
-    everybody = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former, flags=0x8000)
+    destination = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former)
+    with_broadcast_flag = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former, flags=0x8000)
 
-    assert (answered, everybody) == (((OFFERED, 68), True), EVERYBODY)
+    assert (destination, with_broadcast_flag) == (((OFFERED, 68), True), TO_BROADCAST)
 
 
 @pytest.mark.parametrize(
     ("options", "peer", "expected"),
     [
-        ({54: SELECTING[54]}, HELD, ((HELD, 68), False)),
-        ({54: SELECTING[54]}, "0.0.0.0", ((HELD, 68), True)),
-        ({54: b"\x0a"}, "0.0.0.0", ((HELD, 68), False)),
+        ({54: SELECTING[54]}, LEASED, ((LEASED, 68), False)),
+        ({54: SELECTING[54]}, "0.0.0.0", ((LEASED, 68), True)),
+        ({54: b"\x0a"}, "0.0.0.0", ((LEASED, 68), False)),
     ],
     ids=["names the server, from its address", "names the server, from nowhere", "names no server"],
 )
 def test_a_renewal_is_answered_at_the_address_that_is_in_use(
     options: dict[int, bytes], peer: str, expected: tuple[tuple[str, int], bool]
 ) -> None:
-    assert destination_of(MessageType.ACK, HELD, (peer, 68), options, ciaddr=HELD) == expected
+    assert destination_of(MessageType.ACK, LEASED, (peer, 68), options, ciaddr=LEASED) == expected

@@ -1,4 +1,4 @@
-"""Where a client is: on our wire, behind a relay, in one subnet of several."""
+"""The subnet of a client: on the server's link, behind a relay, among several subnets."""
 
 from typing import Any
 
@@ -17,6 +17,7 @@ FAR: dict[str, Any] = {"network": "10.78.0.0/24", "pool": ["10.78.0.100-10.78.0.
 
 
 def far(**changed: Any) -> Subnet:
+    """10.78.0.0/24, which is reached by a relay."""
     return Subnet(**{**FAR, **changed})
 
 
@@ -30,6 +31,7 @@ def behind(dhcp: AddressServer, giaddr: str, options: dict[int, bytes] | None = 
 
 
 def agent(**suboptions: bytes) -> dict[int, bytes]:
+    """The relay agent option with these sub-options: circuit, link, override."""
     codes = {"circuit": 1, "link": 5, "override": 11}
     return {82: b"".join(bytes((codes[name], len(raw))) + raw for name, raw in suboptions.items())}
 
@@ -42,17 +44,17 @@ def test_client_behind_a_relay_is_in_the_subnet_of_the_relay(dhcp: AddressServer
     assert address(offer, OFFER) == "10.78.0.100"
     assert isinstance(offer, Answer)
     assert offer.options[3] == bytes((10, 78, 0, 1))
-    assert machine.boots() == "10.78.0.100"
+    assert machine.get_lease() == "10.78.0.100"
 
 
 def test_a_relay_may_have_an_address_of_its_own(dhcp: AddressServer) -> None:
-    assert behind(dhcp, "192.168.9.1").boots() == "10.78.0.100"
+    assert behind(dhcp, "192.168.9.1").get_lease() == "10.78.0.100"
 
 
 def test_a_relay_may_select_the_link(dhcp: AddressServer) -> None:
     """RFC 3527."""
-    assert behind(dhcp, SERVER, agent(link=bytes((10, 78, 0, 0)))).boots() == "10.78.0.100"
-    assert behind(dhcp, "10.78.0.1", agent(link=b"\x0a"), 2).boots() == "10.78.0.101"
+    assert behind(dhcp, SERVER, agent(link=bytes((10, 78, 0, 0)))).get_lease() == "10.78.0.100"
+    assert behind(dhcp, "10.78.0.1", agent(link=b"\x0a"), 2).get_lease() == "10.78.0.101"
 
 
 def test_relay_in_no_subnet_is_not_answered(dhcp: AddressServer) -> None:
@@ -74,24 +76,24 @@ def test_truncated_relay_option_counts_as_absent(dhcp: AddressServer) -> None:
 
 
 def test_relay_may_override_the_server_identifier(dhcp: AddressServer) -> None:
-    """RFC 5107: renewals go through it then."""
+    """RFC 5107: renewals then go through the relay."""
     machine = behind(dhcp, "10.78.0.1", agent(override=bytes((10, 78, 0, 1))))
 
     offer = machine.discovers()
 
     assert isinstance(offer, Answer)
     assert (offer.identifier, offer.server) == ("10.78.0.1", SERVER)
-    assert address(machine.selects(offer.address, chosen="10.78.0.1")) == offer.address
+    assert address(machine.selects(offer.address, server_id="10.78.0.1")) == offer.address
 
 
 def test_a_client_that_moves_has_a_lease_in_each_network(dhcp: AddressServer) -> None:
-    at_home, away = Machine(1, dhcp), behind(dhcp, "10.78.0.1")
-    held = at_home.boots()
+    near, away = Machine(1, dhcp), behind(dhcp, "10.78.0.1")
+    leased = near.get_lease()
 
-    assert address(away.restarts_with(held), NAK) == ""
-    other = away.boots()
-    assert address(at_home.restarts_with(other), NAK) == ""
-    assert address(at_home.restarts_with(held)) == held
+    assert address(away.restarts_with(leased), NAK) == ""
+    leased_away = away.get_lease()
+    assert address(near.restarts_with(leased_away), NAK) == ""
+    assert address(near.restarts_with(leased)) == leased
 
 
 # Shared networks
@@ -101,7 +103,7 @@ def test_subnets_of_a_shared_network_are_used_in_order() -> None:
     dhcp = server(subnet(pool=["10.77.0.100"], shared_network="lab"), far(shared_network="lab", pool=["10.78.0.100"]))
     first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
 
-    assert first.boots() == "10.77.0.100"
+    assert first.get_lease() == "10.77.0.100"
     ack = second.selects(address(second.discovers(), OFFER))
     assert address(ack) == "10.78.0.100"
     assert isinstance(ack, Answer)
@@ -114,8 +116,8 @@ def test_subnets_of_a_shared_network_are_used_in_order() -> None:
 def test_a_relay_in_a_shared_network_gets_addresses_of_its_own_subnet_first() -> None:
     dhcp = server(subnet(shared_network="lab"), far(shared_network="lab"))
 
-    assert behind(dhcp, "10.78.0.1").boots() == "10.78.0.100"
-    assert behind(dhcp, SERVER, number=2).boots() == "10.77.0.100"
+    assert behind(dhcp, "10.78.0.1").get_lease() == "10.78.0.100"
+    assert behind(dhcp, SERVER, number=2).get_lease() == "10.77.0.100"
 
 
 def test_a_client_of_a_shared_network_keeps_its_address_of_either_subnet() -> None:
@@ -130,7 +132,7 @@ def test_a_client_of_a_shared_network_keeps_its_address_of_either_subnet() -> No
 def test_own_address_is_not_assigned() -> None:
     dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
 
-    assert Machine(1, dhcp).boots() == "10.77.0.2"
+    assert Machine(1, dhcp).get_lease() == "10.77.0.2"
     assert address(Machine(2, dhcp).discovers(SERVER), OFFER) == "10.77.0.3"
     assert address(Machine(2, dhcp).selects(SERVER), NAK) == ""
 
@@ -146,14 +148,14 @@ def test_classes_get_their_options() -> None:
     ]
     dhcp = server(subnet(options={"interface-mtu": 1500}), classes=classes)
 
-    def told(options: dict[int, bytes]) -> tuple[bytes | None, bytes, bytes | None]:
+    def options_for(options: dict[int, bytes]) -> tuple[bytes | None, bytes, bytes | None]:
         found = of_type(Answer, Machine(1, dhcp, options).discovers()).options
         return found.get(66), found[26], found.get(224)
 
-    assert told({}) == (None, b"\5\xdc", None)
-    assert told({60: b"PXEClient:Arch:00000"}) == (b"a", b"\5\x78", None)
-    assert told({60: b"PXEClient:Arch:00000", 77: b"iPXE"}) == (b"b", b"\5\x78", None)
-    assert told({77: b"\3lab"}) == (None, b"\5\xdc", b"\7")
+    assert options_for({}) == (None, b"\5\xdc", None)
+    assert options_for({60: b"PXEClient:Arch:00000"}) == (b"a", b"\5\x78", None)
+    assert options_for({60: b"PXEClient:Arch:00000", 77: b"iPXE"}) == (b"b", b"\5\x78", None)
+    assert options_for({77: b"\3lab"}) == (None, b"\5\xdc", b"\7")
 
 
 def test_a_class_without_conditions_is_refused() -> None:
@@ -178,8 +180,8 @@ def test_lease_times_are_those_of_the_subnet() -> None:
 
 
 def test_a_reply_has_all_options_of_its_subnet() -> None:
-    made = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": "10.77.0.3"})
-    found = made.reply_options
+    configured = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": "10.77.0.3"})
+    found = configured.reply_options
 
     assert found == {
         1: bytes((255, 255, 255, 0)),
@@ -192,20 +194,20 @@ def test_a_reply_has_all_options_of_its_subnet() -> None:
 
 # Probing
 
-KEPT = Host(mac="02:00:00:00:00:01", address="10.77.0.100")
+RESERVED = Host(mac="02:00:00:00:00:01", address="10.77.0.100")
 
 
 @pytest.mark.parametrize("giaddr", ["0.0.0.0", "192.168.9.1"], ids=["our wire", "a relay"])
 @pytest.mark.parametrize(
-    ("hosts", "before", "doubtful"),
+    ("hosts", "before", "probed"),
     [
         ([], None, "everywhere"),
         ([], 60, "nowhere"),
         ([], LEASE + 1, "on our wire"),
-        ([KEPT], None, "on our wire"),
-        ([KEPT], 60, "nowhere"),
+        ([RESERVED], None, "on our wire"),
+        ([RESERVED], 60, "nowhere"),
         ([Host(mac="02:00:00:00:00:01", hostname="one")], None, "everywhere"),
-        ([evolve(KEPT, address="10.77.0.50")], None, "on our wire"),
+        ([evolve(RESERVED, address="10.77.0.50")], None, "on our wire"),
     ],
     ids=[
         "new",
@@ -218,31 +220,31 @@ KEPT = Host(mac="02:00:00:00:00:01", address="10.77.0.100")
     ],
 )
 def test_only_new_addresses_are_probed_behind_a_relay(
-    giaddr: str, hosts: list[Host], before: float | None, doubtful: str
+    giaddr: str, hosts: list[Host], before: float | None, probed: str
 ) -> None:
-    """*before*: so many seconds ago it has got the address that it is offered."""
+    """*before*: how many seconds ago the client leased the address that it is offered; None if it never did."""
     machine = Machine(1, server(subnet(hosts=hosts, relays=["192.168.9.1"])), giaddr=giaddr)
     if before is not None:
-        held = machine.boots()
+        leased = machine.get_lease()
         machine = machine.after(before)
     offer = machine.discovers()
 
-    assert before is None or address(offer, OFFER) == held
+    assert before is None or address(offer, OFFER) == leased
     assert isinstance(offer, Answer)
-    assert offer.probe == (doubtful == "everywhere" or (doubtful == "on our wire" and giaddr == "0.0.0.0"))
+    assert offer.probe == (probed == "everywhere" or (probed == "on our wire" and giaddr == "0.0.0.0"))
 
 
 def test_released_address_behind_a_relay_is_probed(dhcp: AddressServer) -> None:
     machine = behind(dhcp, "10.78.0.1")
-    held = machine.boots()
-    machine.releases(held)
+    leased = machine.get_lease()
+    machine.releases(leased)
 
-    assert address(machine.discovers(), OFFER) == held
+    assert address(machine.discovers(), OFFER) == leased
     assert of_type(Answer, machine.discovers()).probe
 
 
 def test_another_address_than_the_reserved_one_is_probed_behind_a_relay() -> None:
-    dhcp = server(subnet(hosts=[KEPT]))
+    dhcp = server(subnet(hosts=[RESERVED]))
     machine = behind(dhcp, "10.77.0.9")
     dhcp.probe_finished("10.77.0.100", True, BEGIN)
 
@@ -250,11 +252,11 @@ def test_another_address_than_the_reserved_one_is_probed_behind_a_relay() -> Non
     assert of_type(Answer, machine.discovers()).probe
 
 
-# Contradictions
+# Contradictory subnets
 
 
 @pytest.mark.parametrize(
-    ("subnets", "path", "complaint"),
+    ("subnets", "path", "error"),
     [
         ([far(), subnet(), far(network="10.78.0.0/25")], ("subnet", 2, "network"), "overlaps 10.78.0.0/24"),
         ([far(network="10.0.0.0/8"), subnet()], ("subnet", 1, "network"), "10.77.0.0/24 overlaps 10.0.0.0/8"),
@@ -279,9 +281,9 @@ def test_another_address_than_the_reserved_one_is_probed_behind_a_relay() -> Non
     ],
 )
 def test_overlapping_or_contradictory_subnets_are_errors(
-    subnets: list[Subnet], path: tuple[str | int, ...], complaint: str
+    subnets: list[Subnet], path: tuple[str | int, ...], error: str
 ) -> None:
-    with pytest.raises(ConfigError, match=complaint) as caught:
+    with pytest.raises(ConfigError, match=error) as caught:
         check_subnets(subnets)
 
     assert caught.value.path == path
@@ -291,7 +293,7 @@ def test_a_client_may_have_an_address_in_each_of_several_networks() -> None:
     check_subnets([subnet(hosts=[Host(mac="02:00:00:00:00:01")]), far(hosts=[Host(mac="02:00:00:00:00:01")])])
 
 
-# Several addresses of ours on one wire
+# Several addresses of the server on one interface
 
 BOTH = Arrival("192.168.1.1", addresses=("192.168.1.1", "10.77.0.1", "10.79.0.1"))
 
@@ -321,14 +323,14 @@ def test_server_identifier_on_a_shared_network_is_in_the_subnet_of_the_client() 
         ("10.77.0.100", "10.77.0.1"),
         ("10.79.0.100", "10.79.0.1"),
     ]
-    assert address(Machine(2, dhcp, arrival=BOTH).selects("10.79.0.100", chosen="10.79.0.1")) == "10.79.0.100"
+    assert address(Machine(2, dhcp, arrival=BOTH).selects("10.79.0.100", server_id="10.79.0.1")) == "10.79.0.100"
 
 
 def test_other_own_addresses_are_not_assigned() -> None:
     dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
-    ours = Arrival("10.77.0.1", addresses=("10.77.0.1", "10.77.0.2"))
+    arrival = Arrival("10.77.0.1", addresses=("10.77.0.1", "10.77.0.2"))
 
-    assert of_type(Answer, Machine(1, dhcp, arrival=ours).discovers()).address == "10.77.0.3"
+    assert of_type(Answer, Machine(1, dhcp, arrival=arrival).discovers()).address == "10.77.0.3"
 
 
 def test_server_identifier_override_of_a_relay_is_used() -> None:

@@ -1,4 +1,4 @@
-"""Each state of a client (RFC 2131 section 4.3), one after the other."""
+"""The server's answers to a client in each state (RFC 2131 section 4.3)."""
 
 from socket import inet_aton
 
@@ -23,7 +23,7 @@ def other(machine: Machine) -> Machine:
     return Machine(2, machine.server)
 
 
-def silent(answer: Answer | NoReply) -> NoReplyReason:
+def no_reply_reason(answer: Answer | NoReply) -> NoReplyReason:
     assert isinstance(answer, NoReply), answer
     return answer.reason
 
@@ -53,15 +53,15 @@ def test_offered_address_is_kept_for_its_client(machine: Machine, other: Machine
 def test_discover_with_another_xid_gets_the_same_offer(machine: Machine) -> None:
     offered = address(machine.discovers(), OFFER)
 
-    assert address(machine.says(1, xid=77), OFFER) == offered
+    assert address(machine.send(1, xid=77), OFFER) == offered
 
 
-def test_unused_offer_expires(other: Machine) -> None:
+def test_unused_offer_expires() -> None:
     dhcp = server(pool(1))
     first, second = Machine(1, dhcp), Machine(2, dhcp)
     offered = address(first.discovers(), OFFER)
 
-    assert silent(second.after(119).discovers()) is NoReplyReason.EXHAUSTED
+    assert no_reply_reason(second.after(119).discovers()) is NoReplyReason.EXHAUSTED
     assert address(second.after(120).discovers(), OFFER) == offered
 
 
@@ -70,38 +70,38 @@ def test_discover_is_offered_the_requested_free_address(machine: Machine, other:
     assert address(other.discovers("10.77.0.107"), OFFER) == "10.77.0.100"
 
 
-@pytest.mark.parametrize("wanted", ["10.77.0.99", "10.78.0.100", "10.77.0.1", "255.255.255.255", "0.0.0.0"])
-def test_discover_is_not_offered_addresses_outside_of_the_pool(machine: Machine, wanted: str) -> None:
-    assert address(machine.discovers(wanted), OFFER) == "10.77.0.100"
+@pytest.mark.parametrize("requested", ["10.77.0.99", "10.78.0.100", "10.77.0.1", "255.255.255.255", "0.0.0.0"])
+def test_discover_is_not_offered_addresses_outside_of_the_pool(machine: Machine, requested: str) -> None:
+    assert address(machine.discovers(requested), OFFER) == "10.77.0.100"
 
 
 def test_discover_with_a_truncated_requested_address_ignores_it(machine: Machine) -> None:
-    assert address(machine.says(1, {50: b"\x0a\x4d\0"}), OFFER) == "10.77.0.100"
+    assert address(machine.send(1, {50: b"\x0a\x4d\0"}), OFFER) == "10.77.0.100"
 
 
 def test_discover_is_offered_the_leased_address(machine: Machine, other: Machine) -> None:
-    held = machine.boots()
-    other.boots()
+    leased = machine.get_lease()
+    other.get_lease()
 
     offer = machine.after(60).discovers("10.77.0.105")
 
-    assert address(offer, OFFER) == held
+    assert address(offer, OFFER) == leased
     assert isinstance(offer, Answer)
     assert not offer.new
 
 
 def test_discover_of_a_former_client_is_offered_its_old_lease(machine: Machine, other: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert address(other.after(LEASE + 1).discovers(), OFFER) != held
-    assert address(machine.after(LEASE + 2).discovers(), OFFER) == held
+    assert address(other.after(LEASE + 1).discovers(), OFFER) != leased
+    assert address(machine.after(LEASE + 2).discovers(), OFFER) == leased
 
 
 def test_offer_does_not_extend_the_lease(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
     machine.after(LEASE - 1).discovers()
 
-    assert present(machine.server.lease(held)).expires == BEGIN + LEASE
+    assert present(machine.server.lease(leased)).expires == BEGIN + LEASE
 
 
 # Probing
@@ -125,23 +125,23 @@ def test_without_conflict_detection_no_address_is_probed() -> None:
 
 
 def test_an_address_that_its_client_may_be_using_is_not_probed(machine: Machine) -> None:
-    machine.boots()
+    machine.get_lease()
 
     assert not of_type(Answer, machine.after(60).discovers()).probe
     assert of_type(Answer, machine.after(LEASE + 1).discovers()).probe
 
 
 def test_address_in_use_is_quarantined_and_another_is_offered(machine: Machine, other: Machine) -> None:
-    taken = address(machine.discovers(), OFFER)
+    offered = address(machine.discovers(), OFFER)
 
-    (declined,) = machine.server.probe_finished(taken, True, BEGIN)
+    (declined,) = machine.server.probe_finished(offered, True, BEGIN)
 
-    assert (declined.address, declined.state, declined.client) == (taken, LeaseState.DECLINED, b"")
+    assert (declined.address, declined.state, declined.client) == (offered, LeaseState.DECLINED, b"")
     assert declined.expires == BEGIN + 3600
-    assert address(machine.discovers(taken), OFFER) != taken
-    assert address(other.after(3599).discovers(taken), OFFER) != taken
-    assert address(other.after(3601).discovers(taken), OFFER) != taken, "its own offer comes first"
-    assert address(Machine(3, machine.server, now=BEGIN + 3601).discovers(taken), OFFER) == taken
+    assert address(machine.discovers(offered), OFFER) != offered
+    assert address(other.after(3599).discovers(offered), OFFER) != offered
+    assert address(other.after(3601).discovers(offered), OFFER) != offered, "its own offer comes first"
+    assert address(Machine(3, machine.server, now=BEGIN + 3601).discovers(offered), OFFER) == offered
 
 
 def test_a_probe_of_an_unknown_address_changes_nothing(machine: Machine) -> None:
@@ -185,9 +185,9 @@ def test_selecting_another_server_frees_the_offer() -> None:
     first, second = Machine(1, dhcp), Machine(2, dhcp)
     first.discovers()
 
-    answer = first.selects("192.0.2.9", chosen="192.0.2.1")
+    answer = first.selects("192.0.2.9", server_id="192.0.2.1")
 
-    assert silent(answer) is NoReplyReason.OTHER_SERVER
+    assert no_reply_reason(answer) is NoReplyReason.OTHER_SERVER
     assert isinstance(answer, NoReply)
     assert answer.detail == "192.0.2.1"
     assert address(second.discovers(), OFFER) == "10.77.0.100"
@@ -199,8 +199,8 @@ def test_selecting_the_former_leader_is_acknowledged_in_its_name() -> None:
     dhcp.own_addresses.add("10.77.0.9")
     first, second = Machine(1, dhcp), Machine(2, dhcp)
 
-    answer = first.selects("10.77.0.101", chosen="10.77.0.9")
-    refused = second.selects("10.77.0.101", chosen="10.77.0.9")
+    answer = first.selects("10.77.0.101", server_id="10.77.0.9")
+    refused = second.selects("10.77.0.101", server_id="10.77.0.9")
 
     assert address(answer) == "10.77.0.101"
     assert isinstance(answer, Answer)
@@ -214,32 +214,32 @@ def test_a_reload_keeps_the_addresses_of_other_nodes() -> None:
     dhcp.own_addresses.add("10.77.0.9")
     after = server(pool(2))
     after.restore_from(dhcp, BEGIN)
-    assert address(Machine(1, after).selects("10.77.0.101", chosen="10.77.0.9")) == "10.77.0.101"
+    assert address(Machine(1, after).selects("10.77.0.101", server_id="10.77.0.9")) == "10.77.0.101"
 
 
 def test_selecting_another_server_keeps_the_lease_that_is_there(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    machine.selects("192.0.2.9", chosen="192.0.2.1")
+    machine.selects("192.0.2.9", server_id="192.0.2.1")
 
-    assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
+    assert present(machine.server.lease(leased)).state is LeaseState.ACTIVE
 
 
 def test_selecting_another_of_our_addresses_selects_this_server(machine: Machine) -> None:
     machine.server.handle(Machine(9, machine.server).message(8, ciaddr=SERVER), Arrival("10.77.0.2"), BEGIN)
     offered = address(machine.discovers(), OFFER)
 
-    assert address(machine.selects(offered, chosen="10.77.0.2")) == offered
+    assert address(machine.selects(offered, server_id="10.77.0.2")) == offered
 
 
 def test_selecting_another_clients_address_gets_a_nak(machine: Machine, other: Machine) -> None:
-    held = other.boots()
+    leased = other.get_lease()
 
-    nak = machine.selects(held)
+    nak = machine.selects(leased)
 
     assert address(nak, NAK) == ""
     assert isinstance(nak, Answer)
-    assert nak.message == f"{held} is in use"
+    assert nak.message == f"{leased} is in use"
     assert nak.commit == ()
 
 
@@ -249,87 +249,90 @@ def test_selecting_an_address_offered_to_another_client_gets_a_nak(machine: Mach
     assert address(machine.selects(offered), NAK) == ""
 
 
-@pytest.mark.parametrize("wanted", ["10.77.0.5", "10.78.0.5", "10.77.0.1"])
-def test_selecting_an_unassignable_address_gets_a_nak(machine: Machine, wanted: str) -> None:
-    assert address(machine.selects(wanted), NAK) == ""
+@pytest.mark.parametrize("requested", ["10.77.0.5", "10.78.0.5", "10.77.0.1"])
+def test_selecting_an_unassignable_address_gets_a_nak(machine: Machine, requested: str) -> None:
+    assert address(machine.selects(requested), NAK) == ""
 
 
 def test_selecting_after_a_restart_of_the_server_gets_an_ack(machine: Machine) -> None:
-    """We have been started anew in between."""
+    """The server has restarted between the OFFER and the REQUEST."""
     offered = address(machine.discovers(), OFFER)
 
     assert address(Machine(1, server()).selects(offered)) == offered
 
 
 def test_selecting_without_an_address_is_malformed(machine: Machine) -> None:
-    assert silent(machine.says(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
+    assert no_reply_reason(machine.send(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
 
 
 def test_a_server_identifier_that_is_cut_off_counts_as_absent(machine: Machine) -> None:
     offered = address(machine.discovers(), OFFER)
 
-    assert address(machine.says(3, {54: b"\x0a", 50: inet_aton(offered)})) == offered
+    assert address(machine.send(3, {54: b"\x0a", 50: inet_aton(offered)})) == offered
 
 
-def test_request_without_an_address_means_the_offered_one(machine: Machine, other: Machine) -> None:
+def test_request_without_an_address_gets_the_offered_one(machine: Machine, other: Machine) -> None:
     machine.discovers("10.77.0.105")
-    assert address(machine.says(3, {54: inet_aton(SERVER), 50: b"\x0a\x4d"})) == "10.77.0.105"
-    assert address(machine.after(60).says(3)) == "10.77.0.105"
-    assert silent(other.says(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
+    assert address(machine.send(3, {54: inet_aton(SERVER), 50: b"\x0a\x4d"})) == "10.77.0.105"
+    assert address(machine.after(60).send(3)) == "10.77.0.105"
+    assert no_reply_reason(other.send(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
 
 
-def test_repeated_messages_change_nothing(machine: Machine) -> None:
-    """RFC 3396 makes one value of eight bytes of them."""
-    wanted, chosen = inet_aton("10.77.0.105"), inet_aton(SERVER)
+def test_repeated_options_change_nothing(machine: Machine) -> None:
+    """By RFC 3396 an option that is repeated is one value, here of eight bytes."""
+    requested, chosen = inet_aton("10.77.0.105"), inet_aton(SERVER)
 
-    assert address(machine.says(1, {50: wanted + wanted}), OFFER) == "10.77.0.105"
-    assert address(machine.says(3, {50: wanted + wanted, 54: chosen + chosen})) == "10.77.0.105"
-    assert silent(machine.says(3, {50: wanted, 54: inet_aton("10.77.0.9") + chosen})) is NoReplyReason.OTHER_SERVER
+    assert address(machine.send(1, {50: requested + requested}), OFFER) == "10.77.0.105"
+    assert address(machine.send(3, {50: requested + requested, 54: chosen + chosen})) == "10.77.0.105"
+    assert (
+        no_reply_reason(machine.send(3, {50: requested, 54: inet_aton("10.77.0.9") + chosen}))
+        is NoReplyReason.OTHER_SERVER
+    )
 
 
 @pytest.mark.parametrize("former", ["10.77.0.107", "192.168.9.9"])
 def test_selecting_with_a_former_address_in_ciaddr_is_selecting(machine: Machine, former: str) -> None:
-    offered = address(machine.says(1, ciaddr=former), OFFER)
+    offered = address(machine.send(1, ciaddr=former), OFFER)
 
-    assert address(machine.says(3, {50: inet_aton(offered), 54: inet_aton(SERVER)}, ciaddr=former)) == offered
+    assert address(machine.send(3, {50: inet_aton(offered), 54: inet_aton(SERVER)}, ciaddr=former)) == offered
     assert machine.server.lease(former) is None
 
 
 def test_a_renewal_that_names_another_address_renews(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert address(machine.after(60).says(3, {50: inet_aton("10.77.0.107")}, ciaddr=held)) == held
+    assert address(machine.after(60).send(3, {50: inet_aton("10.77.0.107")}, ciaddr=leased)) == leased
 
 
 def test_a_renewal_may_name_the_server(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert address(machine.after(60).says(3, {54: inet_aton(SERVER)}, ciaddr=held)) == held
+    assert address(machine.after(60).send(3, {54: inet_aton(SERVER)}, ciaddr=leased)) == leased
 
 
 def test_selecting_an_address_that_was_not_offered_gets_a_nak_if_the_client_has_another(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert of_type(Answer, machine.after(10).selects("10.77.0.105")).message == f"it has {held}"
-    assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
+    assert of_type(Answer, machine.after(10).selects("10.77.0.105")).message == f"it has {leased}"
+    assert present(machine.server.lease(leased)).state is LeaseState.ACTIVE
 
 
 # INIT-REBOOT
 
 
 def test_init_reboot_with_its_own_address_gets_an_ack(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    ack = machine.after(1800).restarts_with(held)
+    ack = machine.after(1800).restarts_with(leased)
 
-    assert address(ack) == held
-    assert present(machine.server.lease(held)).expires == BEGIN + 1800 + LEASE
+    assert address(ack) == leased
+    assert present(machine.server.lease(leased)).expires == BEGIN + 1800 + LEASE
 
 
 def test_init_reboot_with_its_expired_address_gets_an_ack(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert address(machine.after(LEASE * 10).restarts_with(held)) == held
+    assert address(machine.after(LEASE * 10).restarts_with(leased)) == leased
 
 
 def test_init_reboot_from_another_network_gets_a_nak(machine: Machine) -> None:
@@ -341,21 +344,21 @@ def test_init_reboot_from_another_network_gets_a_nak(machine: Machine) -> None:
 
 
 def test_init_reboot_with_another_clients_address_gets_a_nak(machine: Machine, other: Machine) -> None:
-    held = other.boots()
+    leased = other.get_lease()
 
-    assert address(machine.restarts_with(held), NAK) == ""
+    assert address(machine.restarts_with(leased), NAK) == ""
 
 
 def test_init_reboot_of_a_client_with_another_address_gets_a_nak(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert of_type(Answer, machine.restarts_with("10.77.0.107")).message == f"it has {held}"
+    assert of_type(Answer, machine.restarts_with("10.77.0.107")).message == f"it has {leased}"
 
 
 def test_init_reboot_of_an_unknown_client_is_not_answered(machine: Machine) -> None:
     """Another server may have given it the address (RFC 2131 section 4.3.2)."""
-    assert silent(machine.restarts_with("10.77.0.105")) is UNKNOWN
-    assert silent(machine.restarts_with("10.77.0.5")) is UNKNOWN
+    assert no_reply_reason(machine.restarts_with("10.77.0.105")) is UNKNOWN
+    assert no_reply_reason(machine.restarts_with("10.77.0.5")) is UNKNOWN
 
 
 def test_init_reboot_of_an_unknown_client_is_answered_if_authoritative() -> None:
@@ -367,25 +370,25 @@ def test_init_reboot_of_an_unknown_client_is_answered_if_authoritative() -> None
 
 
 def test_init_reboot_after_release_takes_the_address_again(machine: Machine) -> None:
-    held = machine.boots()
-    machine.releases(held)
+    leased = machine.get_lease()
+    machine.releases(leased)
 
-    assert address(machine.after(5).restarts_with(held)) == held
+    assert address(machine.after(5).restarts_with(leased)) == leased
 
 
 def test_init_reboot_without_an_address_is_malformed(machine: Machine) -> None:
-    assert silent(machine.says(3)) is NoReplyReason.MALFORMED
+    assert no_reply_reason(machine.send(3)) is NoReplyReason.MALFORMED
 
 
 # RENEWING, REBINDING
 
 
 def test_renewing_extends_the_lease(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    ack = machine.after(LEASE / 2).renews(held)
+    ack = machine.after(LEASE / 2).renews(leased)
 
-    assert address(ack) == held
+    assert address(ack) == leased
     assert isinstance(ack, Answer)
     assert not ack.new
     assert ack.commit[0].expires == BEGIN + LEASE / 2 + LEASE
@@ -394,50 +397,50 @@ def test_renewing_extends_the_lease(machine: Machine) -> None:
 def test_renewing_an_address_that_another_client_has_gets_a_nak() -> None:
     dhcp = server(pool(1))
     first, second = Machine(1, dhcp), Machine(2, dhcp, now=BEGIN + LEASE + 1)
-    held = first.boots()
-    assert second.boots() == held
+    leased = first.get_lease()
+    assert second.get_lease() == leased
 
-    assert address(first.after(LEASE + 2).renews(held), NAK) == ""
+    assert address(first.after(LEASE + 2).renews(leased), NAK) == ""
 
 
-def test_renewing_after_we_lost_the_lease_gets_it_back(machine: Machine) -> None:
+def test_renewing_after_the_server_lost_the_lease_gets_it_back(machine: Machine) -> None:
     assert address(machine.renews("10.77.0.105")) == "10.77.0.105"
 
 
 def test_rebinding_extends_the_lease(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert address(machine.after(LEASE * 0.9).rebinds(held)) == held
+    assert address(machine.after(LEASE * 0.9).rebinds(leased)) == leased
 
 
 def test_rebinding_of_an_unknown_client_is_not_answered(machine: Machine) -> None:
-    assert silent(machine.rebinds("10.77.0.105")) is UNKNOWN
+    assert no_reply_reason(machine.rebinds("10.77.0.105")) is UNKNOWN
 
 
 def test_rebinding_on_another_link_gets_a_nak() -> None:
-    """Its broadcast is heard where it is now, and not where its address is from."""
+    """Its broadcast arrives from the link where it is now, and its address is of another link."""
     dhcp = server(subnet(), subnet(network="10.78.0.0/24", pool=["10.78.0.100-10.78.0.109"], router="10.78.0.1"))
     machine = Machine(1, dhcp)
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert address(machine.reached_by(Arrival("10.78.0.1")).rebinds(held), NAK) == ""
+    assert address(machine.reached_by(Arrival("10.78.0.1")).rebinds(leased), NAK) == ""
 
 
-def test_renewing_through_a_router_is_judged_by_its_address() -> None:
+def test_renewing_through_a_router_is_checked_by_ciaddr() -> None:
     dhcp = server(subnet(), subnet(network="10.78.0.0/24", pool=["10.78.0.100-10.78.0.109"], router="10.78.0.1"))
     machine = Machine(1, dhcp, arrival=Arrival(SERVER, unicast=True), giaddr="10.78.0.1")
-    held = machine.boots()
-    assert held == "10.78.0.100"
+    leased = machine.get_lease()
+    assert leased == "10.78.0.100"
 
-    assert address(Machine(1, dhcp).renews(held)) == held
+    assert address(Machine(1, dhcp).renews(leased)) == leased
 
 
 def test_renewing_an_address_removed_from_the_pool_gets_a_nak(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
     leases = list(machine.server.leases())
     smaller = server(subnet(pool=["10.77.0.105-10.77.0.109"]), leases=leases)
 
-    assert address(Machine(1, smaller).renews(held), NAK) == ""
+    assert address(Machine(1, smaller).renews(leased), NAK) == ""
     assert address(Machine(1, smaller).discovers(), OFFER) == "10.77.0.105"
 
 
@@ -445,24 +448,24 @@ def test_renewing_an_address_removed_from_the_pool_gets_a_nak(machine: Machine) 
 
 
 def test_declined_address_is_quarantined(machine: Machine, other: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    answer = machine.declines(held)
+    answer = machine.declines(leased)
 
-    assert silent(answer) is NoReplyReason.DECLINED
+    assert no_reply_reason(answer) is NoReplyReason.DECLINED
     assert isinstance(answer, NoReply)
-    assert answer.detail == held
-    assert [(lease.address, lease.state) for lease in answer.commit] == [(held, LeaseState.DECLINED)]
-    assert address(machine.discovers(held), OFFER) != held
-    assert address(other.after(3599).discovers(held), OFFER) != held
-    assert address(machine.restarts_with(held), NAK) == ""
+    assert answer.detail == leased
+    assert [(lease.address, lease.state) for lease in answer.commit] == [(leased, LeaseState.DECLINED)]
+    assert address(machine.discovers(leased), OFFER) != leased
+    assert address(other.after(3599).discovers(leased), OFFER) != leased
+    assert address(machine.restarts_with(leased), NAK) == ""
 
 
 def test_an_offer_can_be_declined(machine: Machine) -> None:
-    """EDK2 does that when it is not content with the ACK."""
+    """EDK2 declines the address when it rejects the ACK."""
     offered = address(machine.discovers(), OFFER)
 
-    assert silent(machine.declines(offered)) is NoReplyReason.DECLINED
+    assert no_reply_reason(machine.declines(offered)) is NoReplyReason.DECLINED
 
 
 def test_decline_of_a_former_offer_does_not_affect_the_present_client() -> None:
@@ -471,21 +474,21 @@ def test_decline_of_a_former_offer_does_not_affect_the_present_client() -> None:
     offered = address(earlier.discovers(), OFFER)
     assert address(client.restarts_with(offered)) == offered
 
-    assert silent(earlier.after(121).declines(offered)) is UNKNOWN
+    assert no_reply_reason(earlier.after(121).declines(offered)) is UNKNOWN
 
 
 def test_client_can_quarantine_three_addresses() -> None:
     dhcp = server(pool(5))
     broken = Machine(1, dhcp)
-    declined = [broken.after(seconds).boots_and_declines() for seconds in range(5)]
+    declined = [broken.after(seconds).get_lease_and_decline() for seconds in range(5)]
 
     assert [lease.address for lease in dhcp.leases() if lease.state is LeaseState.DECLINED] == declined[2:]
-    assert {Machine(number, dhcp, now=BEGIN + 10).boots() for number in (2, 3)} == set(declined[:2])
+    assert {Machine(number, dhcp, now=BEGIN + 10).get_lease() for number in (2, 3)} == set(declined[:2])
 
 
 def test_released_quarantine_is_stored_with_the_decline(machine: Machine) -> None:
-    first, _, _ = (machine.after(seconds).boots_and_declines() for seconds in range(3))
-    fourth = machine.boots()
+    first, _, _ = (machine.after(seconds).get_lease_and_decline() for seconds in range(3))
+    fourth = machine.get_lease()
 
     ended = machine.declines(fourth).commit[1]
 
@@ -493,106 +496,106 @@ def test_released_quarantine_is_stored_with_the_decline(machine: Machine) -> Non
 
 
 def test_declines_before_a_restart_count(machine: Machine) -> None:
-    declined = [machine.after(seconds).boots_and_declines() for seconds in range(3)]
+    declined = [machine.after(seconds).get_lease_and_decline() for seconds in range(3)]
     restarted = server(leases=list(machine.server.leases()))
 
-    declined.append(Machine(1, restarted, now=BEGIN + 5).boots_and_declines())
+    declined.append(Machine(1, restarted, now=BEGIN + 5).get_lease_and_decline())
 
     assert [lease.address for lease in restarted.leases() if lease.state is LeaseState.DECLINED] == declined[1:]
 
 
 def test_quarantined_address_is_offered_if_no_other_is_left() -> None:
     dhcp = server(pool(3))
-    declined = [Machine(number, dhcp).after(number).boots_and_declines() for number in (1, 2)]
-    kept = Machine(3, dhcp).boots()
+    declined = [Machine(number, dhcp).after(number).get_lease_and_decline() for number in (1, 2)]
+    leased = Machine(3, dhcp).get_lease()
 
     later = [Machine(number, dhcp).after(20) for number in (4, 5, 6)]
 
-    assert [machine.boots() for machine in later[:2]] == declined
-    assert silent(later[2].discovers()) is NoReplyReason.EXHAUSTED
-    assert present(dhcp.lease(kept)).state is LeaseState.ACTIVE
+    assert [machine.get_lease() for machine in later[:2]] == declined
+    assert no_reply_reason(later[2].discovers()) is NoReplyReason.EXHAUSTED
+    assert present(dhcp.lease(leased)).state is LeaseState.ACTIVE
 
 
 def test_only_client_of_a_small_pool_gets_its_declined_address() -> None:
     dhcp = server(pool(2))
     broken = Machine(1, dhcp)
-    first, second = (broken.after(seconds).boots_and_declines() for seconds in range(2))
+    first, second = (broken.after(seconds).get_lease_and_decline() for seconds in range(2))
 
-    assert [broken.after(seconds).boots_and_declines() for seconds in (3, 4)] == [first, second]
+    assert [broken.after(seconds).get_lease_and_decline() for seconds in (3, 4)] == [first, second]
 
 
 def test_address_in_use_is_not_probed_again_within_a_minute() -> None:
-    """Each probe of such an address costs time, and is answered again as a rule."""
+    """Each probe of such an address takes time, and usually finds it in use again."""
     dhcp = server(pool(1))
     machine = Machine(1, dhcp)
-    taken = address(machine.discovers(), OFFER)
-    dhcp.probe_finished(taken, True, machine.now)
+    offered = address(machine.discovers(), OFFER)
+    dhcp.probe_finished(offered, True, machine.now)
 
-    assert silent(machine.after(59).discovers()) is NoReplyReason.EXHAUSTED
+    assert no_reply_reason(machine.after(59).discovers()) is NoReplyReason.EXHAUSTED
     again = machine.after(60).discovers()
     assert isinstance(again, Answer)
-    assert (address(again, OFFER), again.probe) == (taken, True)
+    assert (address(again, OFFER), again.probe) == (offered, True)
 
 
 def test_reserved_or_removed_addresses_stay_quarantined() -> None:
     dhcp = server(pool(2))
-    declined = [Machine(number, dhcp).boots_and_declines() for number in (1, 2)]
+    declined = [Machine(number, dhcp).get_lease_and_decline() for number in (1, 2)]
     dhcp.reserve(Reservation(declined[0], mac=Machine(9, dhcp).mac))
 
-    assert Machine(3, dhcp).boots() == declined[1]
-    assert silent(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
+    assert Machine(3, dhcp).get_lease() == declined[1]
+    assert no_reply_reason(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
 def test_quarantined_address_is_offered_to_one_client_at_a_time() -> None:
     dhcp = server(pool(1))
-    rested = Machine(1, dhcp).boots_and_declines()
-    assert address(Machine(2, dhcp).after(3601).discovers(), OFFER) == rested
-    assert silent(Machine(3, dhcp).after(3602).discovers()) is NoReplyReason.EXHAUSTED
+    declined = Machine(1, dhcp).get_lease_and_decline()
+    assert address(Machine(2, dhcp).after(3601).discovers(), OFFER) == declined
+    assert no_reply_reason(Machine(3, dhcp).after(3602).discovers()) is NoReplyReason.EXHAUSTED
 
 
 def test_decline_of_another_clients_address_is_ignored(machine: Machine, other: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert silent(other.declines(held)) is UNKNOWN
-    assert silent(other.declines("10.77.0.109")) is UNKNOWN
-    assert silent(other.says(4)) is UNKNOWN
-    assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
+    assert no_reply_reason(other.declines(leased)) is UNKNOWN
+    assert no_reply_reason(other.declines("10.77.0.109")) is UNKNOWN
+    assert no_reply_reason(other.send(4)) is UNKNOWN
+    assert present(machine.server.lease(leased)).state is LeaseState.ACTIVE
 
 
 def test_a_released_address_is_remembered_and_may_go_to_others() -> None:
     dhcp = server(pool(2))
     first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
-    held = first.boots()
+    leased = first.get_lease()
 
-    answer = first.after(9).releases(held)
+    answer = first.after(9).releases(leased)
 
-    assert silent(answer) is NoReplyReason.RELEASED
+    assert no_reply_reason(answer) is NoReplyReason.RELEASED
     assert isinstance(answer, NoReply)
-    assert answer.detail == held
+    assert answer.detail == leased
     (lease,) = answer.commit
     assert (lease.state, lease.expires, lease.client) == (
         LeaseState.RELEASED,
         BEGIN + 9,
-        present(dhcp.lease(held)).client,
+        present(dhcp.lease(leased)).client,
     )
-    assert address(second.after(10).discovers(), OFFER) != held, "those never used come first"
-    assert address(first.after(10).discovers(), OFFER) == held
-    assert silent(third.after(11).discovers()) is NoReplyReason.EXHAUSTED
+    assert address(second.after(10).discovers(), OFFER) != leased, "those never used come first"
+    assert address(first.after(10).discovers(), OFFER) == leased
+    assert no_reply_reason(third.after(11).discovers()) is NoReplyReason.EXHAUSTED
 
 
 def test_release_of_another_clients_address_is_ignored(machine: Machine, other: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
 
-    assert silent(other.releases(held)) is UNKNOWN
-    assert silent(other.releases("10.77.0.109")) is UNKNOWN
-    assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
+    assert no_reply_reason(other.releases(leased)) is UNKNOWN
+    assert no_reply_reason(other.releases("10.77.0.109")) is UNKNOWN
+    assert present(machine.server.lease(leased)).state is LeaseState.ACTIVE
 
 
 def test_a_repeated_release_changes_nothing(machine: Machine) -> None:
-    held = machine.boots()
-    machine.releases(held)
+    leased = machine.get_lease()
+    machine.releases(leased)
 
-    assert silent(machine.releases(held)) is UNKNOWN
+    assert no_reply_reason(machine.releases(leased)) is UNKNOWN
 
 
 def test_inform_gets_everything_but_an_address(machine: Machine) -> None:
@@ -611,7 +614,7 @@ def test_inform_gets_everything_but_an_address(machine: Machine) -> None:
 def test_bootp_gets_a_permanent_address_if_the_pool_allows_it() -> None:
     machine = Machine(1, server(subnet(bootp=True)))
 
-    answer = machine.says(None)
+    answer = machine.send(None)
 
     assert address(answer, None) == "10.77.0.100"
     assert isinstance(answer, Answer)
@@ -619,11 +622,11 @@ def test_bootp_gets_a_permanent_address_if_the_pool_allows_it() -> None:
     assert not {51, 53, 54} & answer.options.keys()
     (lease,) = answer.commit
     assert (lease.expires, lease.kind) == (NEVER, "bootp")
-    assert address(machine.after(1e6).says(None), None) == "10.77.0.100"
+    assert address(machine.after(1e6).send(None), None) == "10.77.0.100"
 
 
 def test_bootp_gets_no_pool_address_by_default(machine: Machine) -> None:
-    assert silent(machine.says(None)) is NoReplyReason.UNRESERVED
+    assert no_reply_reason(machine.send(None)) is NoReplyReason.UNRESERVED
 
 
 # Rapid restarts
@@ -633,56 +636,56 @@ def test_rom_ipxe_and_system_get_one_address_with_their_own_times(machine: Machi
     rom = machine.sending({**ROM, 61: b"\0" + bytes(16), 97: b"\0" + bytes(range(16))})
     system = machine.after(30).sending({61: b"\xff" + bytes(18), 12: b"node7"})
 
-    held = rom.boots()
-    assert present(machine.server.lease(held)).expires == BEGIN + FIRMWARE_LEASE
-    assert present(machine.server.lease(held)).kind == "firmware"
-    assert system.boots() == held
-    lease = machine.server.lease(held)
+    leased = rom.get_lease()
+    assert present(machine.server.lease(leased)).expires == BEGIN + FIRMWARE_LEASE
+    assert present(machine.server.lease(leased)).kind == "firmware"
+    assert system.get_lease() == leased
+    lease = machine.server.lease(leased)
     assert lease is not None
     assert (lease.expires, lease.kind) == (BEGIN + 30 + LEASE, "system")
     assert (lease.uuid, lease.hostname) == ("03020100-0504-0706-0809-0a0b0c0d0e0f", "node7")
 
 
-def test_a_host_name_is_kept_up_to_its_longest(machine: Machine) -> None:
+def test_a_host_name_is_cut_to_255_bytes(machine: Machine) -> None:
     system = machine.sending({12: b"n" * 3000})
-    held = system.boots()
-    assert present(machine.server.lease(held)).hostname == "n" * 255
+    leased = system.get_lease()
+    assert present(machine.server.lease(leased)).hostname == "n" * 255
 
 
 def test_lease_of_the_system_survives_a_reboot(machine: Machine) -> None:
-    held = machine.boots()
+    leased = machine.get_lease()
     rom = machine.after(60).sending(ROM)
 
     ack = rom.selects(address(rom.discovers(), OFFER))
 
     assert isinstance(ack, Answer)
     assert ack.options[51] == int(FIRMWARE_LEASE).to_bytes(4, "big")
-    assert present(machine.server.lease(held)).expires == BEGIN + LEASE
-    assert present(machine.server.lease(held)).kind == "system"
+    assert present(machine.server.lease(leased)).expires == BEGIN + LEASE
+    assert present(machine.server.lease(leased)).kind == "system"
 
 
 def test_restarts_of_a_client_use_one_address(machine: Machine) -> None:
-    held = {machine.after(seconds).sending(ROM if seconds % 2 else {}).boots() for seconds in range(50)}
+    leased = {machine.after(seconds).sending(ROM if seconds % 2 else {}).get_lease() for seconds in range(50)}
 
-    assert len(held) == 1
+    assert len(leased) == 1
 
 
-# What is no request
+# Messages that are not requests
 
 
 @pytest.mark.parametrize("kind", [2, 5, 6, 9, 10, 13, 18])
 def test_messages_of_servers_and_unknown_types_are_ignored(machine: Machine, kind: int) -> None:
-    assert silent(machine.says(kind)) is NoReplyReason.NOT_FOR_SERVER
+    assert no_reply_reason(machine.send(kind)) is NoReplyReason.NOT_FOR_SERVER
 
 
 def test_replies_are_not_answered(machine: Machine) -> None:
-    assert silent(machine.says(1, op=2)) is NoReplyReason.NOT_FOR_SERVER
+    assert no_reply_reason(machine.send(1, op=2)) is NoReplyReason.NOT_FOR_SERVER
 
 
 @pytest.mark.parametrize("kind", [1, 3, None])
 def test_a_client_without_an_identity_is_not_answered(machine: Machine, kind: int | None) -> None:
-    assert silent(machine.says(kind, chaddr=b"", hlen=0, htype=32)) is NoReplyReason.MALFORMED
-    assert silent(machine.says(kind, chaddr=bytes(6))) is NoReplyReason.MALFORMED
+    assert no_reply_reason(machine.send(kind, chaddr=b"", hlen=0, htype=32)) is NoReplyReason.MALFORMED
+    assert no_reply_reason(machine.send(kind, chaddr=bytes(6))) is NoReplyReason.MALFORMED
 
 
 def test_an_offer_ends_when_its_client_is_granted_another_address() -> None:

@@ -1,4 +1,4 @@
-"""The replies with an address, for each client; scapy reads along."""
+"""The replies of a DHCP server to each client; scapy parses them too."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 from firmware import Client
 from hypothesis import given
 from hypothesis import strategies as st
-from leasing import ACK, HERE, NAK, OFFER, SERVER, server, subnet
+from leasing import ACK, BY_BROADCAST, NAK, OFFER, SERVER, server, subnet
 from narrowing import of_type
 from scapy.layers.dhcp import BOOTP, DHCP
 
@@ -25,13 +25,11 @@ FILE = BootFile("boot.file")
 USE_BOOT_FILE = b"\6\1\x08\xff"
 FULL = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": ["10.77.0.3"]})
 
-asking = {"options": {53: b"\3", 50: bytes((10, 77, 0, 100)), 54: bytes((10, 77, 0, 1))}}
 
-
-def replied(
-    message: Message, file: BootFile | None = None, dhcp: AddressServer | None = None, arrival: Arrival = HERE
+def reply_to(
+    message: Message, file: BootFile | None = None, dhcp: AddressServer | None = None, arrival: Arrival = BY_BROADCAST
 ) -> Message:
-    """What is answered, after a trip over the wire; scapy has seen the same."""
+    """The reply, packed and parsed again; scapy has read the same fields."""
     answer = (dhcp or server(FULL)).handle(message, arrival, 1000.0)
     assert isinstance(answer, Answer), answer
     found = classify(message, PERSONAS.match, assigns_addresses=True, server=SERVER)
@@ -50,18 +48,18 @@ def replied(
     return reply
 
 
-def requesting(client: Client, **options: bytes) -> Message:
+def request_of(client: Client, **options: bytes) -> Message:
     return client.changed({53: b"\3", 50: bytes((10, 77, 0, 100)), 54: bytes((10, 77, 0, 1))}).message()
 
 
-EVERYBODY = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.ORDINARY_CLIENTS]
+ALL_CLIENTS = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.ORDINARY_CLIENTS]
 
 
-@pytest.mark.parametrize("client", EVERYBODY, ids=lambda client: client.name)
+@pytest.mark.parametrize("client", ALL_CLIENTS, ids=lambda client: client.name)
 def test_offer_and_ack_have_the_same_options(client: Client) -> None:
     dhcp = server(FULL)
-    offer = replied(client.message(), FILE, dhcp)
-    ack = replied(requesting(client), FILE, dhcp)
+    offer = reply_to(client.message(), FILE, dhcp)
+    ack = reply_to(request_of(client), FILE, dhcp)
 
     assert (offer.message_type, ack.message_type) == (OFFER, ACK)
     assert offer.yiaddr == ack.yiaddr == "10.77.0.100"
@@ -77,10 +75,10 @@ def test_offer_and_ack_have_the_same_options(client: Client) -> None:
     assert 13 not in offer.options
 
 
-@pytest.mark.parametrize("client", EVERYBODY, ids=lambda client: client.name)
+@pytest.mark.parametrize("client", ALL_CLIENTS, ids=lambda client: client.name)
 def test_no_client_is_sent_to_port_4011(client: Client) -> None:
     """EDK2 goes there when it finds option 60 without option 43 (UefiPxeBcDxe/PxeBcDhcp4.c)."""
-    offer = replied(client.message(), FILE)
+    offer = reply_to(client.message(), FILE)
 
     if offer.options.get(60, b"").startswith(b"PXEClient"):
         assert offer.options[43] == USE_BOOT_FILE
@@ -88,18 +86,18 @@ def test_no_client_is_sent_to_port_4011(client: Client) -> None:
 
 @pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
 def test_file_of_a_boot_client_is_in_the_header_and_in_option_67(client: Client) -> None:
-    offer = replied(client.message(), FILE)
+    offer = reply_to(client.message(), FILE)
 
     assert offer.options[67] == b"boot.file\0"
     assert offer.file == b"boot.file"
     assert offer.options.get(97) == client.options.get(97)
 
 
-OTHERS = [client for client in firmware.ORDINARY_CLIENTS if client is not firmware.SLOF]
+ORDINARY_CLIENTS = [client for client in firmware.ORDINARY_CLIENTS if client is not firmware.SLOF]
 
 
 def test_client_that_requests_a_boot_file_gets_it_with_its_server_without_pxe_options() -> None:
-    offer = replied(firmware.DHCLIENT.changed({55: b"\1\3\x42\x43"}).message(), FILE)
+    offer = reply_to(firmware.DHCLIENT.changed({55: b"\1\3\x42\x43"}).message(), FILE)
 
     assert (offer.options[67], offer.file, offer.options[66]) == (b"boot.file\0", b"boot.file", SERVER.encode())
     assert not {43, 60, 175} & offer.options.keys()
@@ -109,33 +107,33 @@ def test_client_that_requests_a_boot_file_gets_it_with_its_server_without_pxe_op
 def test_possible_system_keeps_its_configured_boot_file() -> None:
     configured = {"vendor-specific": "0xf1040a4d0001", "vendor-class-identifier": "AP", "tftp-server-name": "10.77.0.9"}
     dhcp = server(subnet(options=configured))
-    offer = replied(firmware.DHCLIENT.changed({55: b"\x2b\x42\x43"}).message(), FILE, dhcp)
+    offer = reply_to(firmware.DHCLIENT.changed({55: b"\x2b\x42\x43"}).message(), FILE, dhcp)
 
     assert (offer.options[43], offer.options[60]) == (bytes.fromhex("f1040a4d0001"), b"AP")
     assert (offer.options[66], offer.options[67]) == (b"10.77.0.9", b"boot.file\0")
 
 
-@pytest.mark.parametrize("client", OTHERS, ids=lambda client: client.name)
+@pytest.mark.parametrize("client", ORDINARY_CLIENTS, ids=lambda client: client.name)
 def test_reply_to_other_clients_names_no_file(client: Client) -> None:
-    offer = replied(client.message(), FILE)
+    offer = reply_to(client.message(), FILE)
 
     assert not {43, 60, 67, 97, 175} & offer.options.keys()
     assert offer.file == b""
 
 
 def test_a_bios_rom_gets_use_boot_file() -> None:
-    offer = replied(firmware.BIOS_ROM.message(), FILE)
+    offer = reply_to(firmware.BIOS_ROM.message(), FILE)
 
     assert (offer.options[60], offer.options[43]) == (b"PXEClient", USE_BOOT_FILE)
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, *firmware.U_BOOTS], ids=lambda client: client.name)
 def test_a_client_that_takes_the_file_of_its_dhcp_server_gets_no_option_43(client: Client) -> None:
-    assert not {43, 60, 175} & replied(client.message(), FILE).options.keys()
+    assert not {43, 60, 175} & reply_to(client.message(), FILE).options.keys()
 
 
 def test_http_boot_reply_has_the_vendor_class() -> None:
-    offer = replied(firmware.OVMF_HTTP.message(), BootFile("http://10.77.0.1/boot.efi"))
+    offer = reply_to(firmware.OVMF_HTTP.message(), BootFile("http://10.77.0.1/boot.efi"))
 
     assert offer.options[60] == b"HTTPClient"
     assert 43 not in offer.options
@@ -143,80 +141,80 @@ def test_http_boot_reply_has_the_vendor_class() -> None:
 
 @pytest.mark.parametrize("client", [firmware.IPXE_ROM, firmware.SNPONLY], ids=lambda client: client.name)
 def test_ipxe_with_a_file_is_told_not_to_wait_for_a_proxy(client: Client) -> None:
-    assert replied(client.message(), FILE).options[175] == b"\xb0\1\1\xff"
-    assert 175 not in replied(client.message()).options
+    assert reply_to(client.message(), FILE).options[175] == b"\xb0\1\1\xff"
+    assert 175 not in reply_to(client.message()).options
 
 
 def test_file_may_name_another_server() -> None:
-    offer = replied(firmware.OVMF.message(), BootFile("x", "10.77.0.9"))
+    offer = reply_to(firmware.OVMF.message(), BootFile("x", "10.77.0.9"))
 
     assert (offer.siaddr, offer.options[54]) == ("10.77.0.9", bytes((10, 77, 0, 1)))
 
 
 def test_long_file_name_is_in_the_option_only() -> None:
-    offer = replied(firmware.OVMF.message(), BootFile("n" * 200))
+    offer = reply_to(firmware.OVMF.message(), BootFile("n" * 200))
 
     assert (offer.options[67], offer.file) == (b"n" * 200 + b"\0", b"")
 
 
-# What an operator has configured
+# Configured options
 
 
 def test_options_for_other_devices_are_not_sent_to_booting_firmware() -> None:
     """Option 43 of a wireless controller stops ROMs for minutes."""
     dhcp = server(subnet(options={"vendor-specific": "0xf1040a4d0001", "vendor-class-identifier": "AP"}))
 
-    assert not {43, 60} & replied(firmware.OVMF.message(), FILE, dhcp).options.keys()
-    assert replied(firmware.DHCLIENT.message(), None, dhcp).options[43] == bytes.fromhex("f1040a4d0001")
+    assert not {43, 60} & reply_to(firmware.OVMF.message(), FILE, dhcp).options.keys()
+    assert reply_to(firmware.DHCLIENT.message(), None, dhcp).options[43] == bytes.fromhex("f1040a4d0001")
 
 
 def test_a_configured_file_is_sent_when_no_resolver_has_one() -> None:
     dhcp = server(subnet(options={"bootfile-name": "configured"}))
 
-    assert replied(firmware.OVMF.message(), None, dhcp).options[67] == b"configured"
-    assert replied(firmware.OVMF.message(), FILE, dhcp).options[67] == b"boot.file\0"
+    assert reply_to(firmware.OVMF.message(), None, dhcp).options[67] == b"configured"
+    assert reply_to(firmware.OVMF.message(), FILE, dhcp).options[67] == b"boot.file\0"
 
 
-def test_options_that_do_not_fit_are_left_out_unrequested_ones_first() -> None:
+def test_of_options_that_do_not_fit_the_unrequested_ones_are_left_out_first() -> None:
     many = {str(code): {"text": "x" * 60} for code in (224, 225, 226, 227, 228)}
     dhcp = server(subnet(options={**many, "ntp-servers": "10.77.0.3", "domain-name": "lab"}))
-    small = firmware.UDHCPC.changed({57: None, 55: bytes((1, 3, 15, 227, 42))}).message()
+    client_message = firmware.UDHCPC.changed({57: None, 55: bytes((1, 3, 15, 227, 42))}).message()
 
-    told = replied(small, None, dhcp).options
+    sent = reply_to(client_message, None, dhcp).options
 
-    assert {1, 3, 15, 42, 51, 54, 227} <= told.keys()
-    assert len(told.keys() & {224, 225, 226, 228}) == 3
-    assert {224, 225, 226, 227, 228} <= replied(firmware.DHCPCD.message(), None, dhcp).options.keys()
+    assert {1, 3, 15, 42, 51, 54, 227} <= sent.keys()
+    assert len(sent.keys() & {224, 225, 226, 228}) == 3
+    assert {224, 225, 226, 227, 228} <= reply_to(firmware.DHCPCD.message(), None, dhcp).options.keys()
 
 
 def test_an_echoed_client_identifier_is_dropped_last() -> None:
-    """The longer it is, the more it displaces; and when there is no room for it, the rest is there again."""
+    """The longer it is, the more options it displaces; once it is dropped itself, the others are sent again."""
     dhcp = server(subnet(options={"ntp-servers": "10.77.0.3", "224": {"text": "x" * 30}}))
-    kept = []
+    sent = []
     for length in range(150, 300):
         client = firmware.BIOS_ROM.changed({57: None, 55: b"\1\3\xe0", 61: b"c" * length})
-        kept.append(frozenset(replied(client.message(), BootFile("n" * 20), dhcp).options))
+        sent.append(frozenset(reply_to(client.message(), BootFile("n" * 20), dhcp).options))
 
-    first_without = next(at for at, codes in enumerate(kept) if 61 not in codes)
-    gone = [code for earlier, later in pairwise(kept[:first_without]) for code in sorted(earlier - later)]
-    assert list(dict.fromkeys(gone)) == [42, 224, 3, 97]
-    assert kept[first_without - 1] == {1, 43, 51, 53, 54, 60, 61, 67}
-    assert set(kept[first_without:]) == {kept[0] - {61}}
+    first_without_identifier = next(at for at, codes in enumerate(sent) if 61 not in codes)
+    dropped = [code for earlier, later in pairwise(sent[:first_without_identifier]) for code in sorted(earlier - later)]
+    assert list(dict.fromkeys(dropped)) == [42, 224, 3, 97]
+    assert sent[first_without_identifier - 1] == {1, 43, 51, 53, 54, 60, 61, 67}
+    assert set(sent[first_without_identifier:]) == {sent[0] - {61}}
 
 
 def test_a_nak_drops_its_reason_before_the_client_identifier() -> None:
-    asks = {53: b"\3", 50: bytes((192, 168, 1, 5))}
-    long, longer = (firmware.DHCLIENT.changed({**asks, 61: b"c" * length}).message() for length in (280, 320))
+    request = {53: b"\3", 50: bytes((192, 168, 1, 5))}
+    long, longer = (firmware.DHCLIENT.changed({**request, 61: b"c" * length}).message() for length in (280, 320))
 
-    assert replied(long).options.keys() == {53, 54, 61}
-    assert replied(longer).options.keys() == {53, 54, 56}
+    assert reply_to(long).options.keys() == {53, 54, 61}
+    assert reply_to(longer).options.keys() == {53, 54, 56}
 
 
 def test_relay_option_is_echoed_whatever_its_size() -> None:
     for length in (100, 255, 300, 900, 1400):
         agent = bytes((1, 255)) + bytes(length)
         client = firmware.BIOS_ROM.changed({57: None, 61: b"c" * 200, 82: agent})
-        offer = replied(client.message(giaddr="10.77.0.2"), BootFile("n" * 30))
+        offer = reply_to(client.message(giaddr="10.77.0.2"), BootFile("n" * 30))
         assert (offer.options[82], offer.options[67]) == (agent, b"n" * 30 + b"\0")
         assert offer.options[61] == b"c" * 200
 
@@ -225,7 +223,7 @@ def test_size_of_a_configured_boot_file_includes_its_pad() -> None:
     """It is one byte longer on the wire than other options are."""
     for length in range(200, 270):
         dhcp = server(subnet(options={"bootfile-name": "n" * length, "224": {"text": "x" * 20}}))
-        assert len(pack(replied(firmware.DHCLIENT.message(), None, dhcp))) <= 548
+        assert len(pack(reply_to(firmware.DHCLIENT.message(), None, dhcp))) <= 548
 
 
 @given(
@@ -262,7 +260,7 @@ def test_every_reply_fits(
 def test_a_nak_has_a_reason_and_no_other_options() -> None:
     message = firmware.DHCPCD.changed({53: b"\3", 50: bytes((192, 168, 1, 5))}).message()
 
-    nak = replied(message)
+    nak = reply_to(message)
 
     assert nak.message_type is NAK
     assert nak.options == {
@@ -277,7 +275,7 @@ def test_a_nak_has_a_reason_and_no_other_options() -> None:
 def test_nak_by_a_relay_has_the_broadcast_flag() -> None:
     message = firmware.DHCLIENT.changed({53: b"\3", 50: bytes((192, 168, 1, 5))}).message(giaddr="10.77.0.2")
 
-    nak = replied(message)
+    nak = reply_to(message)
 
     assert (nak.flags, nak.giaddr) == (0x8000, "10.77.0.2")
 
@@ -285,16 +283,16 @@ def test_nak_by_a_relay_has_the_broadcast_flag() -> None:
 def test_inform_is_answered_without_an_address() -> None:
     message = firmware.DHCPCD.changed({53: b"\x08"}).message(ciaddr="10.77.0.9")
 
-    ack = replied(message)
+    ack = reply_to(message)
 
     assert (ack.message_type, ack.yiaddr, ack.ciaddr) == (ACK, "0.0.0.0", "10.77.0.9")
     assert 51 not in ack.options
 
 
-def test_an_ack_of_a_renewal_has_the_client_s_address_twice() -> None:
+def test_an_ack_of_a_renewal_has_the_address_in_yiaddr_and_ciaddr() -> None:
     message = firmware.DHCPCD.changed({53: b"\3"}).message(ciaddr="10.77.0.105")
 
-    ack = replied(message, arrival=Arrival(SERVER, unicast=True))
+    ack = reply_to(message, arrival=Arrival(SERVER, unicast=True))
 
     assert (ack.yiaddr, ack.ciaddr) == ("10.77.0.105", "10.77.0.105")
 
@@ -303,7 +301,7 @@ def test_bootp_is_answered_without_a_type() -> None:
     reserved = Host(address="10.77.0.20", mac=firmware.MAC_TEXT)
     message = firmware.BIOS_ROM.message(options={})
 
-    reply = replied(message, None, server(subnet(hosts=[reserved])))
+    reply = reply_to(message, None, server(subnet(hosts=[reserved])))
 
     assert (reply.message_type, reply.yiaddr, reply.siaddr) == (None, "10.77.0.20", SERVER)
     assert reply.options == {1: bytes((255, 255, 255, 0)), 3: bytes((10, 77, 0, 1))}
@@ -314,7 +312,7 @@ def test_relay_option_is_echoed_as_the_last_option() -> None:
     agent = b"\1\4eth0\2\2ab"
     message = firmware.DHCLIENT.changed({82: agent}).message(giaddr="10.77.0.2")
 
-    offer = replied(message)
+    offer = reply_to(message)
 
     assert offer.options[82] == agent
     assert list(parse(pack(offer)).options)[-1] == 82
@@ -323,25 +321,25 @@ def test_relay_option_is_echoed_as_the_last_option() -> None:
 def test_option_82_of_a_client_is_not_echoed() -> None:
     message = firmware.DHCLIENT.changed({82: b"\1\4eth0"}).message()
 
-    assert 82 not in replied(message).options
+    assert 82 not in reply_to(message).options
 
 
 def test_server_id_override_of_a_relay_does_not_change_siaddr() -> None:
     """RFC 5107."""
     message = firmware.OVMF.changed({82: b"\x0b\4" + bytes((10, 77, 0, 9))}).message(giaddr="10.77.0.9")
 
-    offer = replied(message, FILE)
+    offer = reply_to(message, FILE)
 
     assert (offer.options[54], offer.siaddr) == (bytes((10, 77, 0, 9)), SERVER)
 
 
-# Anything
+# Random messages
 
 
-binary = st.binary(max_size=20)
+short_bytes = st.binary(max_size=20)
 addresses = st.sampled_from(["0.0.0.0", "10.77.0.1", "10.77.0.100", "10.77.0.101", "255.255.255.255", "127.0.0.1"])
-raw_addresses = addresses.map(lambda text: bytes(map(int, text.split(".")))) | binary
-anything = st.builds(
+raw_addresses = addresses.map(lambda text: bytes(map(int, text.split(".")))) | short_bytes
+any_message = st.builds(
     Message,
     op=st.sampled_from([1, 1, 1, 2]),
     htype=st.sampled_from([1, 6, 32]),
@@ -357,19 +355,19 @@ anything = st.builds(
             53: st.sampled_from([bytes((kind,)) for kind in MessageType]),
             50: raw_addresses,
             54: raw_addresses,
-            55: binary,
-            57: binary,
-            60: binary | st.just(b"PXEClient"),
-            61: binary,
-            77: binary | st.just(b"iPXE"),
-            82: binary | st.builds(lambda raw: b"\x05\4\x0a\x4d\0\1\x0b\4" + raw[:4], raw_addresses),
-            97: binary,
+            55: short_bytes,
+            57: short_bytes,
+            60: short_bytes | st.just(b"PXEClient"),
+            61: short_bytes,
+            77: short_bytes | st.just(b"iPXE"),
+            82: short_bytes | st.builds(lambda raw: b"\x05\4\x0a\x4d\0\1\x0b\4" + raw[:4], raw_addresses),
+            97: short_bytes,
         },
     ),
 )
 
 
-@given(st.lists(anything, max_size=12), st.booleans(), st.booleans(), st.booleans())
+@given(st.lists(any_message, max_size=12), st.booleans(), st.booleans(), st.booleans())
 def test_any_message_gets_a_valid_reply_or_none(
     messages: list[Message], unicast: bool, authoritative: bool, by_client_id: bool
 ) -> None:

@@ -13,7 +13,7 @@ LEASE = Lease("10.0.0.1", b"a", "", LeaseState.ACTIVE, 0.0, 100.0)
 TIME, T1, T2, MASK = 51, 58, 59, 1
 
 
-def test_what_is_loaded_and_stored_counts() -> None:
+def test_loaded_and_stored_leases_set_the_end() -> None:
     ends = StoredEnds()
     ends.load([LEASE, evolve(LEASE, address="10.0.0.2", state=LeaseState.RELEASED)])
     assert ends.end("10.0.0.1", b"a") == 100.0
@@ -26,18 +26,18 @@ def test_what_is_loaded_and_stored_counts() -> None:
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(-CLOCK_DIFFERENCE / 2, CLOCK_DIFFERENCE / 2))
-def test_a_client_keeps_its_address_until_no_clock_has_come_to_the_stored_end(
+def test_a_client_loses_its_address_before_any_clock_reaches_the_stored_end(
     outage: float, now: float, behind: float
 ) -> None:
-    """Of clocks that differ by as much as they may: half of it behind is this one, half of it ahead is another."""
+    """The clocks differ by as much as they may: this one is half of that behind, another one half of it ahead."""
     ends = StoredEnds()
     ends.load([stored := extended(LEASE, outage)])
-    until = now + ends.seconds("10.0.0.1", b"a", now - behind)
-    assert until <= now or until + CLOCK_DIFFERENCE / 2 <= stored.expires + 1e-6
+    end = now + ends.seconds("10.0.0.1", b"a", now - behind)
+    assert end <= now or end + CLOCK_DIFFERENCE / 2 <= stored.expires + 1e-6
     assert ends.seconds("10.0.0.1", b"a", LEASE.expires) == int(outage)
 
 
-def test_leases_that_have_no_end_or_are_over_are_stored_as_they_are() -> None:
+def test_permanent_and_released_leases_are_stored_unchanged() -> None:
     for lease in (evolve(LEASE, expires=NEVER), evolve(LEASE, state=LeaseState.RELEASED)):
         assert extended(lease, 60.0) is lease
 
@@ -75,28 +75,26 @@ WRITES = st.lists(
 
 
 @given(WRITES)
-def test_it_is_never_later_than_the_store(writes: list[tuple[bytes, LeaseState, float, str, bool]]) -> None:
+def test_the_end_is_never_later_than_that_in_the_store(
+    writes: list[tuple[bytes, LeaseState, float, str, bool]],
+) -> None:
     """A write may be stored although it failed. Answers come in the order of the writes, at once or later."""
     ends = StoredEnds()
     stored: Lease | None = None
-    waiting: list[tuple[Lease, bool]] = []
+    unanswered: list[tuple[Lease, bool]] = []
     for client, state, expires, outcome, at_once in writes:
         lease = evolve(LEASE, client=client, state=state, expires=expires)
         ends.begin([lease])
         if outcome != "failed":
             stored = lease
-        waiting.append((lease, outcome == "stored"))
+        unanswered.append((lease, outcome == "stored"))
         if at_once:
-            for written, known in waiting:
-                ends.finish([written], stored=known)
-            waiting.clear()
-        for each in (b"a", b"b"):
-            held = stored is not None and stored.client == each and stored.state is LeaseState.ACTIVE
-            assert ends.end(LEASE.address, each) <= (stored.expires if held and stored is not None else -inf)
-
-
-def seconds(number: int) -> bytes:
-    return number.to_bytes(4, "big")
+            for written, answer in unanswered:
+                ends.finish([written], stored=answer)
+            unanswered.clear()
+        for client_id in (b"a", b"b"):
+            active = stored is not None and stored.client == client_id and stored.state is LeaseState.ACTIVE
+            assert ends.end(LEASE.address, client_id) <= (stored.expires if active and stored is not None else -inf)
 
 
 def test_the_times_of_an_answer_are_limited() -> None:

@@ -1,4 +1,4 @@
-"""IPv6 subnets as they stand in the configuration, and what is wrong with them."""
+"""IPv6 subnets of the configuration, and their errors."""
 
 from ipaddress import IPv6Address
 from typing import Any
@@ -15,9 +15,10 @@ MAC = "52:54:00:12:34:56"
 
 
 def read(*subnets: dict[str, Any], mode: str = "server") -> Any:
+    """The settings, or the texts of the errors."""
     errors: list[ConfigError] = []
-    found = read_section("dhcp6", {"mode": mode, "subnet": list(subnets)} if subnets else {"mode": mode}, errors)
-    return found if not errors else [str(error) for error in errors]
+    section = read_section("dhcp6", {"mode": mode, "subnet": list(subnets)} if subnets else {"mode": mode}, errors)
+    return section if not errors else [str(error) for error in errors]
 
 
 def test_subnet_with_every_key() -> None:
@@ -57,7 +58,7 @@ def test_router_anycast_address_is_not_assigned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subnets", "mode", "complaint"),
+    ("subnets", "mode", "error"),
     [
         ((), "server", 'dhcp6.mode: "server" needs a [[dhcp6.subnet]] to give addresses of'),
         ((NETWORK,), "proxy", 'dhcp6.subnet: no addresses are given with mode = "proxy"; that needs "server"'),
@@ -96,6 +97,6 @@ def test_router_anycast_address_is_not_assigned() -> None:
         ),
     ],
 )
-def test_invalid_subnets_are_errors(subnets: tuple[dict[str, Any], ...], mode: str, complaint: str) -> None:
+def test_invalid_subnets_are_errors(subnets: tuple[dict[str, Any], ...], mode: str, error: str) -> None:
     (found,) = read(*subnets, mode=mode)
-    assert found.startswith(complaint)
+    assert found.startswith(error)

@@ -15,10 +15,10 @@ SIZES = st.sampled_from([0, 1, 65_536, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 
 @given(st.lists(SIZES, max_size=5))
 def test_digests_of_bytes_as_they_come_are_those_of_the_file(sizes: list[int]) -> None:
     parts = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
-    made = ChunkDigests()
+    digests = ChunkDigests()
     for part in parts:
-        made.update(part)
-    assert made.result() == Digests.of(BytesIO(b"".join(parts)).read)
+        digests.update(part)
+    assert digests.result() == Digests.of(BytesIO(b"".join(parts)).read)
 
 
 def test_the_image_library_knows_the_same_names() -> None:

@@ -1,4 +1,4 @@
-"""The session that receives an image: each cell of its table, and a model with the session that sends."""
+"""The reception of an image: each cell of its table, and a simulation together with the session that sends."""
 
 import hashlib
 from heapq import heappop, heappush
@@ -23,15 +23,15 @@ from bootfw.frisbee.reception import (
     Reception,
     State,
 )
-from bootfw.frisbee.session import Input as Sending
+from bootfw.frisbee.session import Input as SessionInput
 from bootfw.frisbee.session import Reply, Session
 from bootfw.table import IllegalInput, illegal
 from bootfw.wire import frisbee
 from bootfw.wire.frisbee import BLOCK_SIZE, CHUNK_SIZE, Block, Join, Join2Reply, Leave, PartialRequest, Request
 
-SERVER, OWN, OTHER = "10.0.0.1", "10.0.0.11", "10.0.0.12"
+SERVER, RECEIVER, OTHER_RECEIVER = "10.0.0.1", "10.0.0.11", "10.0.0.12"
 CLIENT = 7
-PATIENCE = 60.0
+TIMEOUT = 60.0
 SIZE = CHUNK_SIZE + 2 * BLOCK_SIZE + 5
 """Two chunks; the second one has three blocks, of which the last has five bytes."""
 
@@ -40,224 +40,239 @@ def block(chunk: int, number: int) -> Block:
     return Block(SERVER, chunk, number, bytes([chunk & 0xFF, number & 0xFF]) * (BLOCK_SIZE // 2))
 
 
-def joining(have: frozenset[int] = frozenset()) -> Reception:
-    made = Reception(OWN, CLIENT, PATIENCE, lambda order: order.reverse(), 0.0, have)
-    assert taken(made) == [Join(OWN, CLIENT, 2)]
-    return made
+def joining(stored_chunks: frozenset[int] = frozenset()) -> Reception:
+    reception = Reception(RECEIVER, CLIENT, TIMEOUT, lambda order: order.reverse(), 0.0, stored_chunks)
+    assert take_packets(reception) == [Join(RECEIVER, CLIENT, 2)]
+    return reception
 
 
 def receiving(size: int = SIZE) -> Reception:
     """The chunks are requested in ascending order."""
-    made = joining()
-    made.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, size), 1.0)
-    assert made.state is State.RECEIVING
-    return made
+    reception = joining()
+    reception.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, size), 1.0)
+    assert reception.state is State.RECEIVING
+    return reception
 
 
 def complete() -> Reception:
-    made = joining()
-    made.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, 0), 1.0)
-    assert made.state is State.COMPLETE
-    return made
+    reception = joining()
+    reception.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, 0), 1.0)
+    assert reception.state is State.COMPLETE
+    return reception
 
 
 def failed() -> Reception:
-    made = joining()
-    made.handle(Input.TICK, None, PATIENCE)
-    assert made.state is State.FAILED
-    return made
+    reception = joining()
+    reception.handle(Input.TICK, None, TIMEOUT)
+    assert reception.state is State.FAILED
+    return reception
 
 
-def taken(reception: Reception) -> list[Any]:
-    out = reception.out[:]
+def take_packets(reception: Reception) -> list[Any]:
+    packets = reception.out[:]
     reception.out.clear()
-    return out
+    return packets
 
 
 def test_joining_tick_repeats_the_join_until_patience_ends() -> None:
-    made = joining()
-    made.handle(Input.TICK, None, JOIN_INTERVAL / 2)
-    assert taken(made) == []
-    made.handle(Input.TICK, None, JOIN_INTERVAL)
-    assert (taken(made), made.deadline) == ([Join(OWN, CLIENT, 2)], 2 * JOIN_INTERVAL)
-    made.handle(Input.TICK, None, PATIENCE)
-    assert (made.state, made.detail, made.deadline) == (State.FAILED, "no server has answered for 60 s", None)
+    reception = joining()
+    reception.handle(Input.TICK, None, JOIN_INTERVAL / 2)
+    assert take_packets(reception) == []
+    reception.handle(Input.TICK, None, JOIN_INTERVAL)
+    assert (take_packets(reception), reception.deadline) == ([Join(RECEIVER, CLIENT, 2)], 2 * JOIN_INTERVAL)
+    reception.handle(Input.TICK, None, TIMEOUT)
+    assert (reception.state, reception.detail, reception.deadline) == (
+        State.FAILED,
+        "no server has answered for 60 s",
+        None,
+    )
 
 
 def test_joining_reply_requests_the_first_chunks() -> None:
-    made = receiving()
-    assert taken(made) == [Request(OWN, 0, 0, 1024), Request(OWN, 1, 0, 3)]
-    assert (made.size, made.chunks, made.stored, made.deadline) == (SIZE, 2, 0, 1.0 + QUIET)
+    reception = receiving()
+    assert take_packets(reception) == [Request(RECEIVER, 0, 0, 1024), Request(RECEIVER, 1, 0, 3)]
+    assert (reception.size, reception.chunks, reception.stored, reception.deadline) == (SIZE, 2, 0, 1.0 + QUIET)
 
 
-def test_joining_reply_leaves_out_what_is_there() -> None:
-    made = joining(frozenset([0]))
-    made.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, SIZE), 1.0)
-    assert (taken(made), made.stored) == ([Request(OWN, 1, 0, 3)], 1)
+def test_joining_reply_requests_no_chunk_that_is_stored() -> None:
+    reception = joining(frozenset([0]))
+    reception.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, SIZE), 1.0)
+    assert (take_packets(reception), reception.stored) == ([Request(RECEIVER, 1, 0, 3)], 1)
 
 
-def test_joining_reply_when_everything_is_there_ends_it() -> None:
-    made = joining(frozenset([0, 1]))
-    made.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, SIZE), 2.5)
-    assert (made.state, taken(made), made.deadline) == (State.COMPLETE, [Leave(OWN, CLIENT, 2)], None)
+def test_joining_reply_when_every_chunk_is_stored_completes() -> None:
+    reception = joining(frozenset([0, 1]))
+    reception.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, SIZE), 2.5)
+    assert (reception.state, take_packets(reception), reception.deadline) == (
+        State.COMPLETE,
+        [Leave(RECEIVER, CLIENT, 2)],
+        None,
+    )
 
 
 @pytest.mark.parametrize("reply", [Join2Reply(SERVER, CLIENT, 1, 512), Join2Reply(SERVER, CLIENT, 1, 1024, 4096)])
 def test_joining_reply_with_another_layout_fails(reply: Join2Reply) -> None:
-    made = joining()
-    made.handle(Input.REPLY, reply, 1.0)
-    assert made.state is State.FAILED
-    assert made.detail.startswith("the server sends chunks of ")
+    reception = joining()
+    reception.handle(Input.REPLY, reply, 1.0)
+    assert reception.state is State.FAILED
+    assert reception.detail.startswith("the server sends chunks of ")
 
 
 @pytest.mark.parametrize("event", [Input.BLOCK, Input.OVERHEARD])
 def test_joining_block_and_overheard_are_ignored(event: Input) -> None:
-    made = joining()
-    made.handle(event, block(0, 0), 0.1)
-    assert (made.state, made.deadline) == (State.JOINING, JOIN_INTERVAL)
+    reception = joining()
+    reception.handle(event, block(0, 0), 0.1)
+    assert (reception.state, reception.deadline) == (State.JOINING, JOIN_INTERVAL)
 
 
 def test_receiving_reply_is_ignored() -> None:
-    made = receiving()
-    made.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, 1), 1.05)
-    assert (made.size, made.deadline) == (SIZE, 1.0 + QUIET)
+    reception = receiving()
+    reception.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, 1), 1.05)
+    assert (reception.size, reception.deadline) == (SIZE, 1.0 + QUIET)
 
 
-def test_receiving_block_completes_the_chunk_without_what_follows_the_image() -> None:
-    made = receiving()
+def test_receiving_block_completes_the_chunk_without_the_padding_behind_the_image() -> None:
+    reception = receiving()
     for number in (1, 0, 2):
-        made.handle(Input.BLOCK, block(1, number), 1.0)
+        reception.handle(Input.BLOCK, block(1, number), 1.0)
     content = b"".join(block(1, number).data for number in range(3))
-    assert made.complete == [(1, content[: SIZE - CHUNK_SIZE])]
-    assert (made.received, made.stored) == (3, 0)
+    assert reception.complete == [(1, content[: SIZE - CHUNK_SIZE])]
+    assert (reception.received, reception.stored) == (3, 0)
 
 
-def test_receiving_block_after_which_others_are_lost_requests_these() -> None:
-    made = receiving()
-    taken(made)
-    made.handle(Input.BLOCK, block(1, 2), 1.05)
-    assert taken(made) == [PartialRequest(OWN, 1, 1, 0b011)]
-    assert made.deadline == 1.05 + QUIET
-    # Of these the last one.
-    made.handle(Input.BLOCK, block(1, 1), 1.06)
-    assert taken(made) == [PartialRequest(OWN, 1, 1, 0b001)]
+def test_receiving_block_behind_lost_ones_requests_the_lost_ones() -> None:
+    reception = receiving()
+    take_packets(reception)
+    reception.handle(Input.BLOCK, block(1, 2), 1.05)
+    assert take_packets(reception) == [PartialRequest(RECEIVER, 1, 1, 0b011)]
+    assert reception.deadline == 1.05 + QUIET
+    # Then the last one of these.
+    reception.handle(Input.BLOCK, block(1, 1), 1.06)
+    assert take_packets(reception) == [PartialRequest(RECEIVER, 1, 1, 0b001)]
 
 
 def test_receiving_block_that_only_others_have_requested_is_kept() -> None:
-    made = receiving(10 * CHUNK_SIZE)
-    taken(made)
-    made.handle(Input.BLOCK, block(7, 1000), 1.0)
-    assert (made.received, taken(made)) == (1, [])
-    made.handle(Input.BLOCK, block(7, 1023), 1.0)
-    [request] = taken(made)
+    reception = receiving(10 * CHUNK_SIZE)
+    take_packets(reception)
+    reception.handle(Input.BLOCK, block(7, 1000), 1.0)
+    assert (reception.received, take_packets(reception)) == (1, [])
+    reception.handle(Input.BLOCK, block(7, 1023), 1.0)
+    [request] = take_packets(reception)
     # It has not been requested before, so nothing is lost.
     assert (request.chunk, request.retries, request.block_map.bit_count()) == (7, 0, 1022)
 
 
 @pytest.mark.parametrize("late", [block(1, 2), block(1, 5), block(2, 0), block(1 << 20, 0)])
 def test_receiving_block_of_no_use_is_counted(late: Block) -> None:
-    made = receiving()
-    made.handle(Input.BLOCK, block(1, 2), 1.0)
-    made.handle(Input.BLOCK, late, 1.05)
-    assert (made.received, made.repeated, made.deadline) == (1, 1, 1.0 + QUIET)
+    reception = receiving()
+    reception.handle(Input.BLOCK, block(1, 2), 1.0)
+    reception.handle(Input.BLOCK, late, 1.05)
+    assert (reception.received, reception.repeated, reception.deadline) == (1, 1, 1.0 + QUIET)
 
 
-def test_receiving_block_of_more_chunks_than_it_collects_is_left_out() -> None:
-    made = receiving(100 * CHUNK_SIZE)
+def test_receiving_block_of_a_chunk_beyond_the_limit_of_open_chunks_is_left_out() -> None:
+    reception = receiving(100 * CHUNK_SIZE)
     for chunk in range(50, 50 + OPEN_CHUNKS):
-        made.handle(Input.BLOCK, block(chunk, 0), 1.0)
-    assert (made.received, made.repeated) == (OPEN_CHUNKS - 2, 2)
+        reception.handle(Input.BLOCK, block(chunk, 0), 1.0)
+    assert (reception.received, reception.repeated) == (OPEN_CHUNKS - 2, 2)
 
 
 def test_receiving_block_of_a_chunk_that_is_not_stored_yet_is_of_no_use() -> None:
-    made = receiving()
+    reception = receiving()
     for number in (0, 1, 2, 0):
-        made.handle(Input.BLOCK, block(1, number), 1.0)
-    assert (made.received, made.repeated, len(made.complete)) == (3, 1, 1)
+        reception.handle(Input.BLOCK, block(1, number), 1.0)
+    assert (reception.received, reception.repeated, len(reception.complete)) == (3, 1, 1)
 
 
 def test_receiving_block_ends_the_long_pauses() -> None:
-    made = receiving()
+    reception = receiving()
     for _ in range(3):
-        made.handle(Input.TICK, None, made.deadline or 0.0)
-    now = made.deadline or 0.0
-    made.handle(Input.BLOCK, block(0, 0), now)
-    assert made.deadline == now + QUIET
+        reception.handle(Input.TICK, None, reception.deadline or 0.0)
+    now = reception.deadline or 0.0
+    reception.handle(Input.BLOCK, block(0, 0), now)
+    assert reception.deadline == now + QUIET
 
 
-def test_receiving_overheard_request_stands_for_our_own() -> None:
-    made = receiving(4 * CHUNK_SIZE)
-    taken(made)
-    made.handle(Input.OVERHEARD, Request(OTHER, 2, 0, 1024), 1.05)
-    assert made.deadline == 1.05 + QUIET
+def test_receiving_overheard_request_replaces_the_own_one() -> None:
+    reception = receiving(4 * CHUNK_SIZE)
+    take_packets(reception)
+    reception.handle(Input.OVERHEARD, Request(OTHER_RECEIVER, 2, 0, 1024), 1.05)
+    assert reception.deadline == 1.05 + QUIET
     for number in range(1024):
-        made.handle(Input.BLOCK, block(0, number), 1.1)
-    assert taken(made) == [Request(OWN, 3, 0, 1024)]
+        reception.handle(Input.BLOCK, block(0, number), 1.1)
+    assert take_packets(reception) == [Request(RECEIVER, 3, 0, 1024)]
     for number in range(1024):
-        made.handle(Input.BLOCK, block(1, number), 1.1 + OVERHEARD_FOR)
-    assert taken(made) == [Request(OWN, 2, 0, 1024)]
+        reception.handle(Input.BLOCK, block(1, number), 1.1 + OVERHEARD_FOR)
+    assert take_packets(reception) == [Request(RECEIVER, 2, 0, 1024)]
 
 
-def test_receiving_overheard_request_for_what_is_stored_or_not_there_changes_nothing() -> None:
-    made = receiving()
+def test_receiving_overheard_request_for_a_stored_or_invalid_chunk_changes_nothing() -> None:
+    reception = receiving()
     for number in range(3):
-        made.handle(Input.BLOCK, block(1, number), 1.0)
-    made.complete.clear()
-    made.handle(Input.STORED, 1, 1.0)
+        reception.handle(Input.BLOCK, block(1, number), 1.0)
+    reception.complete.clear()
+    reception.handle(Input.STORED, 1, 1.0)
     for chunk in (1, 2):
-        made.handle(Input.OVERHEARD, PartialRequest(OTHER, chunk, 1, 1), 1.05)
-    assert made.deadline == 1.0 + QUIET
+        reception.handle(Input.OVERHEARD, PartialRequest(OTHER_RECEIVER, chunk, 1, 1), 1.05)
+    assert reception.deadline == 1.0 + QUIET
 
 
 def test_receiving_stored_ends_it_after_the_last_chunk() -> None:
-    made = joining(frozenset([0]))
-    made.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, SIZE), 1.0)
+    reception = joining(frozenset([0]))
+    reception.handle(Input.REPLY, Join2Reply(SERVER, CLIENT, SIZE), 1.0)
     for number in range(3):
-        made.handle(Input.BLOCK, block(1, number), 1.0)
-    taken(made)
-    made.handle(Input.STORED, 1, 3.0)
-    assert (made.state, made.stored, taken(made)) == (State.COMPLETE, 2, [Leave(OWN, CLIENT, 3)])
+        reception.handle(Input.BLOCK, block(1, number), 1.0)
+    take_packets(reception)
+    reception.handle(Input.STORED, 1, 3.0)
+    assert (reception.state, reception.stored, take_packets(reception)) == (
+        State.COMPLETE,
+        2,
+        [Leave(RECEIVER, CLIENT, 3)],
+    )
 
 
 def test_receiving_rejected_requests_the_chunk_again() -> None:
-    made = receiving()
+    reception = receiving()
     for number in range(3):
-        made.handle(Input.BLOCK, block(1, number), 1.0)
-    taken(made)
-    made.handle(Input.REJECTED, 1, 1.05)
-    assert (taken(made), made.deadline) == ([Request(OWN, 1, 0, 3)], 1.05 + QUIET)
+        reception.handle(Input.BLOCK, block(1, number), 1.0)
+    take_packets(reception)
+    reception.handle(Input.REJECTED, 1, 1.05)
+    assert (take_packets(reception), reception.deadline) == ([Request(RECEIVER, 1, 0, 3)], 1.05 + QUIET)
 
 
 def test_receiving_tick_requests_what_is_missing_later_each_time() -> None:
-    made = receiving()
-    made.handle(Input.BLOCK, block(1, 0), 1.0)
-    taken(made)
-    made.handle(Input.TICK, None, 1.05)
-    assert taken(made) == []
-    made.handle(Input.TICK, None, 1.0 + QUIET)
-    assert taken(made) == [PartialRequest(OWN, 0, 1, (1 << 1024) - 1), PartialRequest(OWN, 1, 1, 0b110)]
+    reception = receiving()
+    reception.handle(Input.BLOCK, block(1, 0), 1.0)
+    take_packets(reception)
+    reception.handle(Input.TICK, None, 1.05)
+    assert take_packets(reception) == []
+    reception.handle(Input.TICK, None, 1.0 + QUIET)
+    assert take_packets(reception) == [
+        PartialRequest(RECEIVER, 0, 1, (1 << 1024) - 1),
+        PartialRequest(RECEIVER, 1, 1, 0b110),
+    ]
     pauses = []
-    while made.state is State.RECEIVING:
-        assert made.deadline is not None
-        before = made.deadline
-        made.handle(Input.TICK, None, before)
-        pauses.append((made.deadline or before) - before)
+    while reception.state is State.RECEIVING:
+        assert reception.deadline is not None
+        deadline = reception.deadline
+        reception.handle(Input.TICK, None, deadline)
+        pauses.append((reception.deadline or deadline) - deadline)
     assert pauses[0] == pytest.approx(3 * QUIET)
     assert max(pauses) == pytest.approx(LONGEST_QUIET)
-    assert made.detail == "the server has sent nothing for 60 s"
+    assert reception.detail == "the server has sent nothing for 60 s"
 
 
-@pytest.mark.parametrize("make", [complete, failed])
+@pytest.mark.parametrize("new_reception", [complete, failed])
 @pytest.mark.parametrize("event", Input)
-def test_complete_and_failed_ignore_what_comes(make: Any, event: Input) -> None:
-    made = make()
-    state = made.state
+def test_complete_and_failed_ignore_what_comes(new_reception: Any, event: Input) -> None:
+    reception = new_reception()
+    state = reception.state
     if TABLE[state][event] is illegal:
         with pytest.raises(IllegalInput):
-            made.handle(event, None, 100.0)
+            reception.handle(event, None, 100.0)
     else:
-        made.handle(event, None, 100.0)
-    assert (made.state, made.deadline) == (state, None)
+        reception.handle(event, None, 100.0)
+    assert (reception.state, reception.deadline) == (state, None)
 
 
 @pytest.mark.parametrize("event", [Input.STORED, Input.REJECTED])
@@ -280,7 +295,7 @@ class Lan:
         self.session = Session(len(content), Pace(100e6), 1e9, 0.0)
         self.stored: list[dict[int, bytes]] = [{} for _ in range(receivers)]
         self.receptions = [
-            Reception(f"10.0.1.{number}", number, PATIENCE, self.random.shuffle, 0.0) for number in range(receivers)
+            Reception(f"10.0.1.{number}", number, TIMEOUT, self.random.shuffle, 0.0) for number in range(receivers)
         ]
         self._events: list[Any] = []
         self._number = count()
@@ -321,15 +336,15 @@ class Lan:
             self._to_receiver(reception, Input.TICK, None)
 
     def _to_receiver(self, reception: Reception, event: Input, argument: Any) -> None:
-        before = reception.deadline
+        deadline = reception.deadline
         reception.handle(event, argument, self.now)
-        if reception.out or reception.complete or reception.deadline != before:
+        if reception.out or reception.complete or reception.deadline != deadline:
             self._after_receiver(reception)
 
     def _to_sender(self, packet: Any) -> None:
         match packet:
             case Join():
-                self.session.handle(Sending.JOIN, packet, self.now)
+                self.session.handle(SessionInput.JOIN, packet, self.now)
                 for out in self.session.out:
                     assert isinstance(out, Reply)
                     reception = next(each for each in self.receptions if each.source == out.peer)
@@ -338,15 +353,15 @@ class Lan:
                         self._later(self.now + 0.0002, self._to_receiver, reception, Input.REPLY, reply)
                 self.session.out.clear()
             case Leave():
-                self.session.handle(Sending.LEAVE, packet, self.now)
+                self.session.handle(SessionInput.LEAVE, packet, self.now)
             case _:
-                self.session.handle(Sending.REQUEST, packet, self.now)
+                self.session.handle(SessionInput.REQUEST, packet, self.now)
                 self._tick_sender()
 
     def _tick_sender(self) -> None:
         session = self.session
         if session.deadline is not None and session.blocks_wanted and session.deadline <= self.now:
-            session.handle(Sending.TICK, None, self.now)
+            session.handle(SessionInput.TICK, None, self.now)
             burst = session.wants
             assert burst is not None
             for number in burst.blocks:
@@ -356,7 +371,7 @@ class Lan:
                 for reception in self.receptions:
                     if self._arrives():
                         self._later(self.now + 0.0002, self._to_receiver, reception, Input.BLOCK, packet)
-            session.handle(Sending.READ, None, self.now)
+            session.handle(SessionInput.READ, None, self.now)
         if session.deadline is not None and session.blocks_wanted:
             self._later(session.deadline, self._tick_sender)
 
@@ -408,7 +423,7 @@ def test_digests_of_a_file_are_those_of_its_chunks() -> None:
         b'{"algorithm": "sha256", "chunk-size": 1048576, "size": 1, "chunks": [7]}',
     ],
 )
-def test_what_is_no_file_of_digests(text: bytes) -> None:
+def test_invalid_files_of_digests_are_errors(text: bytes) -> None:
     with pytest.raises(DigestsError):
         Digests.parse(text)
 

@@ -53,21 +53,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def backend(root: Path) -> Iterator[ImagesBackend]:
-    made = ImagesBackend(root)
-    yield made
-    made.close()
+    backend = ImagesBackend(root)
+    yield backend
+    backend.close()
 
 
 @pytest.fixture(scope="module")
 def menu(root: Path) -> MenuBackend:
-    made: MenuBackend = configure(
+    menu: MenuBackend = configure(
         menu_plugin, {"root": str(root.parent), "images": "images"}, PluginContext(None, root.parent)
     )
     (root.parent / "menu.c32").write_bytes(b"x")
-    return made
+    return menu
 
 
-def place(menu: MenuBackend, release: int) -> str:
+def directory_of_image(menu: MenuBackend, release: int) -> str:
     """Where the files of the image are."""
     version = next(image.version for image in menu.library.scan() if image.name == f"esxi-{release}")
     return f"images/esxi-{release}~{version}"
@@ -95,9 +95,9 @@ def boot(backend: ImagesBackend, release: int, directory: str, config: str = "")
             return None
 
     mboot = Mboot(read)
-    loaded = list(mboot.boot(directory, config, MAC))
-    assert [name for name, _ in loaded] == ["b.b00", *NAMES[release], *(["crypto64.efi"] if release == 8 else [])]
-    for name, found in loaded:
+    loaded_files = list(mboot.boot(directory, config, MAC))
+    assert [name for name, _ in loaded_files] == ["b.b00", *NAMES[release], *(["crypto64.efi"] if release == 8 else [])]
+    for name, found in loaded_files:
         assert found is not None, name
         size, data = found
         assert name.encode().startswith(data[:size].rstrip(b"\0").removeprefix(b"efi/boot/"))
@@ -124,46 +124,51 @@ def test_image_for_arm_is_booted_by_its_own_mboot() -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_bios_by_pxelinux(menu: MenuBackend, backend: ImagesBackend, release: int) -> None:
     """KERNEL mboot.c32, APPEND -c boot.cfg, IPAPPEND 2. NOHALT concerns the wait at the prompt only."""
-    at = place(menu, release)
+    directory = directory_of_image(menu, release)
     config = text(menu, "pxelinux.cfg/default")
-    assert f"KERNEL ::{at}/{PROGRAMS[release][1]}\nAPPEND -c /{at}/boot.cfg{OPTIONS[release]}\nIPAPPEND 2\n" in config
-    requested = boot(backend, release, at, f"/{at}/boot.cfg")
-    assert requested[:2] == [f"/{at}/boot.cfg", f"/{at}/b.b00"]
+    assert (
+        f"KERNEL ::{directory}/{PROGRAMS[release][1]}\nAPPEND -c /{directory}/boot.cfg{OPTIONS[release]}\nIPAPPEND 2\n"
+        in config
+    )
+    requested = boot(backend, release, directory, f"/{directory}/boot.cfg")
+    assert requested[:2] == [f"/{directory}/boot.cfg", f"/{directory}/b.b00"]
 
 
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("http", [HTTP, ""], ids=["http", "tftp"])
 def test_ipxe_on_both_firmwares(menu: MenuBackend, backend: ImagesBackend, release: int, http: str) -> None:
-    at = f"{http}/{place(menu, release)}"
+    directory = f"{http}/{directory_of_image(menu, release)}"
     script = text(menu, "boot.ipxe", http)
     for program in PROGRAMS[release]:
-        assert f"\nkernel {at}/{program} -c {at}/boot.cfg{OPTIONS[release]} " in script
-    requested = boot(backend, release, "", f"{at}/boot.cfg")
-    assert requested[:2] == [f"{at}/boot.cfg", f"{at}/b.b00"]
+        assert f"\nkernel {directory}/{program} -c {directory}/boot.cfg{OPTIONS[release]} " in script
+    requested = boot(backend, release, "", f"{directory}/boot.cfg")
+    assert requested[:2] == [f"{directory}/boot.cfg", f"{directory}/b.b00"]
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_answers_are_arguments_of_the_kernel(menu: MenuBackend, release: int) -> None:
     """kernelopt=ks=URL: mboot adds its further arguments to kernelopt, append_kernel_options() of mboot/config.c."""
-    at = f"{HTTP}/{place(menu, release)}"
+    directory = f"{HTTP}/{directory_of_image(menu, release)}"
     script = text(menu, f"install/esxi-{release}/esxi.cfg.ipxe")
     efi, bios = PROGRAMS[release]
-    arguments = f"-c {at}/boot.cfg ks={HTTP}/esxi.cfg{OPTIONS[release]}"
-    assert f"\nkernel {at}/{efi} {arguments} || goto failed\n" in script
-    assert f"\nkernel {at}/{bios} {arguments} BOOTIF=01-${{netX/mac:hexhyp}} || goto" in script
+    arguments = f"-c {directory}/boot.cfg ks={HTTP}/esxi.cfg{OPTIONS[release]}"
+    assert f"\nkernel {directory}/{efi} {arguments} || goto failed\n" in script
+    assert f"\nkernel {directory}/{bios} {arguments} BOOTIF=01-${{netX/mac:hexhyp}} || goto" in script
 
 
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("at", [f"{HTTP}/images", "images", "/images"])
-def test_uefi_firmware_starts_mboot_by_itself(menu: MenuBackend, backend: ImagesBackend, release: int, at: str) -> None:
+@pytest.mark.parametrize("base", [f"{HTTP}/images", "images", "/images"])
+def test_uefi_firmware_starts_mboot_by_itself(
+    menu: MenuBackend, backend: ImagesBackend, release: int, base: str
+) -> None:
     """networkBootUri names efi/boot/bootx64.efi of the files. mboot tries the directory of the machine first, and
     then loads everything of the version that is the present one."""
-    directory = f"{at}/esxi-{release}/efi/boot"
+    directory = f"{base}/esxi-{release}/efi/boot"
     requested = boot(backend, release, directory)
     assert requested[:2] == [f"{directory}/01-{MAC}/boot.cfg", f"{directory}/boot.cfg"]
-    present = place(menu, release).removeprefix("images/")
+    present = directory_of_image(menu, release).removeprefix("images/")
     assert requested[2] == f"{directory}/../../../{present}/b.b00"
-    boot(backend, release, f"{at}/{present}/efi/boot")
+    boot(backend, release, f"{base}/{present}/efi/boot")
 
 
 def test_version_stays_when_the_image_is_replaced(tmp_path: Path) -> None:
@@ -181,7 +186,7 @@ def test_version_stays_when_the_image_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "root", "wanted"),
+    ("line", "root", "expected"),
     [
         ("kernelopt=cdromBoot runweasel", "", "kernelopt=runweasel"),
         ("kernelopt=runweasel cdromBoot", "", "kernelopt=runweasel"),
@@ -196,5 +201,5 @@ def test_version_stays_when_the_image_is_replaced(tmp_path: Path) -> None:
         ("title=/kernel=/b.b00", "../", "title=/kernel=/b.b00"),
     ],
 )
-def test_lines_of_boot_cfg(line: str, root: str, wanted: str) -> None:
-    assert for_network(line, root) == wanted
+def test_lines_of_boot_cfg(line: str, root: str, expected: str) -> None:
+    assert for_network(line, root) == expected

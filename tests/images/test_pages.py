@@ -26,7 +26,7 @@ def commands(page: str) -> list[list[str]]:
     return [words for words in map(shlex.split, found) if words[1] in ("images", "install")]
 
 
-def put(directory: Path, page: str) -> str:
+def add_image(directory: Path, page: str) -> str:
     """Put the image of a page into a directory, as its first command does; return its name."""
     bootfw, images, add, source, *options = commands(page)[0]
     assert (bootfw, images, add, options[::2]) in [("bootfw", "images", "add", each) for each in ([], ["--name"])]
@@ -52,15 +52,15 @@ def menu(tmp_path_factory: pytest.TempPathFactory) -> MenuBackend:
     root = tmp_path_factory.mktemp("boot")
     (root / "images").mkdir()
     (root / "wimboot").write_bytes(b"x")
-    names = [put(root / "images", page) for page in PAGES]
+    names = [add_image(root / "images", page) for page in PAGES]
     assert len(set(names)) == len(names)
-    made: MenuBackend = configure(plugin, {"root": str(root), "images": "images"}, PluginContext(None, root))
-    return made
+    menu: MenuBackend = configure(plugin, {"root": str(root), "images": "images"}, PluginContext(None, root))
+    return menu
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_boot_the_image(menu: MenuBackend, tmp_path: Path, page: str) -> None:
-    name = put(tmp_path, page)
+    name = add_image(tmp_path, page)
     orders = commands(page)[1:]
     assert orders
     for bootfw, install, mac, image, *options in orders:
@@ -83,8 +83,8 @@ def test_what_is_known_is_that_of_the_catalogue(page: str) -> None:
 
 
 def test_every_family_is_on_one_page() -> None:
-    named = [name for page in PAGES for name in families_of(read(f"images/{page}"))]
-    assert sorted(named) == sorted(family.name for family in stock().families)
+    families = [name for page in PAGES for name in families_of(read(f"images/{page}"))]
+    assert sorted(families) == sorted(family.name for family in stock().families)
 
 
 def test_every_page_is_linked() -> None:

@@ -15,7 +15,7 @@ from bootfw.images.catalogue import read_families, stock
 from bootfw.images.listing import Listing
 from bootfw.images.recipe import IMAGE, Plan
 
-AT = ("http://s/content", "http://s/image.iso", "http://s/content")
+URLS = ("http://s/content", "http://s/image.iso", "http://s/content")
 """Where the files of an image and the image itself are."""
 
 
@@ -35,17 +35,17 @@ def test_image_is_recognized(tree: Tree) -> None:
 @pytest.mark.parametrize("tree", TREES, ids=lambda tree: tree.title)
 def test_arguments_are_those_of_the_documentation(tree: Tree) -> None:
     found = plans(tree)
-    assert [plan.arguments(*AT) for plan in found] == list(tree.arguments)
+    assert [plan.arguments(*URLS) for plan in found] == list(tree.arguments)
     if tree.answers:
-        assert found[0].arguments(*AT, "http://s/answers").removeprefix(f"{tree.arguments[0]} ") == tree.answers
+        assert found[0].arguments(*URLS, "http://s/answers").removeprefix(f"{tree.arguments[0]} ") == tree.answers
 
 
 @pytest.mark.parametrize("tree", [tree for tree in TREES if tree.arguments], ids=lambda tree: tree.title)
 def test_plans_name_files_of_the_image_and_no_placeholder_is_left(tree: Tree) -> None:
     for plan in plans(tree):
-        named = [*plan.initrds, *plan.named.values(), *([plan.kernel] if plan.kernel else [])]
-        assert [name for name in named if name != IMAGE and name not in tree.files] == []
-        assert "{" not in plan.arguments(*AT, "http://s/answers")
+        names = [*plan.initrds, *plan.named.values(), *([plan.kernel] if plan.kernel else [])]
+        assert [name for name in names if name != IMAGE and name not in tree.files] == []
+        assert "{" not in plan.arguments(*URLS, "http://s/answers")
         assert plan.needs_http is tree.needs_http
 
 
@@ -95,10 +95,10 @@ def test_unknown_image_is_not_recognized() -> None:
 
 
 def test_texts_of_an_image_can_not_add_arguments_or_lines() -> None:
-    files_ = {"bzImage": PC, "initrd": b"x", "netboot.ipxe": b"kernel bzImage init=/x;`reboot`\"'\\|& quiet\n"}
-    found = stock().recognize(listing(files_))
+    image_files = {"bzImage": PC, "initrd": b"x", "netboot.ipxe": b"kernel bzImage init=/x;`reboot`\"'\\|& quiet\n"}
+    found = stock().recognize(listing(image_files))
     assert found is not None
-    assert found.plans[0].arguments(*AT) == "init=/xreboot quiet"
+    assert found.plans[0].arguments(*URLS) == "init=/xreboot quiet"
 
 
 @given(st.dictionaries(st.text(max_size=8), st.binary(max_size=64), max_size=4), st.text(max_size=12))
@@ -148,7 +148,7 @@ def test_names_are_unique() -> None:
     assert len(document["family"]) == len(names)
 
 
-OWN = """
+OPERATOR_FAMILY = """
 [[family]]
 name = "ours"
 title = "Ours {version}"
@@ -162,13 +162,13 @@ arguments = "root={content}"
 
 
 def test_families_of_the_operator_come_first_and_replace(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text(OWN + OWN.replace('"ours"', '"debian-netboot"'))
+    (tmp_path / "own.toml").write_text(OPERATOR_FAMILY + OPERATOR_FAMILY.replace('"ours"', '"debian-netboot"'))
     catalogue = stock().with_own(read_families(tmp_path / "own.toml"))
     assert [family.name for family in catalogue.families[:2]] == ["ours", "debian-netboot"]
     assert len(catalogue.families) == len(stock().families) + 1
     found = catalogue.recognize(listing({"ours.txt": b"release 7", "vmlinuz": PC, **TREES[0].files}))
     assert found is not None
-    assert (found.title, found.plans[0].arguments(*AT)) == ("Ours 7", "root=http://s/content")
+    assert (found.title, found.plans[0].arguments(*URLS)) == ("Ours 7", "root=http://s/content")
 
 
 @pytest.mark.parametrize(
@@ -176,11 +176,14 @@ def test_families_of_the_operator_come_first_and_replace(tmp_path: Path) -> None
     [
         ("[[familie]]", "familie: unknown key; known: family"),
         ("family = 1", "family: must be a list of tables, [[family]]"),
-        (OWN.replace("kernel =", "kernal ="), "kernal: unknown key"),
-        (OWN.replace('"ours"', '"Ours!"'), "must be a word of lowercase letters"),
-        (OWN.replace("(?P<version>", "(?P<version"), "is no regular expression"),
-        (OWN.replace('"https://example.org"', '""'), "must name where this is documented"),
-        (OWN.replace("[[family.recipe]]", '[[family.recipe]]\nloaders = ["lilo"]'), '"lilo" is unknown; known: ipxe'),
+        (OPERATOR_FAMILY.replace("kernel =", "kernal ="), "kernal: unknown key"),
+        (OPERATOR_FAMILY.replace('"ours"', '"Ours!"'), "must be a word of lowercase letters"),
+        (OPERATOR_FAMILY.replace("(?P<version>", "(?P<version"), "is no regular expression"),
+        (OPERATOR_FAMILY.replace('"https://example.org"', '""'), "must name where this is documented"),
+        (
+            OPERATOR_FAMILY.replace("[[family.recipe]]", '[[family.recipe]]\nloaders = ["lilo"]'),
+            '"lilo" is unknown; known: ipxe',
+        ),
         ("x =", "own.toml: "),
     ],
 )

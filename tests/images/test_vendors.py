@@ -33,9 +33,9 @@ class Documented:
     arguments: str
     """CONTENT and IMAGE stand for the URLs of the files in the image and of the image, ANSWERS for that of the
     answers."""
-    left_out: Mapping[str, str] = field(factory=dict)
+    omitted: Mapping[str, str] = field(factory=dict)
     """An argument of the documentation that is not given -> why."""
-    added: Mapping[str, str] = field(factory=dict)
+    additional: Mapping[str, str] = field(factory=dict)
     """An argument that is given, but not documented there -> why."""
     loaders: Sequence[str] = ("ipxe", "grub", "pxelinux")
 
@@ -59,14 +59,14 @@ DOCUMENTED = (
         ["casper/vmlinuz", "casper/initrd"],
         "root=/dev/ram0 ramdisk_size=1500000 ip=dhcp cloud-config-url=/dev/null url=IMAGE "
         f"autoinstall ds=nocloud-net;s={HTTP}/answers/",
-        left_out={"root=/dev/ram0": _CASPER, "ramdisk_size=1500000": _CASPER},
+        omitted={"root=/dev/ram0": _CASPER, "ramdisk_size=1500000": _CASPER},
     ),
     Documented(
         "proxmox",
         "grub.cfg of the image, the entry of the graphical installer",
         ["boot/linux26", "boot/initrd.img"],
         "ro ramdisk_size=16777216 rw quiet splash=silent",
-        left_out={"ro": "the last one of ro and rw counts"},
+        omitted={"ro": "the last one of ro and rw counts"},
         loaders=["ipxe", "grub"],
     ),
     Documented(
@@ -75,7 +75,7 @@ DOCUMENTED = (
         "https://pve.proxmox.com/wiki/Automated_Installation",
         ["boot/linux26", "boot/initrd.img"],
         "ro ramdisk_size=16777216 rw quiet splash=silent proxmox-start-auto-installer",
-        left_out={"ro": "the last one of ro and rw counts"},
+        omitted={"ro": "the last one of ro and rw counts"},
         loaders=["ipxe", "grub"],
     ),
     Documented(
@@ -84,15 +84,17 @@ DOCUMENTED = (
         ["live/vmlinuz", "live/initrd.img"],
         "boot=live username=user union=overlay config components noswap edd=on nomodeset ocs_live_run=ocs-live-general "
         "ocs_live_batch=no net.ifnames=0 nosplash noprompt fetch=CONTENT/live/filesystem.squashfs",
-        added={"ocs_live_extra_param=": "the entries of the image itself have it"},
+        additional={"ocs_live_extra_param=": "the entries of the image itself have it"},
     ),
     Documented(
         "gparted",
         "https://github.com/netbootxyz/netboot.xyz, gparted.ipxe.j2, after https://gparted.org/livepxe.php",
         ["live/vmlinuz", "live/initrd.img"],
         "boot=live fetch=CONTENT/live/filesystem.squashfs union=overlay username=user vga=788",
-        left_out={"vga=788": "a mode of a BIOS, and the kernel sets one by itself"},
-        added=dict.fromkeys(["config", "components", "noswap", "noeject"], "the entries of the image itself have it"),
+        omitted={"vga=788": "a mode of a BIOS, and the kernel sets one by itself"},
+        additional=dict.fromkeys(
+            ["config", "components", "noswap", "noeject"], "the entries of the image itself have it"
+        ),
     ),
     Documented(
         "debian-live",
@@ -124,7 +126,7 @@ DOCUMENTED = (
         "dracut.cmdline(7), Booting live images: root=live:URL, rd.live.image",
         ["images/pxeboot/vmlinuz", "images/pxeboot/initrd.img"],
         "root=live:CONTENT/LiveOS/squashfs.img rd.live.image",
-        added=_FIRST_CARD,
+        additional=_FIRST_CARD,
     ),
     Documented(
         "agama",
@@ -138,8 +140,8 @@ DOCUMENTED = (
         "https://github.com/netbootxyz/netboot.xyz, opensuse.ipxe.j2",
         ["boot/x86_64/loader/linux", "boot/x86_64/loader/initrd"],
         "netsetup=dhcp install=CONTENT autoyast=ANSWERS",
-        left_out={"netsetup=dhcp": "the older name of ifcfg=*=dhcp"},
-        added={"ifcfg=*=dhcp": _CARDS},
+        omitted={"netsetup=dhcp": "the older name of ifcfg=*=dhcp"},
+        additional={"ifcfg=*=dhcp": _CARDS},
     ),
     Documented(
         "arch",
@@ -158,7 +160,7 @@ DOCUMENTED = (
         "https://wiki.alpinelinux.org/wiki/PXE_boot: ip, apkovl, alpine_repo, modloop",
         ["boot/vmlinuz-lts", "boot/initramfs-lts"],
         "ip=dhcp apkovl=ANSWERS alpine_repo=CONTENT/apks modloop=CONTENT/boot/modloop-lts",
-        added={"modules=loop,squashfs,sd-mod,usb-storage": "the entries of the image itself have it"},
+        additional={"modules=loop,squashfs,sd-mod,usb-storage": "the entries of the image itself have it"},
     ),
     Documented(
         "nixos-netboot",
@@ -220,11 +222,11 @@ class Entry:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> MenuBackend:
+def menu(tmp_path_factory: pytest.TempPathFactory) -> MenuBackend:
     """The menu of an image of each documented family, which has its name."""
     root = tmp_path_factory.mktemp("boot")
     (root / "images").mkdir()
-    for family in {one.family for one in DOCUMENTED} | WITHOUT_A_KERNEL:
+    for family in {documented.family for documented in DOCUMENTED} | WITHOUT_A_KERNEL:
         tree = next(tree for tree in TREES if tree.family == family)
         make_iso(root / f"images/{family}.iso", dict(tree.files), volume=tree.volume)
     for program in ("wimboot", "memdisk", "menu.c32"):
@@ -239,24 +241,24 @@ def text(menu: MenuBackend, path: str) -> str:
     return data.decode("ascii")
 
 
-def of_ipxe(script: str) -> Entry:
+def ipxe_entry(script: str) -> Entry:
     """The entry of a script that boots one image."""
     kernel = re.search(r"^kernel (?:--name linux )?(\S+)(.*) \|\| goto \S+$", script, re.MULTILINE)
     assert kernel is not None
     initrds = re.findall(r"^initrd --name initrd\d* (\S+) \|\|", script, re.MULTILINE)
-    words = [word for word in kernel[2].split() if not word.startswith("initrd=")]
-    return Entry([urlsplit(url).path.lstrip("/") for url in (kernel[1], *initrds)], words)
+    arguments = [argument for argument in kernel[2].split() if not argument.startswith("initrd=")]
+    return Entry([urlsplit(url).path.lstrip("/") for url in (kernel[1], *initrds)], arguments)
 
 
-def of_grub(config: str, family: str) -> Entry:
+def grub_entry(config: str, family: str) -> Entry:
     found = re.search(rf"\({re.escape(family)}\) \..*\n    linux (.*)\n(?:    initrd (.*)\n)?", config)
     assert found is not None
-    kernel, *words = found[1].replace("\\", "").split()
+    kernel, *arguments = found[1].replace("\\", "").split()
     initrds = [path for path in (found[2] or "").split() if not path.startswith("newc:")]
-    return Entry([path.lstrip("/") for path in (kernel, *initrds)], words)
+    return Entry([path.lstrip("/") for path in (kernel, *initrds)], arguments)
 
 
-def of_pxelinux(config: str, family: str) -> Entry:
+def pxelinux_entry(config: str, family: str) -> Entry:
     pattern = rf"\({re.escape(family)}\) \..*\nMENU INDENT 1\nLINUX (.*)\n(?:INITRD (.*)\n)?(?:APPEND (.*)\n)?"
     found = re.search(pattern, config)
     assert found is not None
@@ -268,50 +270,67 @@ def version(menu: MenuBackend, family: str) -> str:
     return next(image.version for image in menu.library.scan() if image.name == family)
 
 
-def expected(menu: MenuBackend, one: Documented, *, answers: bool) -> Entry:
-    content = f"images/{one.family}~{version(menu, one.family)}"
-    places = {"CONTENT": f"{HTTP}/{content}", "IMAGE": f"{HTTP}/{content}.iso", "ANSWERS": ANSWERS}
-    line = re.sub("CONTENT|IMAGE|ANSWERS", lambda found: places[found[0]], one.arguments)
-    words = [word for word in line.split() if word not in one.left_out]
+def documented_entry(menu: MenuBackend, documented: Documented, *, answers: bool) -> Entry:
+    content = f"images/{documented.family}~{version(menu, documented.family)}"
+    urls = {"CONTENT": f"{HTTP}/{content}", "IMAGE": f"{HTTP}/{content}.iso", "ANSWERS": ANSWERS}
+    line = re.sub("CONTENT|IMAGE|ANSWERS", lambda found: urls[found[0]], documented.arguments)
+    arguments = [argument for argument in line.split() if argument not in documented.omitted]
     if not answers:
-        of_answers = ("auto=", "priority=", "interface=", "autoinstall", "ds=")
-        words = [word for word in words if "/answers/" not in word and not word.startswith(of_answers)]
-    return Entry([f"{content}/{file}" for file in one.files], [*words, *one.added])
+        answer_prefixes = ("auto=", "priority=", "interface=", "autoinstall", "ds=")
+        arguments = [
+            argument
+            for argument in arguments
+            if "/answers/" not in argument and not argument.startswith(answer_prefixes)
+        ]
+    return Entry([f"{content}/{file}" for file in documented.files], [*arguments, *documented.additional])
 
 
-def same(entry: Entry, one: Entry) -> None:
-    assert (list(entry.files), sorted(entry.arguments)) == (list(one.files), sorted(one.arguments))
+def assert_same_entry(actual: Entry, expected: Entry) -> None:
+    assert (list(actual.files), sorted(actual.arguments)) == (list(expected.files), sorted(expected.arguments))
 
 
-def with_bootif(one: Documented, entry: Entry, argument: str) -> Entry:
+def with_bootif(documented: Documented, entry: Entry, argument: str) -> Entry:
     """What is expected of a boot program that tells the system the network card by *argument*."""
-    return Entry(entry.files, [*entry.arguments, argument] if one.family in TAKES_BOOTIF else entry.arguments)
+    return Entry(entry.files, [*entry.arguments, argument] if documented.family in TAKES_BOOTIF else entry.arguments)
 
 
-@pytest.mark.parametrize("one", DOCUMENTED, ids=lambda one: one.family)
-def test_script_of_ipxe_is_as_documented(made: MenuBackend, one: Documented) -> None:
-    answered = ANSWERS.removeprefix(HTTP) if "/answers/" in one.arguments or "ANSWERS" in one.arguments else ""
-    script = text(made, f"install/{one.family}{answered}.ipxe")
-    wanted = expected(made, one, answers=True)
-    same(of_ipxe(script), with_bootif(one, wanted, "BOOTIF=01-${netX/mac:hexhyp}"))
+@pytest.mark.parametrize("documented", DOCUMENTED, ids=lambda documented: documented.family)
+def test_script_of_ipxe_is_as_documented(menu: MenuBackend, documented: Documented) -> None:
+    answers = (
+        ANSWERS.removeprefix(HTTP) if "/answers/" in documented.arguments or "ANSWERS" in documented.arguments else ""
+    )
+    script = text(menu, f"install/{documented.family}{answers}.ipxe")
+    expected_entry = documented_entry(menu, documented, answers=True)
+    assert_same_entry(ipxe_entry(script), with_bootif(documented, expected_entry, "BOOTIF=01-${netX/mac:hexhyp}"))
 
 
-@pytest.mark.parametrize("one", [one for one in DOCUMENTED if "grub" in one.loaders], ids=lambda one: one.family)
-def test_menu_of_grub_is_as_documented(made: MenuBackend, one: Documented) -> None:
-    wanted = expected(made, one, answers=False)
-    same(of_grub(text(made, "grub.cfg"), one.family), with_bootif(one, wanted, "BOOTIF=01-$net_default_mac"))
+@pytest.mark.parametrize(
+    "documented",
+    [documented for documented in DOCUMENTED if "grub" in documented.loaders],
+    ids=lambda documented: documented.family,
+)
+def test_menu_of_grub_is_as_documented(menu: MenuBackend, documented: Documented) -> None:
+    expected_entry = documented_entry(menu, documented, answers=False)
+    assert_same_entry(
+        grub_entry(text(menu, "grub.cfg"), documented.family),
+        with_bootif(documented, expected_entry, "BOOTIF=01-$net_default_mac"),
+    )
 
 
-@pytest.mark.parametrize("one", [one for one in DOCUMENTED if "pxelinux" in one.loaders], ids=lambda one: one.family)
-def test_menu_of_pxelinux_is_as_documented(made: MenuBackend, one: Documented) -> None:
-    config = text(made, "pxelinux.cfg/default")
-    same(of_pxelinux(config, one.family), expected(made, one, answers=False))
-    entry = config[config.index(f"({one.family})") :].partition("\nLABEL ")[0]
-    assert ("\nIPAPPEND 2\n" in entry) == (one.family in TAKES_BOOTIF)
+@pytest.mark.parametrize(
+    "documented",
+    [documented for documented in DOCUMENTED if "pxelinux" in documented.loaders],
+    ids=lambda documented: documented.family,
+)
+def test_menu_of_pxelinux_is_as_documented(menu: MenuBackend, documented: Documented) -> None:
+    config = text(menu, "pxelinux.cfg/default")
+    assert_same_entry(pxelinux_entry(config, documented.family), documented_entry(menu, documented, answers=False))
+    entry = config[config.index(f"({documented.family})") :].partition("\nLABEL ")[0]
+    assert ("\nIPAPPEND 2\n" in entry) == (documented.family in TAKES_BOOTIF)
 
 
 def test_every_family_that_can_be_booted_is_compared() -> None:
-    alike = {
+    same_as = {
         "flatcar": "flatcar-files",
         "talos-files": "talos",
         "fedora-dvd": "redhat-dvd",
@@ -320,39 +339,39 @@ def test_every_family_that_can_be_booted_is_compared() -> None:
         "ubuntu-desktop": "ubuntu-server",
     }
     bootable = {tree.family for tree in TREES if tree.arguments} - {"receiver"}  # its vendor is bootfw
-    assert bootable == {one.family for one in DOCUMENTED} | WITHOUT_A_KERNEL | set(alike)
+    assert bootable == {documented.family for documented in DOCUMENTED} | WITHOUT_A_KERNEL | set(same_as)
 
 
-def test_windows_is_booted_as_wimboot_documents(made: MenuBackend) -> None:
+def test_windows_is_booted_as_wimboot_documents(menu: MenuBackend) -> None:
     """https://ipxe.org/howto/winpe, and https://ipxe.org/appnote/wimboot_architecture on the two names of each file."""
-    script = text(made, "install/windows.ipxe")
-    at = f"{HTTP}/images/windows~{version(made, 'windows')}"
+    script = text(menu, "install/windows.ipxe")
+    directory = f"{HTTP}/images/windows~{version(menu, 'windows')}"
     files = {"bootmgr": "bootmgr", "BCD": "boot/bcd", "boot.sdi": "boot/boot.sdi", "boot.wim": "sources/boot.wim"}
-    wanted = [f"kernel {HTTP}/wimboot"]
-    wanted += [f"initrd --name {name} {at}/{path} {name}" for name, path in files.items()]
-    assert started(script, wanted[0], len(wanted) + 1) == [*wanted, "boot"]
+    expected_lines = [f"kernel {HTTP}/wimboot"]
+    expected_lines += [f"initrd --name {name} {directory}/{path} {name}" for name, path in files.items()]
+    assert lines_from(script, expected_lines[0], len(expected_lines) + 1) == [*expected_lines, "boot"]
     # https://github.com/ipxe/wimboot, commit 7f42b27: "initrd /cgi-bin/winpeshl.ini winpeshl.ini", for one.
-    script = text(made, "install/windows/windows/unattend.xml.ipxe")
+    script = text(menu, "install/windows/windows/unattend.xml.ipxe")
     names = ("winpeshl.ini", "startnet.cmd", "unattend.xml")
-    wanted += [f"initrd --name {name} {HTTP}/windows/{name} {name}" for name in names]
-    assert started(script, wanted[0], len(wanted) + 1) == [*wanted, "boot"]
+    expected_lines += [f"initrd --name {name} {HTTP}/windows/{name} {name}" for name in names]
+    assert lines_from(script, expected_lines[0], len(expected_lines) + 1) == [*expected_lines, "boot"]
 
 
-def started(script: str, first: str, count: int) -> list[str]:
+def lines_from(script: str, first: str, count: int) -> list[str]:
     """The lines of a script from *first* on, without what they do after a failure."""
     lines = [line.removesuffix(" || goto failed") for line in script.splitlines()]
     return lines[lines.index(first) :][:count]
 
 
 @pytest.mark.parametrize(("family", "arguments"), [("freedos", "iso raw"), ("mfsbsd", "iso raw")])
-def test_disks_are_booted_as_memdisk_documents(made: MenuBackend, family: str, arguments: str) -> None:
+def test_disks_are_booted_as_memdisk_documents(menu: MenuBackend, family: str, arguments: str) -> None:
     """https://wiki.syslinux.org/wiki/index.php?title=MEMDISK: LINUX memdisk, INITRD the image, APPEND iso raw."""
-    path = f"images/{family}~{version(made, family)}.iso"
-    assert f"LINUX ::memdisk\nINITRD ::{path}\nAPPEND {arguments}\n" in text(made, "pxelinux.cfg/default")
-    assert f"sanboot --no-describe {HTTP}/{path} || goto failed\n" in text(made, f"install/{family}.ipxe")
+    path = f"images/{family}~{version(menu, family)}.iso"
+    assert f"LINUX ::memdisk\nINITRD ::{path}\nAPPEND {arguments}\n" in text(menu, "pxelinux.cfg/default")
+    assert f"sanboot --no-describe {HTTP}/{path} || goto failed\n" in text(menu, f"install/{family}.ipxe")
 
 
-def test_netboot_xyz_is_chained_as_it_documents(made: MenuBackend) -> None:
+def test_netboot_xyz_is_chained_as_it_documents(menu: MenuBackend) -> None:
     """https://netboot.xyz/docs/booting/ipxe/: netboot.xyz.lkrn is started as a kernel."""
-    path = f"images/netboot.xyz~{version(made, 'netboot.xyz')}/netboot.xyz.lkrn"
-    assert of_ipxe(text(made, "install/netboot.xyz.ipxe")) == Entry([path], [])
+    path = f"images/netboot.xyz~{version(menu, 'netboot.xyz')}/netboot.xyz.lkrn"
+    assert ipxe_entry(text(menu, "install/netboot.xyz.ipxe")) == Entry([path], [])

@@ -36,15 +36,15 @@ def system(interface: dict[str, Any] | None = None, **more: Any) -> dict[str, An
     }
 
 
-def imported(made: dict[str, Any], profile: dict[str, Any] | None = None, dhcpd: str = "") -> Draft:
-    items = [item("systems", "web1.json", json.dumps(made))]
+def imported(system_item: dict[str, Any], profile: dict[str, Any] | None = None, dhcpd: str = "") -> Draft:
+    items = [item("systems", "web1.json", json.dumps(system_item))]
     if profile is not None:
         items.append(item("profiles", "debian-12.json", json.dumps({"name": "debian-12", **profile})))
     files = [("dhcpd.conf", dhcpd)] if dhcpd else []
     return import_files(files, Path.read_text, items=items)
 
 
-def said(draft: Draft, key: str) -> tuple[Fate, str]:
+def outcome_of(draft: Draft, key: str) -> tuple[Fate, str]:
     (found,) = [each for each in draft.outcomes if each.line.text.startswith(f"{key} =")]
     return found.fate, found.reason
 
@@ -53,13 +53,13 @@ def test_a_system_is_a_machine() -> None:
     draft = imported(system())
     assert draft.clean
     assert values(draft)["machine"] == [{"name": "web1", "mac": MAC, "profile": "debian-12"}]
-    assert said(draft, "netboot_enabled")[0] is Fate.UNNEEDED
-    assert said(draft, "interfaces.default")[0] is Fate.EXPRESSED
+    assert outcome_of(draft, "netboot_enabled")[0] is Fate.UNNEEDED
+    assert outcome_of(draft, "interfaces.default")[0] is Fate.EXPRESSED
 
 
 def test_its_address_is_reserved_in_its_subnet() -> None:
-    made = system({"ip_address": "10.77.0.7", "dns_name": "web1.example.org"})
-    draft = imported(made, dhcpd=SUBNET)
+    system_item = system({"ip_address": "10.77.0.7", "dns_name": "web1.example.org"})
+    draft = imported(system_item, dhcpd=SUBNET)
     (host,) = values(draft)["dhcp"]["subnet"][0]["host"]
     assert host == {"mac": MAC, "address": "10.77.0.7", "hostname": "web1.example.org"}
 
@@ -68,7 +68,7 @@ def test_a_reservation_that_the_dhcp_server_has_is_not_repeated() -> None:
     host = f"host web1 {{ hardware ethernet {MAC}; fixed-address 10.77.0.7; }}"
     draft = imported(system({"ip_address": "10.77.0.7"}), dhcpd=f"{SUBNET}\n{host}")
     assert len(values(draft)["dhcp"]["subnet"][0]["host"]) == 1
-    assert said(draft, "interfaces.default")[0] is Fate.UNNEEDED
+    assert outcome_of(draft, "interfaces.default")[0] is Fate.UNNEEDED
 
 
 @pytest.mark.parametrize(
@@ -80,40 +80,42 @@ def test_a_reservation_that_the_dhcp_server_has_is_not_repeated() -> None:
     ],
 )
 def test_an_interface_that_is_left_out_is_named(interface: dict[str, Any], reason: str) -> None:
-    fate, why = said(imported(system(interface)), "interfaces.default")
+    fate, actual_reason = outcome_of(imported(system(interface)), "interfaces.default")
     assert fate is Fate.LEFT_OUT
-    assert reason in why
+    assert reason in actual_reason
 
 
 def test_cards_and_the_management_controller() -> None:
-    made = system()
-    made["interfaces"]["eth1"] = {"mac_address": "52:54:00:12:34:57"}
-    made["interfaces"]["bmc"] = {"mac_address": "52:54:00:12:34:58", "interface_type": "bmc"}
-    draft = imported(made)
+    system_item = system()
+    system_item["interfaces"]["eth1"] = {"mac_address": "52:54:00:12:34:57"}
+    system_item["interfaces"]["bmc"] = {"mac_address": "52:54:00:12:34:58", "interface_type": "bmc"}
+    draft = imported(system_item)
     assert values(draft)["machine"][0]["mac"] == [MAC, "52:54:00:12:34:57"]
-    assert said(draft, "interfaces.bmc")[0] is Fate.UNNEEDED
+    assert outcome_of(draft, "interfaces.bmc")[0] is Fate.UNNEEDED
 
 
 @pytest.mark.parametrize(
-    ("made", "profile", "file"),
+    ("system_item", "profile", "file"),
     [({"filename": "own.0"}, {"filename": "of-all.0"}, "own.0"), ({}, {"filename": "of-all.0"}, "of-all.0")],
 )
-def test_boot_file_of_a_system_or_of_its_profile(made: dict[str, Any], profile: dict[str, Any], file: str) -> None:
-    resolver = values(imported(system(**made), profile))["resolver"]
+def test_boot_file_of_a_system_or_of_its_profile(
+    system_item: dict[str, Any], profile: dict[str, Any], file: str
+) -> None:
+    resolver = values(imported(system(**system_item), profile))["resolver"]
     assert resolver == [{"use": "by-client", "clients": [{"mac": MAC, "file": file}]}]
 
 
 def test_power_by_redfish_is_taken_over_without_its_password() -> None:
     draft = imported(system(power_type="redfish", power_address="10.0.1.5", power_user="a", power_pass="secret"))
     assert values(draft)["machine"][0]["power"] == {"use": "redfish", "address": "10.0.1.5", "user": "a"}
-    assert said(draft, "power_address") == (
+    assert outcome_of(draft, "power_address") == (
         Fate.ASSUMED,
         "write the password into a file, and name it: password-file",
     )
     assert "secret" not in draft.text() + str(draft.outcomes)
     other = imported(system(power_type="ipmilan", power_address="10.0.1.5"))
     assert "power" not in values(other)["machine"][0]
-    assert said(other, "power_address")[0] is Fate.LEFT_OUT
+    assert outcome_of(other, "power_address")[0] is Fate.LEFT_OUT
 
 
 @pytest.mark.parametrize(
@@ -121,9 +123,9 @@ def test_power_by_redfish_is_taken_over_without_its_password() -> None:
     [("autoinstall", "sample.ks", "answers are templates of bootfw"), ("new", 1, "bootfw import does not know new")],
 )
 def test_what_is_not_expressed_is_named(key: str, value: Any, reason: str) -> None:
-    fate, why = said(imported(system(**{key: value})), key)
+    fate, actual_reason = outcome_of(imported(system(**{key: value})), key)
     assert fate is Fate.LEFT_OUT
-    assert reason in why
+    assert reason in actual_reason
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "1"])

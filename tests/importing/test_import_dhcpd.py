@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imported import fates, imported, named, values
+from imported import boot_file_of, fates, imported, values
 
 from bootfw.importing.outcome import Fate
 
@@ -15,8 +15,8 @@ SUBNET = "subnet 10.77.0.0 netmask 255.255.255.0 {{ range 10.77.0.100 10.77.0.20
 ARCH = "option arch code 93 = unsigned integer 16;\n"
 
 
-def subnet(inside: str = "") -> str:
-    return SUBNET.format(inside)
+def subnet(statements: str = "") -> str:
+    return SUBNET.format(statements)
 
 
 def test_a_subnet_with_options_and_hosts() -> None:
@@ -113,7 +113,7 @@ PXE = 'match if substring(option vendor-class-identifier, 0, 9) = "PXEClient";'
 )  # fmt: skip
 def test_boot_files(text: str, expected: dict[tuple[int | None, bool], str | None]) -> None:
     draft = imported(ARCH + text)
-    assert {key: named(draft, *key) for key in expected} == expected
+    assert {key: boot_file_of(draft, *key) for key in expected} == expected
 
 
 def test_hosts_groups_and_subclasses_have_boot_files_of_their_own() -> None:
@@ -127,7 +127,7 @@ subclass "c" 1:52:54:00:12:34:58;
 """
     )
     assert draft.clean
-    files = [named(draft, 0, mac=f"52:54:00:12:34:5{last}") for last in "6789"]
+    files = [boot_file_of(draft, 0, mac=f"52:54:00:12:34:5{last}") for last in "6789"]
     assert files == ["10.0.0.5: g", "i", "c", "a"]
 
 
@@ -171,15 +171,15 @@ def test_subnets_have_boot_files_of_their_own(statements: str, expected: list[st
     draft = imported(declared + subnet('filename "a";') + OTHER % statements)
     assert draft.clean
     clients = ((0, False), (7, False), (7, True))
-    found = [named(draft, *client, server=server) for server in ("10.77.0.1", "10.2.0.1") for client in clients]
+    found = [boot_file_of(draft, *client, server=server) for server in ("10.77.0.1", "10.2.0.1") for client in clients]
     assert found == expected
 
 
 def test_a_host_with_a_boot_file_of_its_own_keeps_it_in_every_subnet() -> None:
     host = 'host x { hardware ethernet 52:54:00:12:34:56; filename "x"; }\n'
     draft = imported(subnet('filename "a";') + OTHER % 'filename "b";' + host)
-    assert named(draft, 0, mac="52:54:00:12:34:56", server="10.2.0.1") == "x"
-    assert named(draft, 0, server="10.2.0.1") == "b"
+    assert boot_file_of(draft, 0, mac="52:54:00:12:34:56", server="10.2.0.1") == "x"
+    assert boot_file_of(draft, 0, server="10.2.0.1") == "b"
 
 
 POOLS = """class "phones" { match if substring(option vendor-class-identifier, 0, 4) = "Acme"; }
@@ -240,12 +240,12 @@ def test_a_subnet_that_is_declared_twice_is_one() -> None:
     draft = imported(first + first.replace(".10 ", ".30 ").replace(".20;", '.40; filename "a";'))
     assert values(draft)["dhcp"]["subnet"][0]["pool"] == ["10.77.0.10-10.77.0.20", "10.77.0.30-10.77.0.40"]
     assert [outcome.line.number for outcome in draft.outcomes if outcome.fate is Fate.ASSUMED] == [4]
-    assert named(draft, 0) == "a"
+    assert boot_file_of(draft, 0) == "a"
 
 
 def test_an_empty_file_name_is_none() -> None:
     draft = imported(subnet('filename "";'))
-    assert named(draft, 0) is None
+    assert boot_file_of(draft, 0) is None
     assert draft.clean
 
 
@@ -304,9 +304,9 @@ def test_what_is_said_of_a_line(line: str, fate: Fate, reason: str) -> None:
 
 def test_a_file_name_that_is_computed_is_left_out() -> None:
     draft = imported('class "c" {\n match if known;\n filename = concat("a", "b");\n}\n' + subnet('filename "a";'))
-    assert named(draft, 0) == "a"
+    assert boot_file_of(draft, 0) == "a"
     draft = imported('filename = concat("a", "b");\n' + subnet())
-    assert named(draft, 0) is None
+    assert boot_file_of(draft, 0) is None
     assert Fate.LEFT_OUT in fates(draft)['filename = concat("a", "b");']
 
 
@@ -335,8 +335,8 @@ authoritative deny unknown-clients shared-network code 93 unsigned integer 16 sp
 def test_every_word_is_in_a_line_with_an_outcome(words: list[str]) -> None:
     text = " ".join(words)
     draft = imported(text, "dhcpd")
-    said = {outcome.line.number for outcome in draft.outcomes}
-    assert said or not text.split("#")[0].replace(";", "").strip()
+    line_numbers = {outcome.line.number for outcome in draft.outcomes}
+    assert line_numbers or not text.split("#")[0].replace(";", "").strip()
     assert all(outcome.reason for outcome in draft.outcomes)
     tomllib.loads(draft.text())
 
@@ -355,7 +355,7 @@ LINES = [each for line in STATEMENTS.splitlines() for each in line.split("|") if
 @given(st.lists(st.sampled_from(LINES), max_size=25))
 def test_every_line_has_an_outcome(lines: list[str]) -> None:
     draft = imported("\n".join(lines), "dhcpd")
-    said = {outcome.line.number for outcome in draft.outcomes}
-    ends = {number for number, line in enumerate(lines, 1) if line == "}"}
-    assert set(range(1, len(lines) + 1)) <= said | ends
+    line_numbers = {outcome.line.number for outcome in draft.outcomes}
+    closing_braces = {number for number, line in enumerate(lines, 1) if line == "}"}
+    assert set(range(1, len(lines) + 1)) <= line_numbers | closing_braces
     tomllib.loads(draft.text())

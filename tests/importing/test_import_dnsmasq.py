@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imported import fates, imported, named, named6, values
+from imported import boot_file6_of, boot_file_of, fates, imported, values
 
 from bootfw.importing.dnsmasq import _READERS
 from bootfw.importing.dnsmasqoptions import DNS, INSTEAD, NOT_NEEDED
@@ -62,8 +62,8 @@ def test_a_proxy() -> None:
     draft = imported(dnsmasq("port=0", *PROXY, *TFTP, 'pxe-service=x86PC,"Network boot",pxelinux'))
     assert draft.clean
     assert values(draft)["dhcp"] == {"mode": "proxy"}
-    assert named(draft, 0) == "pxelinux.0"
-    assert named(draft, 7) is None
+    assert boot_file_of(draft, 0) == "pxelinux.0"
+    assert boot_file_of(draft, 7) is None
 
 
 def test_tftp_alone() -> None:
@@ -112,14 +112,14 @@ def test_boot_files_by_tags(
     mode: tuple[str, ...], lines: tuple[str, ...], expected: dict[tuple[int | None, bool], str | None]
 ) -> None:
     draft = imported(dnsmasq(*mode, *TFTP, *TAGS, *lines))
-    asked = {key: name for key, name in expected.items() if key[0] is not None or mode == SERVER}
-    assert {key: named(draft, *key) for key in asked} == asked
+    expected_here = {key: name for key, name in expected.items() if key[0] is not None or mode == SERVER}
+    assert {key: boot_file_of(draft, *key) for key in expected_here} == expected_here
 
 
 def test_the_code_of_x64_that_is_given_counts_for_both() -> None:
     """Firmware sends 7 or 9 (RFC 4578, erratum 4624), and many configurations name one of them."""
     draft = imported(dnsmasq(*SERVER, *TFTP, "dhcp-match=set:x64,93,9", "dhcp-boot=a", "dhcp-boot=tag:x64,b"))
-    assert (named(draft, 7), named(draft, 9), named(draft, 0)) == ("b", "b", "a")
+    assert (boot_file_of(draft, 7), boot_file_of(draft, 9), boot_file_of(draft, 0)) == ("b", "b", "a")
 
 
 SERVICES = (
@@ -149,14 +149,18 @@ SERVICES = (
     ],
 )
 def test_pxe_service_or_dhcp_boot(mode: tuple[str, ...], code: int, ipxe: bool, file: str) -> None:
-    assert named(imported(dnsmasq(*mode, *TFTP, *SERVICES)), code, ipxe) == file
+    assert boot_file_of(imported(dnsmasq(*mode, *TFTP, *SERVICES)), code, ipxe) == file
 
 
 def test_a_machine_with_a_boot_file_of_its_own() -> None:
     draft = imported(dnsmasq(*SERVER, *TFTP, *TAGS, "dhcp-boot=a", "dhcp-boot=tag:rescue,b,,10.0.0.5"))
     assert draft.clean
-    assert named(draft, 0) == named(draft, 7) == "a"
-    assert named(draft, 0, mac="52:54:00:12:34:56") == named(draft, 7, True, "52:54:00:12:34:56") == "10.0.0.5: b"
+    assert boot_file_of(draft, 0) == boot_file_of(draft, 7) == "a"
+    assert (
+        boot_file_of(draft, 0, mac="52:54:00:12:34:56")
+        == boot_file_of(draft, 7, True, "52:54:00:12:34:56")
+        == "10.0.0.5: b"
+    )
 
 
 def test_machines_that_are_not_known_get_no_boot_file() -> None:
@@ -164,8 +168,8 @@ def test_machines_that_are_not_known_get_no_boot_file() -> None:
         dnsmasq(*PROXY, *TFTP, "dhcp-host=52:54:00:12:34:56,set:x", "dhcp-ignore=tag:!known", "dhcp-boot=a")
     )
     assert draft.clean
-    assert named(draft, 0) is None
-    assert named(draft, 0, mac="52:54:00:12:34:56") == "a"
+    assert boot_file_of(draft, 0) is None
+    assert boot_file_of(draft, 0, mac="52:54:00:12:34:56") == "a"
 
 
 def test_a_menu_of_the_rom() -> None:
@@ -294,8 +298,8 @@ LINES = st.tuples(
 def test_every_line_has_an_outcome(lines: list[tuple[str, str]]) -> None:
     text = "\n".join(f"{name}={value}" if value else name for name, value in lines)
     draft = imported(text, "dnsmasq")
-    written = {number for number, line in enumerate(text.splitlines(), 1) if line.strip()}
-    assert written <= {outcome.line.number for outcome in draft.outcomes}
+    line_numbers = {number for number, line in enumerate(text.splitlines(), 1) if line.strip()}
+    assert line_numbers <= {outcome.line.number for outcome in draft.outcomes}
     assert all(outcome.reason for outcome in draft.outcomes)
     tomllib.loads(draft.text())
 
@@ -409,7 +413,7 @@ def test_subnets_have_boot_files_of_their_own() -> None:
         )
     )
     assert draft.clean
-    found = [named(draft, code, server=server) for server in ("10.77.0.1", "10.78.0.1") for code in (0, 7, 11)]
+    found = [boot_file_of(draft, code, server=server) for server in ("10.77.0.1", "10.78.0.1") for code in (0, 7, 11)]
     assert found == ["a.0", "10.0.0.9: a.efi", "a.0", "b.0", "b.0", "b.0"]
 
 
@@ -432,9 +436,9 @@ def test_boot_files_of_dhcpv6_are_for_its_networks_only() -> None:
         )
     )
     assert draft.clean
-    found = [named6(draft, *client) for client in ((7, False), (9, False), (11, False), (7, True), (11, True))]
+    found = [boot_file6_of(draft, *client) for client in ((7, False), (9, False), (11, False), (7, True), (11, True))]
     assert found == [f"{URL}{name}" for name in ("x64.efi", "x64.efi", "arm.efi", "boot.ipxe", "boot.ipxe")]
-    assert named6(draft, 7, server="fd78::1") == named(draft, 0, server="10.77.0.1") == "pxelinux.0"
+    assert boot_file6_of(draft, 7, server="fd78::1") == boot_file_of(draft, 0, server="10.77.0.1") == "pxelinux.0"
 
 
 @pytest.mark.parametrize(

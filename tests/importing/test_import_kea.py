@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from imported import fates, imported, named, named6, values
+from imported import boot_file6_of, boot_file_of, fates, imported, values
 
 from bootfw.importing.formats import import_files
 from bootfw.importing.outcome import Fate, UnreadableConfiguration
@@ -16,8 +16,8 @@ from bootfw.importing.outcome import Fate, UnreadableConfiguration
 SUBNET = {"id": 1, "subnet": "10.77.0.0/24", "pools": [{"pool": "10.77.0.100 - 10.77.0.200"}]}
 
 
-def kea(given: dict[str, Any], subnet: dict[str, Any] | None = None) -> str:
-    return json.dumps({"Dhcp4": {"subnet4": [SUBNET | (subnet or {})], **given}}, indent=1)
+def kea(settings: dict[str, Any], subnet: dict[str, Any] | None = None) -> str:
+    return json.dumps({"Dhcp4": {"subnet4": [SUBNET | (subnet or {})], **settings}}, indent=1)
 
 
 def test_a_subnet_with_comments_options_and_reservations() -> None:
@@ -101,14 +101,14 @@ def test_boot_files(
     classes: list[dict[str, Any]], subnet: dict[str, Any], expected: dict[tuple[int | None, bool], str | None]
 ) -> None:
     draft = imported(kea({"client-classes": classes}, subnet))
-    assert {key: named(draft, *key) for key in expected} == expected
+    assert {key: boot_file_of(draft, *key) for key in expected} == expected
 
 
 def test_a_reservation_with_a_boot_file() -> None:
     host = {"hw-address": "52:54:00:12:34:56", "boot-file-name": "own"}
     draft = imported(kea({"boot-file-name": "a", "reservations": [host]}))
     assert draft.clean
-    assert (named(draft, 0), named(draft, 0, mac="52:54:00:12:34:56")) == ("a", "own")
+    assert (boot_file_of(draft, 0), boot_file_of(draft, 0, mac="52:54:00:12:34:56")) == ("a", "own")
 
 
 def test_kea_dhcp6() -> None:
@@ -149,7 +149,7 @@ def test_shared_networks() -> None:
 )
 def test_what_is_said_of_a_key(given: dict[str, Any], key: str, fate: Fate) -> None:
     found = fates(imported(kea(given)))
-    assert [seen for text, seen in found.items() if text.startswith(f'"{key}"')] == [{fate}]
+    assert [key_fates for text, key_fates in found.items() if text.startswith(f'"{key}"')] == [{fate}]
 
 
 @pytest.mark.parametrize(
@@ -197,10 +197,10 @@ VALUES = st.recursive(
 def test_any_values_make_a_configuration_and_a_report(given: dict[str, Any], name: str) -> None:
     text = json.dumps({name: given}, indent=1)
     draft = import_files([("old", text)], lambda path: path.read_text(), "kea")
-    said = {outcome.line.text for outcome in draft.outcomes}
+    lines = {outcome.line.text for outcome in draft.outcomes}
     for key, value in given.items():
         if value not in ({}, [], "", None) and not isinstance(value, list | dict):
-            assert any(f'"{key}"' in line for line in said)
+            assert any(f'"{key}"' in line for line in lines)
     tomllib.loads(draft.text())
 
 
@@ -241,7 +241,7 @@ def test_subnets_have_boot_files_of_their_own_also_behind_relays_with_addresses_
     subnets = [SUBNET | {"boot-file-name": "a"}, other]
     draft = imported(json.dumps({"Dhcp4": {"subnet4": subnets}}, indent=1))
     assert draft.clean
-    assert [named(draft, 0, server=server) for server in ("10.77.0.1", "10.78.0.1")] == ["a", "b"]
+    assert [boot_file_of(draft, 0, server=server) for server in ("10.77.0.1", "10.78.0.1")] == ["a", "b"]
     (resolver,) = values(draft)["resolver"]
     assert {"relay": "192.0.2.1", "file": "b"} in resolver["clients"]
 
@@ -262,8 +262,8 @@ def test_boot_files_of_dhcpv6_classes_and_subnets() -> None:
     draft = imported(json.dumps({"Dhcp6": given}, indent=1))
     assert draft.clean
     clients = ((7, False), (11, False), (7, True))
-    assert [named6(draft, *client) for client in clients] == [
+    assert [boot_file6_of(draft, *client) for client in clients] == [
         f"tftp://[fd77::1]/{name}" for name in ("x64.efi", "arm.efi", "boot.ipxe")
     ]
-    assert {named6(draft, *client, server="fd78::1") for client in clients} == {"tftp://[fd77::1]/own.efi"}
-    assert named6(draft, 7, server="fd79::1") is None
+    assert {boot_file6_of(draft, *client, server="fd78::1") for client in clients} == {"tftp://[fd77::1]/own.efi"}
+    assert boot_file6_of(draft, 7, server="fd79::1") is None

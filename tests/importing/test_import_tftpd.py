@@ -50,7 +50,7 @@ def test_addresses(address: str, listen: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "fate", "found"),
+    ("options", "fate", "settings"),
     [
         ("-l -s", Fate.UNNEEDED, {}),
         ("--secure --create", Fate.ASSUMED, {"writable": True}),
@@ -64,10 +64,10 @@ def test_addresses(address: str, listen: list[str]) -> None:
         ("--map-file /nonexistent", Fate.LEFT_OUT, {}),
     ],
 )
-def test_options(options: str, fate: Fate, found: dict[str, object]) -> None:
+def test_options(options: str, fate: Fate, settings: dict[str, object]) -> None:
     draft = imported(hpa(options))
     assert fate in fates(draft)[f'TFTP_OPTIONS="{options}"']
-    assert values(draft)["tftp"] == {"listen": ["0.0.0.0:69", "[::]:69"], **found}
+    assert values(draft)["tftp"] == {"listen": ["0.0.0.0:69", "[::]:69"], **settings}
 
 
 def test_a_map_file(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def tree(*paths: str) -> Draft:
 
 
 @pytest.mark.parametrize(
-    ("name", "fate", "said"),
+    ("name", "fate", "reason"),
     [
         ("default", Fate.EXPRESSED, "every machine without one of its own"),
         ("01-52-54-00-12-34-56", Fate.EXPRESSED, "the hardware address 52:54:00:12:34:56"),
@@ -36,11 +36,11 @@ def tree(*paths: str) -> Draft:
         ("graphics.conf", Fate.UNNEEDED, "may be included by others"),
     ],
 )
-def test_configurations_of_pxelinux(name: str, fate: Fate, said: str) -> None:
+def test_configurations_of_pxelinux(name: str, fate: Fate, reason: str) -> None:
     draft = tree(f"pxelinux.cfg/{name}", f"bios/pxelinux.cfg/{name}")
     found = [outcome for outcome in draft.outcomes if outcome.line.file.endswith(name)]
     assert [outcome.fate for outcome in found] == [fate, fate]
-    assert said in found[0].reason
+    assert reason in found[0].reason
 
 
 def test_a_tree_is_served_and_no_dhcp_is_answered() -> None:

@@ -35,21 +35,23 @@ def open_tap(name: str) -> int:
 
 
 def is_udp(frame: bytes) -> bool:
+    """Whether an Ethernet frame has a UDP datagram in it, by IPv4 or IPv6."""
     kind = frame[12:14]
     return (kind == b"\x08\x00" and frame[23] == 17) or (kind == b"\x86\xdd" and frame[20] == 17)
 
 
 class Direction:
-    """Frames from one end to the other."""
+    """The frames that go from one TAP interface to the other."""
 
     def __init__(self, source: int, target: int, dice: random.Random) -> None:
         self.source = source
-        self.held: bytes | None = None
+        self.held_back: bytes | None = None
         self.counts: Counter[str] = Counter()
         self._target = target
         self._dice = dice
 
     def carry(self, frame: bytes) -> None:
+        """Send a frame, or drop, repeat or hold it back if it is UDP."""
         if not is_udp(frame):
             self._send(frame)
             return
@@ -57,20 +59,20 @@ class Direction:
         if self._dice.random() < DROPPED:
             self.counts["dropped"] += 1
             return
-        if self._dice.random() < HELD_BACK and self.held is None:
-            self.held = frame
+        if self._dice.random() < HELD_BACK and self.held_back is None:
+            self.held_back = frame
             return
         self._send(frame)
         if self._dice.random() < REPEATED:
             self.counts["repeated"] += 1
             self._send(frame)
-        if self.held is not None:
+        if self.held_back is not None:
             self.counts["overtaken"] += 1
             self.release()
 
     def release(self) -> None:
         """Send the frame that was held back, if there is one."""
-        frame, self.held = self.held, None
+        frame, self.held_back = self.held_back, None
         if frame is not None:
             self._send(frame)
 
@@ -83,23 +85,24 @@ class Direction:
 
 def main(near: str, far: str, seed: str) -> None:
     dice = random.Random(int(seed))
-    ends = open_tap(near), open_tap(far)
-    directions = [Direction(a, b, dice) for a, b in (ends, ends[::-1])]
+    taps = open_tap(near), open_tap(far)
+    directions = [Direction(a, b, dice) for a, b in (taps, taps[::-1])]
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     print("connected", flush=True)
     while not stopped:
-        waiting = any(direction.held is not None for direction in directions)
-        readable, _, _ = select.select(ends, [], [], _HELD_BACK_SECONDS if waiting else 0.5)
+        is_held = any(direction.held_back is not None for direction in directions)
+        readable, _, _ = select.select(taps, [], [], _HELD_BACK_SECONDS if is_held else 0.5)
         for direction in directions:
             if direction.source in readable:
                 carry_all(direction)
             if not readable:
                 direction.release()
-    print(*(f"{counted} {what}" for what, counted in sorted((directions[0].counts + directions[1].counts).items())))
+    print(*(f"{counted} {name}" for name, counted in sorted((directions[0].counts + directions[1].counts).items())))
 
 
 def carry_all(direction: Direction) -> None:
+    """Carry every frame that has arrived at the source."""
     try:
         while True:
             direction.carry(os.read(direction.source, _FRAME))

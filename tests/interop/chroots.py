@@ -11,7 +11,7 @@ from .lab import need
 
 _PROJECT = Path(__file__).parents[2]
 
-_STEP = 600
+_STEP_SECONDS = 600
 """Seconds that a step may take: packages are fetched from a mirror, on a machine that does other work."""
 
 _ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8")
@@ -28,19 +28,19 @@ class Chroot:
 
     @classmethod
     def create(cls, path: Path, suite: str) -> "Chroot":
-        """Fetch one by mmdebstrap. The test is skipped where there is none of that release."""
+        """Make a chroot of a release by mmdebstrap. The test is skipped where the release can't be fetched."""
         need("mmdebstrap")
-        done = _run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", suite, path)
-        if done.returncode:
-            pytest.skip(f"mmdebstrap gets no {suite} here: {done.stderr[-500:]}")
-        made = cls(path)
-        made.run("apt-get", "-qq", "update")
-        return made
+        result = _run("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", suite, path)
+        if result.returncode:
+            pytest.skip(f"mmdebstrap gets no {suite} here: {result.stderr[-500:]}")
+        chroot = cls(path)
+        chroot.run("apt-get", "-qq", "update")
+        return chroot
 
     def copy(self, path: Path) -> "Chroot":
-        """Another one with the same packages."""
-        done = _run("cp", "--archive", self.path, path)
-        assert done.returncode == 0, done.stderr
+        """Make another chroot with the same packages."""
+        result = _run("cp", "--archive", self.path, path)
+        assert result.returncode == 0, result.stderr
         return Chroot(path)
 
     def command(self, *command: str | Path) -> list[str]:
@@ -49,10 +49,10 @@ class Chroot:
         return ["sh", "-c", _ENTER, "sh", str(self.path), *_ENVIRONMENT, *map(str, command)]
 
     def run(self, *command: str | Path) -> str:
-        """What *command* prints; when it fails, so does the test, with that. No process of it remains."""
-        done = _run("unshare", "--mount", "--pid", "--fork", "--kill-child", *self.command(*command))
-        assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
-        return done.stdout
+        """Run *command* to its end and return its output. The test fails if it fails."""
+        result = _run("unshare", "--mount", "--pid", "--fork", "--kill-child", *self.command(*command))
+        assert result.returncode == 0, f"{command}:\n{result.stdout}{result.stderr}"
+        return result.stdout
 
     def install(self, *packages: str) -> None:
         """Install packages, by name or by path there, and what they need."""
@@ -67,10 +67,10 @@ class Chroot:
         return {"/" + str(path.relative_to(self.path)) for path in self.path.rglob("*")}
 
 
-def copy_source(into: Path) -> None:
+def copy_source(destination: Path) -> None:
     """Copy what packages are built from, as an archive of the source has it."""
-    left_out = (".*", "build", "dist", "*.egg-info", "__pycache__", "dropin.cache", "tests", "docs", "benchmarks")
-    shutil.copytree(_PROJECT, into, ignore=shutil.ignore_patterns(*left_out))
+    excluded = (".*", "build", "dist", "*.egg-info", "__pycache__", "dropin.cache", "tests", "docs", "benchmarks")
+    shutil.copytree(_PROJECT, destination, ignore=shutil.ignore_patterns(*excluded))
 
 
 def _run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -80,6 +80,6 @@ def _run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=_STEP,
+        timeout=_STEP_SECONDS,
         check=False,
     )

@@ -1,4 +1,4 @@
-"""The command lines of real TFTP clients, one shape for all."""
+"""The command lines of real TFTP clients."""
 
 import sys
 from collections.abc import Callable
@@ -13,18 +13,18 @@ ROLLS_OVER = "34MB"
 """The file of more than 65,535 blocks of 512 bytes: the block number rolls over."""
 
 FILES = {"empty": 0, "one-block": 512, "1MB": 1_000_000, ROLLS_OVER: 34_000_000}
-"""What they fetch: name and bytes."""
+"""The files that they fetch: name -> size in bytes."""
 
 TEXT = "text"
 """The file to fetch in netascii."""
 
 _Command = Callable[[Address, str, Path], list[str]]
-"""(server, name there, file here) -> a command line."""
+"""(server, remote name, local path) -> a command line."""
 
 
 @frozen
 class Client:
-    """A client as it is used: a program with options."""
+    """A client program with its options."""
 
     name: str
     program: str
@@ -41,11 +41,11 @@ def _hpa(verb: str, *options: str) -> _Command:
 
 
 def _atftp(verb: str, **options: object) -> _Command:
-    wanted = [word for name, value in options.items() for word in ("--option", f"{name} {value}")]
+    option_words = [word for name, value in options.items() for word in ("--option", f"{name} {value}")]
 
     def command(server: Address, remote: str, local: Path) -> list[str]:
         files = ["--remote-file", remote, "--local-file", str(local)]
-        return ["atftp", "--tftp-timeout", "1", f"--{verb}", *wanted, *files, server[0], str(server[1])]
+        return ["atftp", "--tftp-timeout", "1", f"--{verb}", *option_words, *files, server[0], str(server[1])]
 
     return command
 
@@ -92,7 +92,7 @@ ATFTP_WINDOW = Client(
 ATFTP_LOCK_STEP = Client("atftp-lock-step", "atftp", _atftp("get", blksize=1428))
 
 ATFTP_65464 = Client("atftp-65464", "atftp", _atftp("get", blksize=65464))
-"""Block sizes that no Ethernet frame has room for; the server cuts them to what has."""
+"""A block size that no Ethernet frame has room for; the server agrees to a smaller one."""
 
 BUSYBOX = Client("busybox", "busybox", _busybox("-g", 1400), _busybox("-p", 1400))
 

@@ -70,7 +70,7 @@ class Node:
     state: Path
     """The state directory. Its name is short: that of the control socket has to be."""
     root: Path
-    """Its own copy of the files."""
+    """The directory that it serves: each node has its own copy of the files."""
     _program: Program | None = field(default=None, init=False)
 
     @property
@@ -81,7 +81,7 @@ class Node:
 
     @property
     def configuration(self) -> Path:
-        """The file, for commands."""
+        """The path of its configuration."""
         return self.cluster.directory / f"{self.name}.toml"
 
     def start(self, *parts: str, workers: int = 1, ports: Sequence[int] = (69,)) -> None:
@@ -97,24 +97,30 @@ class Node:
         control = self.state / CONTROL_SOCKET
         control.unlink(missing_ok=True)  # of a server that was killed
         modules = {"PYTHONPATH": str(self.cluster.directory)}
-        self._program = self.run_later(*command, name="bootfw", environment=modules)
+        self._program = self.start_program(*command, name="bootfw", environment=modules)
         self.program.wait_until_bound(*ports, seconds=SECONDS)
         self.program.wait_until(control.exists, SECONDS, "its control socket")
 
-    def run_later(self, *command: str | os.PathLike[str], name: str = "", **how: Any) -> Program:
-        """A program that goes on while the test does, on a host of that name.
+    def start_program(self, *command: str | os.PathLike[str], name: str = "", **options: Any) -> Program:
+        """Start a program on the host of this node.
 
         :param how: see Host.start().
         """
-        return self.host.start(*command, name=name or Path(command[0]).name, hostname=self.name, **how)
+        return self.host.start(*command, name=name or Path(command[0]).name, hostname=self.name, **options)
 
-    def command(self, *words: str, code: int = 0) -> str:
-        """What the ``bootfw`` command prints on this host; it has to end with *code*."""
-        done = self.run_later(
-            "env", f"PYTHONPATH={self.cluster.directory}", _COMMAND, *words, "-c", self.configuration, name="command"
+    def command(self, *arguments: str, code: int = 0) -> str:
+        """Run the ``bootfw`` command on this host and return its output; it has to end with *code*."""
+        program = self.start_program(
+            "env",
+            f"PYTHONPATH={self.cluster.directory}",
+            _COMMAND,
+            *arguments,
+            "-c",
+            self.configuration,
+            name="command",
         )
-        assert done.wait(SECONDS) == code, done.output
-        return done.output
+        assert program.wait(SECONDS) == code, program.output
+        return program.output
 
     def status(self) -> dict[str, Any]:
         """What ``bootfw status --json`` prints, without a process for it."""
@@ -122,16 +128,16 @@ class Node:
         return record
 
     def kill(self) -> None:
-        """End it by kill -9, with its workers."""
+        """Kill the server by SIGKILL; its workers end with it."""
         self.program.send(signal.SIGKILL)
         self.program.wait(SECONDS)
 
     def pause(self) -> None:
-        """SIGSTOP to all its processes."""
+        """Send SIGSTOP to all processes of the server."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT to all its processes."""
+        """Send SIGCONT to all processes of the server."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -140,15 +146,15 @@ class Node:
             os.kill(pid, number)
 
     def unplug(self) -> None:
-        """Pull the cable of its host: it reaches neither the clients nor the database."""
+        """Take the link of its host down: it reaches neither the clients nor the database."""
         self.cluster.lab.switch.ip("link", "set", self.host.name, "down")
 
-    def plug(self) -> None:
-        """Put the cable in again."""
+    def plug_in(self) -> None:
+        """Take the link of its host up again."""
         self.cluster.lab.switch.ip("link", "set", self.host.name, "up")
 
     def cut_database(self) -> None:
-        """Drop what its host and the database send to each other. Neither end is told."""
+        """Drop what its host and the database send to each other. Neither end gets an error."""
         for direction in (f"ip saddr {self.address} tcp dport 5432", f"ip daddr {self.address} tcp sport 5432"):
             self.cluster.lab.drop(direction)
 
@@ -168,8 +174,8 @@ class Cluster:
         for node in self.nodes:
             node.start(*parts, workers=workers, ports=ports)
 
-    def serves(self, name: str, content: bytes) -> None:
-        """All nodes have such a file, as rsync -t would copy it."""
+    def add_file(self, name: str, content: bytes) -> None:
+        """Put a file into the directory of each node, with the same time, as rsync -t copies it."""
         now = time.time() - 60
         for node in self.nodes:
             path = node.root / name
@@ -177,8 +183,8 @@ class Cluster:
             path.write_bytes(content)
             os.utime(path, (now, now))
 
-    def heal(self) -> None:
-        """Undo cut_database(), and whatever else the switch drops."""
+    def stop_dropping(self) -> None:
+        """Let the switch forward all frames again: undo cut_database() and lab.drop()."""
         self.lab.switch.run("nft", "flush", "ruleset", seconds=10)
 
 
@@ -190,26 +196,26 @@ def cluster_of(lab: Lab, directory: Path, names: Sequence[str] = tuple(ADDRESSES
     """
     need("unshare")
     need("nft")
-    short = Path(tempfile.mkdtemp(prefix="bootfw-"))
-    short.chmod(0o755)  # PostgreSQL runs as another user
+    short_directory = Path(tempfile.mkdtemp(prefix="bootfw-"))
+    short_directory.chmod(0o755)  # PostgreSQL runs as another user
     install_plugin(POSTGRESQL, directory)
     try:
-        (short / "pg").mkdir()
+        (short_directory / "pg").mkdir()
         host = lab.host("database", f"{DATABASE}/24")
-        server = Server.make(short / "pg", ("ip", "netns", "exec", host.namespace))
+        server = Server.make(short_directory / "pg", ("ip", "netns", "exec", host.namespace))
         server.configure(f"listen_addresses = '{DATABASE}'", "host all all 10.77.0.0/24 trust")
         server.start()
         try:
             server.run("CREATE DATABASE bootfw")
-            made = Cluster(lab, directory, server)
+            cluster = Cluster(lab, directory, server)
             for name in names:
                 address = ADDRESSES[name]
                 (root := directory / f"files-{name}").mkdir()
-                (state := short / name).mkdir()
-                made.nodes.append(Node(made, name, address, lab.host(name, f"{address}/24"), state, root))
-            yield made
+                (state := short_directory / name).mkdir()
+                cluster.nodes.append(Node(cluster, name, address, lab.host(name, f"{address}/24"), state, root))
+            yield cluster
         finally:
             if server.is_running:
                 server.stop(signal.SIGQUIT)
     finally:
-        shutil.rmtree(short)
+        shutil.rmtree(short_directory)

@@ -1,4 +1,4 @@
-"""What interop tests stand on."""
+"""Fixtures of the interop tests, and what a report of theirs adds: logs of the lab, time spent waiting for a slot."""
 
 import random
 from collections.abc import Generator, Iterator
@@ -21,16 +21,16 @@ def pytest_runtest_makereport(
         if isinstance(value, Lab):
             if report.failed:
                 report.sections.extend(value.logs())
-            if value.slot is not None and value.slot.taken:
-                report.user_properties.append((MACHINE, value.slot.waited))
+            if value.slot is not None and value.slot.is_taken:
+                report.user_properties.append((MACHINE, value.slot.waited_seconds))
     return report
 
 
 @pytest.fixture
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A segment with no hosts yet, for one test."""
-    with Lab(tmp_path_factory.mktemp("lab"), Slot()) as segment:
-        yield segment
+    with Lab(tmp_path_factory.mktemp("lab"), Slot()) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from .dhcpclients import DHCPClient, aside, dhclient, networkd
+from .dhcpclients import DHCPClient, dhclient, networkd, start_isolated
 from .lab import Host, Program, need
 
 RENEWAL_SECONDS = 40
@@ -37,8 +37,8 @@ def _dhcpcd(host: Host, directory: Path) -> Program:
     need("dhcpcd")
     configuration = directory / "dhcpcd.conf"
     configuration.write_text(_DHCPCD)
-    words = ("--nobackground", "--debug", "--ipv6only", "--script", "/bin/true", "--config", configuration, "eth0")
-    return aside(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *words)
+    options = ("--nobackground", "--debug", "--ipv6only", "--script", "/bin/true", "--config", configuration, "eth0")
+    return start_isolated(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *options)
 
 
 def _networkd(host: Host, directory: Path) -> Program:

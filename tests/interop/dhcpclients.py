@@ -41,11 +41,11 @@ class DHCPClient:
 
     name: str
     start: Callable[[Host, Path], Program]
-    """Takes a directory for what it needs."""
+    """Starts it on a host; the directory is for its files."""
     release: Callable[[Program], None] | None
-    """None: it gives nothing back."""
+    """Has it release its address; None: it can't."""
     renew: Callable[[Program], None] | None = None
-    """None: it renews by its own clock only."""
+    """Has it renew its lease; None: it renews by its own clock only."""
 
 
 def _signal(number: signal.Signals) -> Callable[[Program], None]:
@@ -60,31 +60,40 @@ def _script(directory: Path, text: str = _SCRIPT) -> Path:
 
 
 def dhclient(host: Host, directory: Path, script: str = _SCRIPT, *family: str) -> Program:
-    """*script* configures the interface. *family*: ``-6``, or nothing."""
+    """Start dhclient; *script* configures the interface. *family*: ``-6``, or nothing for IPv4."""
     need("dhclient")
     leases = directory / "leases"
     leases.touch()
     files = ("-sf", _script(directory, script), "-lf", leases, "-pf", directory / "pid")
     # It gives nothing back on a signal: the same program has to be called once more.
-    again = " ".join(map(str, ("dhclient", *family, "-r", "-v", *files, "eth0")))
-    shell = f"trap '{again}' TERM; \"$@\" & wait; wait"
+    release_command = " ".join(map(str, ("dhclient", *family, "-r", "-v", *files, "eth0")))
+    shell = f"trap '{release_command}' TERM; \"$@\" & wait; wait"
     return host.start("sh", "-c", shell, "-", "dhclient", *family, "-d", "-v", *files, "eth0", name="dhclient")
 
 
 def _udhcpc(host: Host, directory: Path) -> Program:
     need("busybox")
-    words = ("-f", "-i", "eth0", "-s", _script(directory), "-t", "5", "-T", "1", "-R")
-    return host.start("busybox", "udhcpc", *words, name="udhcpc")
+    options = ("-f", "-i", "eth0", "-s", _script(directory), "-t", "5", "-T", "1", "-R")
+    return host.start("busybox", "udhcpc", *options, name="udhcpc")
 
 
-def dhcpcd(host: Host, directory: Path, *more: str) -> Program:
+def dhcpcd(host: Host, directory: Path, *more_options: str) -> Program:
     need("dhcpcd")
-    words = ("--nobackground", "--debug", "--ipv4only", "--noipv4ll", "--config", "/dev/null", *more, "--script")
-    return aside(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *words, _script(directory), "eth0")
+    options = (
+        "--nobackground",
+        "--debug",
+        "--ipv4only",
+        "--noipv4ll",
+        "--config",
+        "/dev/null",
+        *more_options,
+        "--script",
+    )
+    return start_isolated(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *options, _script(directory), "eth0")
 
 
 def networkd(host: Host, directory: Path, network: str = _NETWORK) -> Program:
-    """*network* says what it does with ``eth0``."""
+    """Start systemd-networkd; *network* is the ``.network`` file for ``eth0``."""
     daemon = "/usr/lib/systemd/systemd-networkd"
     need(daemon)
     (directory / "eth0.network").write_text(network)
@@ -98,11 +107,11 @@ def networkd(host: Host, directory: Path, network: str = _NETWORK) -> Program:
         )
     )
     command = f"{prepare} && SYSTEMD_LOG_LEVEL=debug exec {daemon}"
-    return aside(host, ("/run",), "sh", "-c", command, name="networkd")
+    return start_isolated(host, ("/run",), "sh", "-c", command, name="networkd")
 
 
-def aside(host: Host, directories: tuple[str, ...], *command: str | Path, name: str = "") -> Program:
-    """Start it where these directories are empty and its own."""
+def start_isolated(host: Host, directories: tuple[str, ...], *command: str | Path, name: str = "") -> Program:
+    """Start a program in a mount namespace in which these directories are empty."""
     mounts = " && ".join(f"mount -t tmpfs none {directory}" for directory in directories)
     shell = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "-")
     return host.start(*shell, *command, name=name or str(command[0]))

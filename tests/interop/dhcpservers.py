@@ -1,4 +1,4 @@
-"""DHCP servers of others, on a host of a lab: what bootfw is compared with."""
+"""Other DHCP servers on a host of a lab, which bootfw is compared with: dnsmasq, Kea, ISC dhcpd."""
 
 import json
 import shutil
@@ -15,9 +15,9 @@ _UNPACKED = Path(__file__).parents[2] / ".clients"
 def dnsmasq(host: Host, directory: Path) -> Program:
     """Debian's dnsmasq, the only server of 10.77.0.0/24, for BOOTP too."""
     need("dnsmasq")
-    words = ("--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=")
+    options = ("--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=")
     program = host.start(
-        *("dnsmasq", *words, "--log-facility=-", f"--dhcp-leasefile={directory / 'leases'}", "--log-dhcp"),
+        *("dnsmasq", *options, "--log-facility=-", f"--dhcp-leasefile={directory / 'leases'}", "--log-dhcp"),
         *("--no-ping", "--dhcp-authoritative", "--bootp-dynamic"),
         "--dhcp-range=10.77.0.10,10.77.0.240,255.255.255.0,1h",
     )
@@ -27,16 +27,16 @@ def dnsmasq(host: Host, directory: Path) -> Program:
 
 def kea_dhcp4(host: Host, directory: Path) -> Program:
     """Kea's DHCPv4 server, the only one of 10.77.0.0/24. tools/install-clients unpacks it: it is not installed."""
-    given = {
+    configuration = {
         "interfaces-config": {"interfaces": ["eth0"], "dhcp-socket-type": "raw"},
         "authoritative": True,
         "subnet4": [{"subnet": "10.77.0.0/24", "pools": [{"pool": "10.77.0.10-10.77.0.240"}]}],
     }
-    return kea(host, directory, 4, given)
+    return kea(host, directory, 4, configuration)
 
 
 def dhcpd(host: Host, directory: Path, configuration: str) -> Program:
-    """ISC dhcpd with a configuration, when it listens. tools/install-clients unpacks it: it is not installed."""
+    """Start ISC dhcpd with a configuration, and wait until it serves. tools/install-clients unpacks it."""
     command = shutil.which("dhcpd") or str(_UNPACKED / "usr/sbin/dhcpd")
     need(command)
     (directory / "dhcpd.conf").write_text(configuration)
@@ -50,16 +50,16 @@ def dhcpd(host: Host, directory: Path, configuration: str) -> Program:
 def kea_dhcp6(host: Host, directory: Path) -> Program:
     """Kea's DHCPv6 server, the only one of fd77::/64."""
     subnet = {"subnet": "fd77::/64", "interface": "eth0", "rapid-commit": True}
-    given = {
+    configuration = {
         "interfaces-config": {"interfaces": ["eth0"]},
         "server-id": {"type": "LL", "htype": 1, "identifier": "020000000001", "persist": False},
         "subnet6": [subnet | {"pools": [{"pool": "fd77::1000-fd77::1fff"}]}],
     }
-    return kea(host, directory, 6, given)
+    return kea(host, directory, 6, configuration)
 
 
-def kea(host: Host, directory: Path, family: int, given: dict[str, Any]) -> Program:
-    """Kea with a configuration, when it listens. Leases are in memory."""
+def kea(host: Host, directory: Path, family: int, configuration: dict[str, Any]) -> Program:
+    """Start Kea with a configuration, and wait until it serves. Leases are in memory."""
     name = f"kea-dhcp{family}"
     command = shutil.which(name) or str(_UNPACKED / "usr/sbin" / name)
     need(command)
@@ -68,8 +68,8 @@ def kea(host: Host, directory: Path, family: int, given: dict[str, Any]) -> Prog
     path = directory / "kea.json"
     loggers = [{"name": name, "severity": "DEBUG", "output_options": [{"output": "stdout"}]}]
     common = {"lease-database": {"type": "memfile", "persist": False}, "loggers": loggers}
-    path.write_text(json.dumps({f"Dhcp{family}": common | given}))
-    places = (f"KEA_PIDFILE_DIR={directory}", f"KEA_LOCKFILE_DIR={directory}")
-    program = host.start("env", *places, command, "-c", path, name=name)
+    path.write_text(json.dumps({f"Dhcp{family}": common | configuration}))
+    directories = (f"KEA_PIDFILE_DIR={directory}", f"KEA_LOCKFILE_DIR={directory}")
+    program = host.start("env", *directories, command, "-c", path, name=name)
     program.wait_until(lambda: f"DHCP{family}_STARTED" in program.output, 90, "it serves")
     return program

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 
 import pytest
 from attrs import frozen
-from forks import Fork, known
+from forks import Fork, can_fork
 
 from bootfw.values import Address
 
@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 
 @functools.cache
-def missing() -> str:
+def reason_unavailable() -> str:
     """Why there can be no lab on this machine, or ""."""
     if os.geteuid() != 0:
         return "needs root, to make network namespaces"
@@ -69,18 +69,18 @@ def need(name: str) -> None:
         pytest.skip(f"{name} is not installed: tools/install-clients installs it on Debian")
 
 
-def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
+def wait_until(condition: Callable[[], _T], seconds: float, description: str) -> _T:
     """The first true answer of *condition*; TimeoutError, naming *what* was waited for, after *seconds*.
 
     Long waits call *condition* less often, since it may read a log or start a program: they take a twentieth longer.
     """
     began = time.monotonic()
-    while not (answer := condition()):
-        waited = time.monotonic() - began
-        if waited > seconds:
-            raise TimeoutError(f"{what}: not within {seconds} s")
-        time.sleep(min(max(_SHORTEST_PAUSE, waited / 20), _LONGEST_PAUSE))
-    return answer
+    while not (result := condition()):
+        seconds_waited = time.monotonic() - began
+        if seconds_waited > seconds:
+            raise TimeoutError(f"{description}: not within {seconds} s")
+        time.sleep(min(max(_SHORTEST_PAUSE, seconds_waited / 20), _LONGEST_PAUSE))
+    return result
 
 
 @frozen(kw_only=True)
@@ -89,9 +89,9 @@ class Start:
 
     keyboard: bool = False
     """It can be typed to."""
-    first: str = ""
+    setup_command: str = ""
     """A shell command that runs before. The program has a mount namespace of its own, by ``ip netns exec``."""
-    beside: int = 0
+    mounts_of_pid: int = 0
     """A process whose mount namespace and directory it has."""
     directory: Path | None = None
     environment: Mapping[str, str] = {}
@@ -114,26 +114,26 @@ class Program:
         }
         # Killed when the test process is: nothing may outlive its lab. The exec chain keeps the process id.
         with log.open("wb") as out:
-            if known(command):
+            if can_fork(command):
                 self._process: subprocess.Popen[bytes] = Fork(
                     command,
                     namespace=namespace,
-                    beside=start.beside,
-                    first=start.first,
+                    beside=start.mounts_of_pid,
+                    first=start.setup_command,
                     hostname=start.hostname,
                     killed_with_parent=True,
                     stdout=out,
                     **streams,
                 )
             else:
-                inside = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace]
+                prefix = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace]
                 if start.hostname:
-                    inside += ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', start.hostname]
-                if start.beside:
-                    inside += ["nsenter", "--mount", "--wd", f"--target={start.beside}"]
-                if start.first:
-                    inside += ["sh", "-c", f'{start.first} && exec "$@"', "sh"]
-                self._process = subprocess.Popen([*inside, *command], stdout=out, start_new_session=True, **streams)
+                    prefix += ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', start.hostname]
+                if start.mounts_of_pid:
+                    prefix += ["nsenter", "--mount", "--wd", f"--target={start.mounts_of_pid}"]
+                if start.setup_command:
+                    prefix += ["sh", "-c", f'{start.setup_command} && exec "$@"', "sh"]
+                self._process = subprocess.Popen([*prefix, *command], stdout=out, start_new_session=True, **streams)
         self.pid = self._process.pid
 
     @property
@@ -150,19 +150,21 @@ class Program:
         assert self._process.stdin is not None
         self._process.stdin.write(text.encode())
 
-    def wait_for(self, text: str, seconds: float, what: str = "") -> None:
+    def wait_for(self, text: str, seconds: float, description: str = "") -> None:
         """Until it has printed *text*."""
-        self.wait_until(lambda: text in self.output, seconds, what or f"{text!r} on the console")
+        self.wait_until(lambda: text in self.output, seconds, description or f"{text!r} on the console")
 
     def wait(self, seconds: float) -> int:
         """Its exit code."""
         return self._process.wait(seconds)
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float, description: str) -> None:
         """Like the function, and fails at once when the program ends first."""
-        wait_until(lambda: condition() or self.exit_code is not None, seconds, what)
+        wait_until(lambda: condition() or self.exit_code is not None, seconds, description)
         if not condition():
-            raise AssertionError(f"{what}: {self.log.stem} ended with {self.exit_code}:\n{self.output[-_LOG_TAIL:]}")
+            raise AssertionError(
+                f"{description}: {self.log.stem} ended with {self.exit_code}:\n{self.output[-_LOG_TAIL:]}"
+            )
 
     def wait_until_bound(self, *ports: int, seconds: float = 90) -> None:
         """Until there is a socket on each of these UDP ports, in the program's namespace."""
@@ -170,9 +172,9 @@ class Program:
             lambda: _bound_ports(self.pid) >= set(ports), seconds, f"{self.log.stem} listens on {sorted(ports)}"
         )
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, signal_number: signal.Signals) -> None:
         """Send it a signal."""
-        self._process.send_signal(number)
+        self._process.send_signal(signal_number)
 
     def stop(self, seconds: float = 10) -> int:
         """Send SIGTERM, and SIGKILL after *seconds*; returns the exit code."""
@@ -204,24 +206,24 @@ class Host:
         self.namespace = f"{lab.name}-{name}"
         self._lab = lab
 
-    def start(self, *command: str | os.PathLike[str], name: str = "", **how: Any) -> Program:
+    def start(self, *command: str | os.PathLike[str], name: str = "", **options: Any) -> Program:
         """A program that goes on while the test does.
 
         :param how: the fields of Start.
         """
-        words = [os.fspath(word) for word in command]
-        stem = f"{self.name}-{name or Path(words[0]).name}"
+        arguments = [os.fspath(argument) for argument in command]
+        stem = f"{self.name}-{name or Path(arguments[0]).name}"
         log = self._lab.directory / f"{stem}-{next(_serial)}.log"
-        program = Program(self.namespace, words, log, Start(**how))
+        program = Program(self.namespace, arguments, log, Start(**options))
         self._lab.programs.append(program)
         return program
 
-    def run(self, *command: str | os.PathLike[str], seconds: float, **how: Any) -> Program:
+    def run(self, *command: str | os.PathLike[str], seconds: float, **options: Any) -> Program:
         """A program that has ended; TimeoutExpired when it has not within *seconds*.
 
         :param how: the fields of Start.
         """
-        program = self.start(*command, **how)
+        program = self.start(*command, **options)
         program.wait(seconds)
         return program
 
@@ -230,50 +232,50 @@ class Host:
 
     def addresses(self) -> list[str]:
         """The IPv4 addresses of ``eth0`` now, such as ``10.77.0.1/24``."""
-        shown = subprocess.run(
+        result = subprocess.run(
             ["ip", "-n", self.namespace, "-4", "-o", "address", "show", "dev", "eth0"],
             check=True,
             capture_output=True,
             text=True,
         )
-        return [line.split()[3] for line in shown.stdout.splitlines()]
+        return [line.split()[3] for line in result.stdout.splitlines()]
 
     def udp_socket(self, address: str = "", port: int = 0) -> socket.socket:
         """A socket of this host for use in the test process, with a timeout of 10 s.
 
         A socket belongs for good to the namespace that its thread was in when it was made.
         """
-        with self._entered():
-            made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-        made.settimeout(10)
-        made.bind((address, port))
-        return made
+        with self.entered():
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        sock.settimeout(10)
+        sock.bind((address, port))
+        return sock
 
     def connection(self, address: Address) -> socket.socket:
         """A TCP connection from this host for use in the test process."""
-        with self._entered():
-            made = socket.socket()
-        made.settimeout(10)
-        made.connect(address)
-        return made
+        with self.entered():
+            sock = socket.socket()
+        sock.settimeout(10)
+        sock.connect(address)
+        return sock
 
     def packet_socket(self) -> socket.socket:
         """A socket that sends and receives whole Ethernet frames on ``eth0``, those for other stations too."""
-        with self._entered():
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-            made.bind(("eth0", _ETH_P_ALL))
+        with self.entered():
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            sock.bind(("eth0", _ETH_P_ALL))
             promiscuous = struct.pack("IHH8x", socket.if_nametoindex("eth0"), _PACKET_MR_PROMISC, 0)
-        made.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, promiscuous)
-        return made
+        sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, promiscuous)
+        return sock
 
     @contextlib.contextmanager
-    def _entered(self) -> Iterator[None]:
-        with open("/proc/thread-self/ns/net") as before, open(_NAMESPACES / self.namespace) as inside:
-            _setns(inside.fileno())
+    def entered(self) -> Iterator[None]:
+        with open("/proc/thread-self/ns/net") as own_namespace, open(_NAMESPACES / self.namespace) as host_namespace:
+            _setns(host_namespace.fileno())
             try:
                 yield
             finally:
-                _setns(before.fileno())
+                _setns(own_namespace.fileno())
 
 
 def _setns(descriptor: int) -> None:
@@ -297,7 +299,7 @@ class Lab:
         self._namespaces: list[str] = []
 
     def __enter__(self) -> Self:
-        if reason := missing():
+        if reason := reason_unavailable():
             pytest.skip(reason)
         _remove_stale_namespaces()
         try:
@@ -377,9 +379,9 @@ class Lab:
         """From now on lose this share of the frames that the switch forwards, in either direction, of any protocol."""
         self._filter(f"numgen random mod 1000 < {round(percent * 10)} drop")
 
-    def lose_first(self, kind: str, count: int = 1) -> None:
+    def lose_first(self, frame_filter: str, count: int = 1) -> None:
         """Lose the first frames of a kind, in the words of nft: ``udp sport 67``."""
-        self._filter(f"{kind} numgen inc mod 65536 < {count} drop")
+        self._filter(f"{frame_filter} numgen inc mod 65536 < {count} drop")
 
     def drop(self, rule: str) -> None:
         """From now on drop these frames, in the words of nft: ``udp dport 4011``."""
@@ -391,8 +393,8 @@ class Lab:
         path.write_text(
             f"table bridge {path.stem} {{\n chain forward {{\n type filter hook forward priority 0\n {rule}\n }}\n}}\n"
         )
-        done = self.switch.run("nft", "--file", path, seconds=10)
-        assert done.exit_code == 0, done.output
+        result = self.switch.run("nft", "--file", path, seconds=10)
+        assert result.exit_code == 0, result.output
 
     def logs(self) -> list[tuple[str, str]]:
         """(name, end of its text) of every program's log, for the report of a test that failed."""
@@ -406,10 +408,10 @@ class Lab:
         host.ip("link", "set", "lo", "up")
         return host
 
-    def _plug(self, host: Host, end: str, interface: str, segment: str) -> None:
+    def _plug(self, host: Host, switch_port: str, interface: str, segment: str) -> None:
         """A cable with its *end* in the switch."""
-        self.switch.ip("link", "add", end, "type", "veth", "peer", "name", interface, "netns", host.namespace)
-        self.switch.ip("link", "set", end, "master", segment, "up")
+        self.switch.ip("link", "add", switch_port, "type", "veth", "peer", "name", interface, "netns", host.namespace)
+        self.switch.ip("link", "set", switch_port, "master", segment, "up")
         host.ip("link", "set", interface, "up")
         # Else the kernel leaves UDP checksums to hardware that is not there, and guests see wrong ones.
         subprocess.run(
@@ -426,9 +428,9 @@ def _address(host: Host, interface: str, addresses: tuple[str, ...]) -> None:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    result = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if result.returncode != 0:
+        raise OSError(f"ip {' '.join(arguments)}: {result.stderr.strip()}")
 
 
 def _remove_stale_namespaces() -> None:

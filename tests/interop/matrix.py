@@ -23,7 +23,7 @@ from .firmware.boots import BOOTS, Boot
 from .firmware.fetches import FETCHES, TFTP_SERVERS, Fetch, try_fetch
 from .firmware.servers import SERVERS
 from .firmware.trial import Failed, try_boot
-from .lab import Lab, missing
+from .lab import Lab, reason_unavailable
 
 LOSSES = (0, 2, 5)
 
@@ -58,9 +58,9 @@ class Result:
     def __str__(self) -> str:
         if self.skipped:
             return "-"
-        tries = len(self.seconds) + len(self.failures)
-        of = f" ({len(self.seconds)} of {tries})" if tries > 1 else ""
-        return f"{statistics.median(self.seconds):.1f} s{of}" if self.seconds else f"FAILED{of}"
+        attempts = len(self.seconds) + len(self.failures)
+        ratio = f" ({len(self.seconds)} of {attempts})" if attempts > 1 else ""
+        return f"{statistics.median(self.seconds):.1f} s{ratio}" if self.seconds else f"FAILED{ratio}"
 
 
 def run(cell: Cell, times: int, logs: Path) -> Result:
@@ -72,7 +72,7 @@ def run(cell: Cell, times: int, logs: Path) -> Result:
         try:
             with Lab(directory) as lab:
                 scratch = Path(tempfile.mkdtemp(dir=directory))
-                result.seconds.append(_try(cell, lab, scratch))
+                result.seconds.append(_try_once(cell, lab, scratch))
         except Failed as failure:
             result.failures.append(f"{failure}: {directory}")
             shutil.rmtree(scratch)
@@ -84,7 +84,7 @@ def run(cell: Cell, times: int, logs: Path) -> Result:
     return result
 
 
-def _try(cell: Cell, lab: Lab, scratch: Path) -> float:
+def _try_once(cell: Cell, lab: Lab, scratch: Path) -> float:
     if isinstance(cell.boot, Fetch):
         return try_fetch(cell.boot, TFTP_SERVERS[cell.server], lab, scratch, cell.loss)
     return try_boot(cell.boot, SERVERS[cell.server], lab, scratch, cell.loss)
@@ -104,7 +104,7 @@ def _percent(loss: int) -> str:
     return f"{loss} %" if loss else "clean"
 
 
-def _arguments(words: Sequence[str]) -> argparse.Namespace:
+def _arguments(command_line: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make firmware", description=__doc__.splitlines()[0])
     names = [boot.name for boot in EVERYTHING]
     parser.add_argument("boot", nargs="*", choices=[*names, []], metavar="BOOT", help=", ".join(names))
@@ -114,29 +114,29 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="how many at once; one for each core is about right")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--logs", type=Path, default=None, help="directory for what failing boots have left")
-    return parser.parse_args(words)
+    return parser.parse_args(command_line)
 
 
-def main(words: Sequence[str], show: Callable[[str], object] = print) -> int:
-    arguments = _arguments(words)
-    if reason := missing():
+def main(command_line: Sequence[str], write: Callable[[str], object] = print) -> int:
+    arguments = _arguments(command_line)
+    if reason := reason_unavailable():
         print(reason, file=sys.stderr)
         return 2
     servers = list(SERVERS) if arguments.server == "both" else [arguments.server]
     boots = [boot for boot in EVERYTHING if not arguments.boot or boot.name in arguments.boot]
-    cells = [Cell(*choice) for choice in itertools.product(boots, servers, arguments.loss)]
+    cells = [Cell(*combination) for combination in itertools.product(boots, servers, arguments.loss)]
     if arguments.logs is not None:
         arguments.logs.mkdir(parents=True, exist_ok=True)
     logs = Path(tempfile.mkdtemp(prefix="bootfw-firmware-", dir=arguments.logs))
     results = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        trials = [pool.submit(run, cell, arguments.times, logs) for cell in cells]
-        for number, (cell, trial) in enumerate(zip(cells, trials, strict=True), 1):
-            result = trial.result()
-            notes = "".join(f"\n    {note}" for note in (result.failures or filter(None, [result.skipped])))
-            print(f"[{number}/{len(cells)}] {cell}: {result}{notes}", file=sys.stderr, flush=True)
+        futures = [pool.submit(run, cell, arguments.times, logs) for cell in cells]
+        for number, (cell, future) in enumerate(zip(cells, futures, strict=True), 1):
+            result = future.result()
+            details = "".join(f"\n    {detail}" for detail in (result.failures or filter(None, [result.skipped])))
+            print(f"[{number}/{len(cells)}] {cell}: {result}{details}", file=sys.stderr, flush=True)
             results.append(result)
-    show(json.dumps([asdict(result) for result in results], indent=2) if arguments.json else table(results))
+    write(json.dumps([asdict(result) for result in results], indent=2) if arguments.json else table(results))
     return 1 if any(result.failures for result in results if result.server == "bootfw") else 0
 
 

@@ -12,7 +12,7 @@ from attrs import frozen
 from .lab import Lab, Program, need
 
 SECONDS = 300
-"""Patience with a machine, while other tests keep the cores busy. It costs time only when a test fails."""
+"""How long to wait for a machine, while other tests keep the cores busy. It costs time only when a test fails."""
 
 _serial = itertools.count(1)
 
@@ -43,7 +43,7 @@ def start_machine(
         *("-accel", "tcg", "-m", str(memory), "-nodefaults", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-serial", "stdio"),
         *options,
-        *(word for number, card in enumerate(cards) for word in _connect(lab, number, card)),
+        *(argument for number, card in enumerate(cards) for argument in _connect(lab, number, card)),
         name=name,
         keyboard=True,
     )
@@ -57,6 +57,6 @@ def _connect(lab: Lab, number: int, card: Card) -> list[str]:
 
 
 def flash(path: Path, unit: int, *, writable: bool = False) -> list[str]:
-    """The words for a flash chip with what is in a file."""
+    """QEMU's options for a flash chip with the content of a file."""
     options = f"if=pflash,unit={unit},format=raw,file={path}"
     return ["-drive", options if writable else f"{options},readonly=on"]

@@ -1,4 +1,4 @@
-"""A DHCP client made of frames, which may say anything."""
+"""DHCP clients that send raw Ethernet frames with any content."""
 
 import select
 import socket
@@ -20,8 +20,8 @@ _HEADER = struct.Struct("!4BIHH4s4s4s4s")
 
 
 @frozen(kw_only=True)
-class Sent:
-    """One datagram, and the frame around it."""
+class Datagram:
+    """A UDP datagram to a DHCP server, and the Ethernet frame around it."""
 
     data: bytes
     xid: int
@@ -41,10 +41,10 @@ class Sent:
 
 
 @frozen
-class Heard:
+class Reply:
     """A reply of a server."""
 
-    kind: int
+    message_type: int
     """Option 53; 0: BOOTP."""
     address: str
     """yiaddr."""
@@ -89,62 +89,62 @@ def message(
 
 @define(eq=False)
 class RawClients:
-    """Many clients at one place. They answer ARP for the addresses that they say they have."""
+    """Many DHCP clients on one host. They answer ARP for the addresses that they have configured."""
 
     _socket: socket.socket
     _server: bytes
     """Hardware address."""
-    _held: dict[bytes, bytes] = field(factory=dict)
+    _addresses: dict[bytes, bytes] = field(factory=dict)
 
     @classmethod
-    def at(cls, host: Host, server: bytes) -> "RawClients":
+    def on_host(cls, host: Host, server: bytes) -> "RawClients":
         return cls(host.packet_socket(), server)
 
-    def hold(self, address: str, mac: bytes) -> None:
-        """A client has configured *address*."""
-        self._held[socket.inet_aton(address)] = mac
+    def add_address(self, address: str, mac: bytes) -> None:
+        """Answer ARP requests for *address* with *mac*, as a client does that has configured it."""
+        self._addresses[socket.inet_aton(address)] = mac
 
-    def say(self, sent: Iterable[Sent]) -> dict[int, Heard]:
-        """Send all of it, one after the other; the first reply to each transaction."""
-        heard: dict[int, Heard] = {}
-        for each in sent:
-            self._socket.send(each.frame(self._server))
-            self._hear(heard, 0.005)
-        self._hear(heard, _QUIET_SECONDS)
-        return heard
+    def exchange(self, datagrams: Iterable[Datagram]) -> dict[int, Reply]:
+        """Send all datagrams, one after the other; return the first reply to each transaction id."""
+        replies: dict[int, Reply] = {}
+        for datagram in datagrams:
+            self._socket.send(datagram.frame(self._server))
+            self._receive(replies, 0.005)
+        self._receive(replies, _QUIET_SECONDS)
+        return replies
 
     def close(self) -> None:
         self._socket.close()
 
-    def _hear(self, heard: dict[int, Heard], seconds: float) -> None:
-        """Until nothing has come for so long."""
-        until = time.monotonic() + seconds
-        while select.select([self._socket], [], [], max(0.0, until - time.monotonic()))[0]:
-            frame, place = self._socket.recvfrom(65535)
-            if place[2] == socket.PACKET_OUTGOING:
+    def _receive(self, replies: dict[int, Reply], seconds: float) -> None:
+        """Collect replies until nothing has come for *seconds*."""
+        deadline = time.monotonic() + seconds
+        while select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            frame, sender = self._socket.recvfrom(65535)
+            if sender[2] == socket.PACKET_OUTGOING:
                 continue
             if frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\1":
                 self._answer_arp(frame)
             elif frame[12:14] == b"\x08\x00" and frame[23] == 17 and frame[34:36] == b"\0\x43" and frame[42] == 2:
                 data = frame[42:]
                 destination = socket.inet_ntoa(frame[30:34])
-                reply = Heard(_kind(data), socket.inet_ntoa(data[16:20]), destination)
-                heard.setdefault(int.from_bytes(data[4:8], "big"), reply)
-                until = time.monotonic() + seconds
+                reply = Reply(_message_type(data), socket.inet_ntoa(data[16:20]), destination)
+                replies.setdefault(int.from_bytes(data[4:8], "big"), reply)
+                deadline = time.monotonic() + seconds
 
     def _answer_arp(self, frame: bytes) -> None:
-        mac = self._held.get(frame[38:42])
+        mac = self._addresses.get(frame[38:42])
         if mac is not None:
             arp = b"\0\1\x08\0\6\4\0\2" + mac + frame[38:42] + frame[22:32]
             self._socket.send(frame[6:12] + mac + b"\x08\x06" + arp)
 
 
-def _kind(data: bytes) -> int:
-    at = 240
-    while at + 2 < len(data) and data[at] != 255:
-        if data[at] == 53:
-            return data[at + 2]
-        at += 1 if data[at] == 0 else 2 + data[at + 1]
+def _message_type(data: bytes) -> int:
+    position = 240
+    while position + 2 < len(data) and data[position] != 255:
+        if data[position] == 53:
+            return data[position + 2]
+        position += 1 if data[position] == 0 else 2 + data[position + 1]
     return 0
 
 

@@ -58,16 +58,16 @@ patience-seconds = 1
 
 @define(eq=False)
 class Scene:
-    """A lab with a server, whose files are in ``root``, and a client host."""
+    """A lab with a server that serves the files in ``root``, and a client host."""
 
     lab: Lab
     directory: Path
     server: Host = field(init=False)
     client: Host = field(init=False)
     root: Path = field(init=False)
-    running: Program = field(init=False)
-    _config: Path = field(init=False)
-    _asking: Path = field(init=False)
+    program: Program = field(init=False)
+    _server_config: Path = field(init=False)
+    _command_config: Path = field(init=False)
     """The configuration of the commands that read the records."""
     state: Path = field(init=False)
     """The state directory. Its name is short: the control socket's has to be."""
@@ -79,27 +79,27 @@ class Scene:
         self.state = Path(tempfile.mkdtemp(prefix="bootfw-"))
         self.root = self.directory / "served"
         self.root.mkdir()
-        self._config, self._asking = self.directory / "bootfw.toml", self.directory / "asking.toml"
+        self._server_config, self._command_config = self.directory / "bootfw.toml", self.directory / "asking.toml"
 
     def close(self) -> None:
         """Remove what is not in the directory of the test."""
         shutil.rmtree(self.state)
 
-    def serves(self, name: str, content: bytes | str = b"content") -> None:
-        """There is such a file."""
+    def add_file(self, name: str, content: bytes | str = b"content") -> None:
+        """Put a file into ``root``."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    def names(self, **files: str) -> str:
+    def by_architecture(self, **files: str) -> str:
         """The configuration of by-architecture; underscores in the architecture for hyphens, but in x86_64."""
         lines = [f'"{name.replace("_", "-").replace("x86-64", "x86_64")}" = "{file}"' for name, file in files.items()]
         return "\n".join(["[[resolver]]", 'use = "by-architecture"', "[resolver.files]", *lines]) + "\n"
 
-    def starts(
+    def start_server(
         self, *parts: str, http: str = "", tftp: str = "", silent: float = 10, mount: str = "", backend: str = ""
     ) -> None:
-        """The server runs.
+        """Start the server, and wait until it is ready.
 
         :param parts: of the configuration: PROXY or ADDRESSES, resolvers.
         :param http: of [http] beside its port.
@@ -109,7 +109,7 @@ class Scene:
         :param mount: a shell command that is run before, in the mount namespace of the server.
         :param backend: more backends, before that of ``root``.
         """
-        self._config.write_text(
+        self._server_config.write_text(
             f"""
 [bootfw]
 state-dir = "{self.state}"
@@ -131,83 +131,81 @@ root = "{self.root}"
 {"".join(parts)}
 """
         )
-        modules = {"PYTHONPATH": os.pathsep.join([str(self.directory), os.environ.get("PYTHONPATH", "")])}
-        words = (*BOOTFW, "-c", self._config)
-        self.running = self.server.start(*words, name="bootfw", first=mount, environment=modules)
+        environment = {"PYTHONPATH": os.pathsep.join([str(self.directory), os.environ.get("PYTHONPATH", "")])}
+        command_line = (*BOOTFW, "-c", self._server_config)
+        self.program = self.server.start(*command_line, name="bootfw", setup_command=mount, environment=environment)
         # Where the server has a mount namespace of its own, its state may be there.
-        self._asking.write_text(f'[bootfw]\nstate-dir = "{self._seen_state()}"\n')
-        self.running.wait_until(lambda: "every wanted socket is bound" in self.running.output, SECONDS, "it is ready")
+        self._command_config.write_text(f'[bootfw]\nstate-dir = "{self._state_path()}"\n')
+        self.program.wait_until(lambda: "every wanted socket is bound" in self.program.output, SECONDS, "it is ready")
 
-    def _seen_state(self) -> Path:
-        return Path(f"/proc/{self.running.pid}/root{self.state}")
+    def _state_path(self) -> Path:
+        return Path(f"/proc/{self.program.pid}/root{self.state}")
 
-    def inside(self, shell: str) -> None:
+    def run_in_server_mounts(self, shell: str) -> None:
         """Run a shell command in the mount namespace of the server."""
-        ran = self.server.run("nsenter", f"--target={self.running.pid}", "--mount", "sh", "-c", shell, seconds=SECONDS)
-        assert ran.exit_code is not None, ran.output
+        result = self.server.run(
+            "nsenter", f"--target={self.program.pid}", "--mount", "sh", "-c", shell, seconds=SECONDS
+        )
+        assert result.exit_code is not None, result.output
 
-    def probes(self, profile: str, *arguments: str) -> None:
+    def probe(self, profile: str, *arguments: str) -> None:
         """Boot as firmware of this profile does, with ``bootfw probe``."""
-        where = () if SERVER in arguments else ("-i", "eth0")
-        self.client.run(_COMMAND, "probe", *where, "--as", profile, "--mac", MAC, *arguments, seconds=SECONDS)
+        target = () if SERVER in arguments else ("-i", "eth0")
+        self.client.run(_COMMAND, "probe", *target, "--as", profile, "--mac", MAC, *arguments, seconds=SECONDS)
 
-    def leases(self) -> None:
-        """Take an address with ``bootfw probe --lease``; the machine is its default one."""
-        self.client.run(_COMMAND, "probe", "-i", "eth0", "--as", "bios", "--lease", seconds=SECONDS)
+    def run_on_client(self, *command: str | Path, seconds: str = "30") -> None:
+        """Run a program on the client, for *seconds* at most."""
+        self.client.run("timeout", "--signal=KILL", seconds, *command, seconds=SECONDS)
 
-    def runs(self, *words: str | Path, seconds: str = "30") -> None:
-        """A program of the client, for so long at most."""
-        self.client.run("timeout", "--signal=KILL", seconds, *words, seconds=SECONDS)
-
-    def gets(self, url: str, *options: str | Path, seconds: str = "30", into: str = "/dev/null") -> None:
+    def fetch(self, url: str, *options: str | Path, seconds: str = "30", output: str = "/dev/null") -> None:
         """Fetch with curl."""
-        self.runs("curl", "--silent", "--show-error", "--output", into, *options, url, seconds=seconds)
+        self.run_on_client("curl", "--silent", "--show-error", "--output", output, *options, url, seconds=seconds)
 
-    def drops(self, rule: str) -> None:
-        """From now on the switch drops these frames, in the words of nft."""
+    def drop(self, rule: str) -> None:
+        """Have the switch drop frames from now on; *rule* as nft has it."""
         self.lab.drop(rule)
 
-    def hangs_at(self, address: str, port: int) -> None:
-        """A service accepts connections there, and never answers."""
+    def start_hanging_service(self, address: str, port: int) -> None:
+        """Start a service that accepts connections at *address*, and never answers."""
         host = self.lab.host("hangs", f"{address}/24")
         program = "import socket, time; s = socket.create_server(('0.0.0.0', %d)); print('up', flush=True); "
-        running = host.start(sys.executable, "-c", program % port + "time.sleep(600)", name="hangs")
-        running.wait_for("up", SECONDS)
+        service = host.start(sys.executable, "-c", program % port + "time.sleep(600)", name="hangs")
+        service.wait_for("up", SECONDS)
 
-    def ended(self, machine: str = MAC, seconds: float = SECONDS) -> BootAttempt:
+    def finished_attempt(self, machine: str = MAC, seconds: float = SECONDS) -> BootAttempt:
         """The record of the latest boot of *machine*, by ``bootfw show``, once there is a verdict."""
 
-        running = RunningServer(self._seen_state() / CONTROL_SOCKET)
-        give_up = time.monotonic() + seconds
+        control = RunningServer(self._state_path() / CONTROL_SOCKET)
+        deadline = time.monotonic() + seconds
         while True:
-            verdicts = [record["verdict"] for record in running.call("boot", machine=machine)]
+            verdicts = [record["verdict"] for record in control.call("boot", machine=machine)]
             if verdicts and Verdict.IN_PROGRESS.value not in verdicts:
-                return attempt_of(self._said("show", machine)[0])
-            assert time.monotonic() < give_up, f"no verdict on the boot of {machine}: {verdicts}"
+                return attempt_of(self._json_output("show", machine)[0])
+            assert time.monotonic() < deadline, f"no verdict on the boot of {machine}: {verdicts}"
             time.sleep(0.2)
 
-    def listed(self) -> list[BootAttempt]:
-        """All records, by ``bootfw boots``."""
-        return [attempt_of(record) for record in self._said("boots")]
+    def attempts(self) -> list[BootAttempt]:
+        """The records of all boots, by ``bootfw boots``."""
+        return [attempt_of(record) for record in self._json_output("boots")]
 
-    def _said(self, *words: str) -> Any:
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-            command.main([*words, "-c", str(self._asking), "--json"])
-        return json.loads(out.getvalue() or "[]")
+    def _json_output(self, *arguments: str) -> Any:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+            command.main([*arguments, "-c", str(self._command_config), "--json"])
+        return json.loads(output.getvalue() or "[]")
 
 
 @frozen
-class Seeded:
-    """A failure."""
+class SeededFailure:
+    """A failure that a test seeds into a boot, and the verdict that bootfw shall reach."""
 
     name: str
     seed: Callable[[Scene], str | None]
-    """Starts the server, seeds the failure, and boots. Returns what the machine is called, where that is not MAC."""
+    """Starts the server and boots with the failure. Returns the machine's identifier, unless it is MAC."""
     verdict: str
     cause: str
     """Key of the symptom."""
-    words: tuple[str, ...] = ()
-    """What the sentence has to contain."""
+    expected_words: tuple[str, ...] = ()
+    """Words that the sentence of the cause has to contain."""
     slow: bool = False
     """It waits for timeouts of its client, or real firmware shows the same: only ``make firmware`` has it."""

@@ -18,37 +18,37 @@ class Slot:
     """One of the slots: taken when it is first needed, and given back at the end."""
 
     def __init__(self) -> None:
-        self.waited = 0.0
-        """Seconds until it was there."""
+        self.waited_seconds = 0.0
+        """Seconds that take() has waited."""
         self._file: int | None = None
 
     @property
-    def taken(self) -> bool:
+    def is_taken(self) -> bool:
         return self._file is not None
 
     def take(self) -> None:
-        """Wait for a free one. The kernel frees those of processes that were killed."""
+        """Wait for a free slot, and lock it. The kernel frees the slots of processes that were killed."""
         began = time.monotonic()
-        while not self.taken:
+        while not self.is_taken:
             for number in range(SLOTS):
                 if self._lock(Path(tempfile.gettempdir(), f"bootfw-machine-{number}.lock")):
                     break
             else:
                 time.sleep(0.1)
-        self.waited = time.monotonic() - began
+        self.waited_seconds = time.monotonic() - began
 
     def give_back(self) -> None:
-        """So that another one gets it. Nothing happens when it was not taken."""
+        """Free the slot for another process. Nothing happens when it was not taken."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def _lock(self, path: Path) -> bool:
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(opened)
+            os.close(descriptor)
             return False
-        self._file = opened
+        self._file = descriptor
         return True

@@ -16,8 +16,8 @@ def test_without_a_configuration_ipxe_shows_the_default_script_and_boots_the_dis
     start_address_server(lab)
     start_router(lab)
     host = lab.host("bootfw", "10.77.0.1/24")
-    hide = "for root in /srv /var/lib; do mount -t tmpfs none $root; done"
-    server = host.start(*BOOTFW, name="bootfw", first=hide)
+    hide_directories = "for root in /srv /var/lib; do mount -t tmpfs none $root; done"
+    server = host.start(*BOOTFW, name="bootfw", setup_command=hide_directories)
     server.wait_until_bound(67, 69, 4011)
     console = start_bios_machine(lab, "e1000")
     console.wait_until(lambda: "bootfw is here" in console.output, SECONDS, "the greeting on the console")

@@ -15,7 +15,7 @@ from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
-MAC, STRANGER = "52:54:00:77:05:01", "52:54:00:77:05:02"
+MAC, UNKNOWN_MAC = "52:54:00:77:05:01", "52:54:00:77:05:02"
 
 API = f"""\
 import json
@@ -53,13 +53,15 @@ def test_callout_answers_for_one_machine_and_declines_another_after_a_404(lab: L
     served = Served(tmp_path / "served", f"marker-{secrets.token_hex(8)}")
     served.root.mkdir()
     served.linux()
-    own = tmp_path / "api"
-    own.mkdir()
-    (served.root / "initramfs").rename(own / "initramfs")
-    (own / "api.py").write_text(API)
+    api_directory = tmp_path / "api"
+    api_directory.mkdir()
+    (served.root / "initramfs").rename(api_directory / "initramfs")
+    (api_directory / "api.py").write_text(API)
     (served.root / "boot.ipxe").write_text("#!ipxe\necho not known to the API\nexit 0\n")
     start_router(lab)
-    api = lab.host("api", "10.77.0.5/24").start("env", f"--chdir={own}", sys.executable, "-u", own / "api.py")
+    api = lab.host("api", "10.77.0.5/24").start(
+        "env", f"--chdir={api_directory}", sys.executable, "-u", api_directory / "api.py"
+    )
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
@@ -82,11 +84,11 @@ def test_callout_answers_for_one_machine_and_declines_another_after_a_404(lab: L
     """
     server = start_bootfw(lab.host("bootfw", "10.77.0.1/24"), lab.directory, configuration, 67, 69)
 
-    machine, stranger = (start_bios_machine(lab, cards=(Card("e1000", mac=mac),)) for mac in (MAC, STRANGER))
+    machine, unknown_machine = (start_bios_machine(lab, cards=(Card("e1000", mac=mac),)) for mac in (MAC, UNKNOWN_MAC))
 
     machine.wait_for(served.marker, SECONDS, "the system that the API has chosen")
     assert "the API has been asked" in machine.output
-    stranger.wait_for("not known to the API", SECONDS, "the script of the next resolver")
+    unknown_machine.wait_for("not known to the API", SECONDS, "the script of the next resolver")
     assert f'"GET /v1/boot/{MAC} HTTP/1.1" 200' in api.output
-    assert f'"GET /v1/boot/{STRANGER} HTTP/1.1" 404' in api.output
+    assert f'"GET /v1/boot/{UNKNOWN_MAC} HTTP/1.1" 404' in api.output
     assert f"dhcp {MAC} (ipxe, x86-bios, on eth0) discover: OFFER" in server.output

@@ -34,13 +34,15 @@ SECONDS = 180
 
 Fetch = Callable[[Client, Address, str], bytes]
 
-by_name = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+each_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 
 
-def by_file_and_name(clients: Sequence[Client], *, rolling_over: Sequence[Client]) -> pytest.MarkDecorator:
+def each_file_and_client(clients: Sequence[Client], *, rolling_over: Sequence[Client]) -> pytest.MarkDecorator:
     """Each file with each client; the largest with those whose blocks are of 512 bytes, as block numbers roll over."""
-    pairs = [(name, client) for name in FILES for client in (rolling_over if name == ROLLS_OVER else clients)]
-    return pytest.mark.parametrize(("name", "client"), pairs, ids=[f"{name}-{client.name}" for name, client in pairs])
+    combinations = [(name, client) for name in FILES for client in (rolling_over if name == ROLLS_OVER else clients)]
+    return pytest.mark.parametrize(
+        ("name", "client"), combinations, ids=[f"{name}-{client.name}" for name, client in combinations]
+    )
 
 
 def configuration(root: Path, port: int, **tftp: str) -> str:
@@ -60,8 +62,8 @@ def configuration(root: Path, port: int, **tftp: str) -> str:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One segment for all these tests."""
-    with Lab(tmp_path_factory.mktemp("lab")) as segment:
-        yield segment
+    with Lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +78,13 @@ def station(lab: Lab) -> Host:
 
 
 @pytest.fixture(scope="module")
-def single(lab: Lab, server: Host, served: Path) -> Program:
+def server_on_port_69(lab: Lab, server: Host, served: Path) -> Program:
     """A server on port 69 with workers."""
     return start_bootfw(server, lab.directory, "[bootfw]\nworkers = 2\n" + configuration(served, 69), 69)
 
 
 @pytest.fixture(scope="module")
-def single_port(single: Program) -> int:
+def single_port(server_on_port_69: Program) -> int:
     """Its port."""
     return 69
 
@@ -109,28 +111,28 @@ def writable(lab: Lab, server: Host, tmp_path_factory: pytest.TempPathFactory) -
 def fetch(station: Host, tmp_path: Path) -> Fetch:
     """``fetch(client, (address, port), name)``: what the client stored."""
 
-    def run(client: Client, address: Address, name: str) -> bytes:
+    def fetch_file(client: Client, address: Address, name: str) -> bytes:
         need(client.program)
         local = tmp_path / "fetched"
-        done = station.run(*client.get(address, name, local), seconds=SECONDS)
-        assert done.exit_code == 0, done.output
+        result = station.run(*client.get(address, name, local), seconds=SECONDS)
+        assert result.exit_code == 0, result.output
         # curl makes no file when there is nothing to put in it.
         return local.read_bytes() if local.exists() else b""
 
-    return run
+    return fetch_file
 
 
-@by_file_and_name(CLIENTS, rolling_over=[CURL_WITHOUT_OPTIONS])
+@each_file_and_client(CLIENTS, rolling_over=[CURL_WITHOUT_OPTIONS])
 def test_a_file_arrives_intact(fetch: Fetch, single_port: int, served: Path, client: Client, name: str) -> None:
     assert fetch(client, (SERVER, single_port), name) == (served / name).read_bytes()
 
 
-@by_name
+@each_client
 def test_a_file_arrives_over_ipv6(fetch: Fetch, single_port: int, served: Path, client: Client) -> None:
     assert fetch(client, (SERVER_IPV6, single_port), "1MB") == (served / "1MB").read_bytes()
 
 
-@by_name
+@each_client
 def test_download_from_an_ephemeral_port(
     fetch: Fetch, port_per_transfer: tuple[str, int], served: Path, client: Client
 ) -> None:
@@ -180,37 +182,39 @@ def test_a_burst_of_300_requests_is_answered(station: Host, single_port: int) ->
     try:
         for client in clients:
             client.sendto(b"\0\1empty\0octet\0", (SERVER, single_port))
-        answers = [client.recv(600) for client in clients]
+        replies = [client.recv(600) for client in clients]
         for client in clients:
             client.sendto(b"\0\4\0\1", (SERVER, single_port))
     finally:
         for client in clients:
             client.close()
-    assert answers == [b"\0\3\0\1"] * 300
+    assert replies == [b"\0\3\0\1"] * 300
 
 
-@by_name
-def test_a_missing_file_is_refused_at_once(station: Host, single: Program, client: Client, tmp_path: Path) -> None:
+@each_client
+def test_a_missing_file_is_refused_at_once(
+    station: Host, server_on_port_69: Program, client: Client, tmp_path: Path
+) -> None:
     """The client does not repeat its request."""
     need(client.program)
     name = f"no-such-file-{client.name}"
-    done = station.run(*client.get((SERVER, 69), name, tmp_path / "fetched"), seconds=SECONDS)
-    single.wait_for(name, SECONDS)
-    assert single.output.count(name) == 1
-    assert "not found" in done.output.lower() or done.exit_code == CURL_NOT_FOUND
+    result = station.run(*client.get((SERVER, 69), name, tmp_path / "fetched"), seconds=SECONDS)
+    server_on_port_69.wait_for(name, SECONDS)
+    assert server_on_port_69.output.count(name) == 1
+    assert "not found" in result.output.lower() or result.exit_code == CURL_NOT_FOUND
 
 
-@by_file_and_name([HPA, ATFTP, BUSYBOX, CURL], rolling_over=[CURL])
+@each_file_and_client([HPA, ATFTP, BUSYBOX, CURL], rolling_over=[CURL])
 def test_an_upload_is_stored_intact(
     station: Host, writable: tuple[Path, int], served: Path, client: Client, name: str
 ) -> None:
     need(client.program)
     assert client.put is not None
     root, port = writable
-    stored = f"{client.name}-{name}"
-    done = station.run(*client.put((SERVER, port), stored, served / name), seconds=SECONDS)
-    assert done.exit_code == 0, done.output
-    assert (root / stored).read_bytes() == (served / name).read_bytes()
+    remote_name = f"{client.name}-{name}"
+    result = station.run(*client.put((SERVER, port), remote_name, served / name), seconds=SECONDS)
+    assert result.exit_code == 0, result.output
+    assert (root / remote_name).read_bytes() == (served / name).read_bytes()
 
 
 @pytest.mark.parametrize("client", [HPA, ATFTP, BUSYBOX, CURL], ids=lambda client: client.name)
@@ -229,6 +233,6 @@ def test_netascii_upload_is_intact(station: Host, writable: tuple[Path, int], se
     need(HPA_NETASCII.program)
     assert HPA_NETASCII.put is not None
     root, port = writable
-    done = station.run(*HPA_NETASCII.put((SERVER, port), TEXT, served / TEXT), seconds=SECONDS)
-    assert done.exit_code == 0, done.output
+    result = station.run(*HPA_NETASCII.put((SERVER, port), TEXT, served / TEXT), seconds=SECONDS)
+    assert result.exit_code == 0, result.output
     assert (root / TEXT).read_bytes() == (served / TEXT).read_bytes()

@@ -38,11 +38,13 @@ def set_clock(tmp_path: Path, port: int) -> Iterator[Callable[[str], None]]:
         f'[bootfw]\nstate-dir = "state"\nworkers = 1\n[tftp]\nlisten = ["127.0.0.1:{port}"]\n[dhcp]\nmode = "off"\n'
         '[[backend]]\nuse = "memory"\nfiles = { motd = "hello" }\n'
     )
-    faked = {"LD_PRELOAD": LIBRARY, "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
-    real = {"DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    fake_clock = {"LD_PRELOAD": LIBRARY, "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
+    real_monotonic_clock = {"DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     command = [str(TWISTD), "--nodaemon", "--pidfile=", "bootfw", "-c", str(configuration)]
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, env={**clean(), **faked, **real}, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env={**clean(), **fake_clock, **real_monotonic_clock}, stdout=log, stderr=log
+        )
     try:
         yield set_to
     finally:
@@ -50,17 +52,17 @@ def set_clock(tmp_path: Path, port: int) -> Iterator[Callable[[str], None]]:
         process.wait(SECONDS)
 
 
-def requested(port: int) -> socket.socket:
+def client_with_open_transfer(port: int) -> socket.socket:
     """A client that has got the first block and has not acknowledged it."""
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.settimeout(0.2)
-    until = time.monotonic() + SECONDS
+    deadline = time.monotonic() + SECONDS
     while True:
         client.sendto(b"\0\1motd\0octet\0", ("127.0.0.1", port))
         try:
             assert client.recv(600) == b"\0\3\0\1hello"
         except OSError:  # the server has not started yet
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             continue
         client.settimeout(SECONDS)
         return client
@@ -70,6 +72,6 @@ def requested(port: int) -> socket.socket:
 def test_lost_packets_are_retransmitted_whatever_happens_to_the_clock(
     set_clock: Callable[[str], None], port: int, step: str
 ) -> None:
-    with requested(port) as client:
+    with client_with_open_transfer(port) as client:
         set_clock(step)
         assert client.recv(600) == b"\0\3\0\1hello"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.interop
 
 PAGE = "command-line.md"
 
-_CHANGING = (
+_VARIABLE_PARTS = (
     (r" +\d+ ms", " N ms"),
     (r"\d+\.\d MB/s", "N MB/s"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "WHEN"),
@@ -30,19 +30,19 @@ _CHANGING = (
 """What differs from run to run."""
 
 
-def plain(text: str) -> list[str]:
-    for pattern, word in _CHANGING:
+def normalize(text: str) -> list[str]:
+    for pattern, word in _VARIABLE_PARTS:
         text = re.sub(pattern, word, text)
     return [line.rstrip() for line in text.splitlines() if not re.match(r"skipped +firewall", line)]
 
 
-def sessions(block: str) -> list[tuple[str, str]]:
+def commands_and_outputs(block: str) -> list[tuple[str, str]]:
     """(command, output) of each command of a block."""
     parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
-def printed(host: Host, directory: Path, command: str) -> str:
+def output_of(host: Host, directory: Path, command: str) -> str:
     bootfw = shlex.quote(str(Path(sys.executable).with_name("bootfw")))
     line = f"cd {shlex.quote(str(directory))}; {re.sub('^bootfw', bootfw, command)}"
     return host.run("sh", "-c", line, seconds=60).output
@@ -58,30 +58,30 @@ def test_the_command_line_howto(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "boot/shimx64.efi").write_bytes(b"MZ" + bytes(199_998))
     (tmp_path / "boot/boot.ipxe").write_text("#!ipxe\n")
     (tmp_path / "bootfw.toml").write_text(configuration)
-    explaining, probing, checking, asking, _ = blocks(PAGE, "console")
-    before = [(server, each) for each in sessions(explaining) + sessions(checking)]
-    while_it_runs = [(client, session) for session in sessions(probing)] + [
-        (server, session) for session in sessions(asking)
+    explain_block, probe_block, check_block, status_block, _ = blocks(PAGE, "console")
+    before_start = [(server, each) for each in commands_and_outputs(explain_block) + commands_and_outputs(check_block)]
+    after_start = [(client, session) for session in commands_and_outputs(probe_block)] + [
+        (server, session) for session in commands_and_outputs(status_block)
     ]
-    wrong = {}
+    different = {}
 
-    def compare(host: Host, command: str, shown: str) -> None:
-        output = printed(host, tmp_path, command)
+    def compare(host: Host, command: str, expected: str) -> None:
+        output = output_of(host, tmp_path, command)
         # Whether this host's clock is synchronized says nothing about the page.
-        output, warned = re.subn(r"^warning  clock: .*\n( +-> .*\n)?", "", output, flags=re.MULTILINE)
-        if warned:
+        output, warnings = re.subn(r"^warning  clock: .*\n( +-> .*\n)?", "", output, flags=re.MULTILINE)
+        if warnings:
             output = output.replace("1 problem, 1 warning", "1 problem, no warnings")
-        if plain(output) != plain(shown):
-            wrong[command] = output
+        if normalize(output) != normalize(expected):
+            different[command] = output
 
-    for host, (command, shown) in before:
-        compare(host, command, shown)
-    running = start_bootfw(server, tmp_path, configuration, 67, 69, 4011)
-    running.wait_for("what next:", 90)
+    for host, (command, expected) in before_start:
+        compare(host, command, expected)
+    bootfw = start_bootfw(server, tmp_path, configuration, 67, 69, 4011)
+    bootfw.wait_for("what next:", 90)
     # The page shows a server whose workers serve, which they begin to do later than the main process.
     wait_until(
-        lambda: "starting" not in printed(server, tmp_path, "bootfw status -c bootfw.toml"), 60, "the workers serve"
+        lambda: "starting" not in output_of(server, tmp_path, "bootfw status -c bootfw.toml"), 60, "the workers serve"
     )
-    for host, (command, shown) in while_it_runs:
-        compare(host, command, shown)
-    assert wrong == {}
+    for host, (command, expected) in after_start:
+        compare(host, command, expected)
+    assert different == {}

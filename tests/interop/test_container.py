@@ -90,18 +90,18 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     directory = tmp_path_factory.mktemp("container")
     base = Chroot.create(directory / "base", "bookworm")
     copy_source(directory / "source")
-    building = base.copy(directory / "building")
-    shutil.copytree(directory / "source", building.path / "source")
-    building.run(
+    build_system = base.copy(directory / "building")
+    shutil.copytree(directory / "source", build_system.path / "source")
+    build_system.run(
         "sh", "-c", "cd /source && apt-get -qqy --no-install-recommends build-dep ./packaging && tools/build-deb"
     )
-    shutil.copytree(building.path / "source/dist", directory / "source/dist")
-    building.remove()
+    shutil.copytree(build_system.path / "source/dist", directory / "source/dist")
+    build_system.remove()
 
     storage = podman_settings(directory)
 
     def buildah(*arguments: str | Path) -> str:
-        done = subprocess.run(
+        result = subprocess.run(
             ["buildah", *map(str, arguments)],
             cwd=directory / "source",
             env={**os.environ, **storage, "BUILDAH_ISOLATION": "chroot"},
@@ -110,51 +110,57 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
             timeout=600,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout.strip()
 
-    scratch = buildah("from", "scratch")
-    buildah("add", "--quiet", scratch, base.path, "/")
-    buildah("commit", "--rm", scratch, "localhost/base")
+    scratch_container = buildah("from", "scratch")
+    buildah("add", "--quiet", scratch_container, base.path, "/")
+    buildah("commit", "--rm", scratch_container, "localhost/base")
     base.remove()
     program, verb, *rest = BUILD.split()
     assert (program, verb) == ("buildah", "build")
     buildah(verb, "--pull-never", "--build-arg", "BASE=localhost/base", *rest)
     name = rest[rest.index("--tag") + 1]
     config = json.loads(buildah("inspect", "--type", "image", name))["Docker"]["config"]
-    working = buildah("from", "--pull-never", name)
-    yield Image(config, Chroot(Path(buildah("mount", working))), storage)
-    buildah("umount", working)
+    container = buildah("from", "--pull-never", name)
+    yield Image(config, Chroot(Path(buildah("mount", container))), storage)
+    buildah("umount", container)
     shutil.rmtree(directory)
 
 
 def test_the_image_serves_and_knows_whether_it_is_healthy(image: Image, lab: Lab, tmp_path: Path) -> None:
     need("tftp")
     assert "--network host" in RUN, "the page starts it as this test does"
-    added = re.findall(r"--cap-add (\w+)", RUN)
-    assert added == ["NET_RAW"]
-    capabilities = ",".join([DEFAULT, *(f"+{name.lower()}" for name in added)])
-    limited = ["env", *image.environment, "setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
-    healthy = image.config["Healthcheck"]["Test"]
-    assert healthy[0] == "CMD"
+    added_capabilities = re.findall(r"--cap-add (\w+)", RUN)
+    assert added_capabilities == ["NET_RAW"]
+    capabilities = ",".join([DEFAULT, *(f"+{name.lower()}" for name in added_capabilities)])
+    with_capabilities = [
+        "env",
+        *image.environment,
+        "setpriv",
+        f"--bounding-set={capabilities}",
+        f"--inh-caps={capabilities}",
+    ]
+    health_command = image.config["Healthcheck"]["Test"]
+    assert health_command[0] == "CMD"
 
     boot = image.root.path / "srv/boot"  # a volume
     boot.mkdir(exist_ok=True)
     (boot / "hello.ipxe").write_text("#!ipxe\necho hello\n")
     host = lab.host("bootfw", "10.77.0.1/24")
-    check = image.root.command(*limited, *healthy[1:])
+    check = image.root.command(*with_capabilities, *health_command[1:])
     assert host.run(*check, seconds=60).exit_code not in (0, None)
-    server = host.start(*image.root.command(*limited, *image.command), name="bootfw")
+    server = host.start(*image.root.command(*with_capabilities, *image.command), name="bootfw")
     server.wait_until_bound(67, 69, 4011)
     server.wait_until(lambda: "every wanted socket is bound" in server.output, 60, "it is ready")
-    shown = host.run(*check, seconds=60)
-    assert shown.exit_code == 0, shown.output
-    owner = Path(f"/proc/{server.pid}").stat().st_uid
-    assert owner == int(image.root.run("id", "--user", "bootfw")), "root is given up"
+    healthy_check = host.run(*check, seconds=60)
+    assert healthy_check.exit_code == 0, healthy_check.output
+    owner_uid = Path(f"/proc/{server.pid}").stat().st_uid
+    assert owner_uid == int(image.root.run("id", "--user", "bootfw")), "root is given up"
     fetched = tmp_path / "hello.ipxe"
     client = lab.host("client", "10.77.0.2/24")
-    got = client.run("tftp", "10.77.0.1", "-m", "octet", "-c", "get", "hello.ipxe", fetched, seconds=60)
-    assert fetched.read_text() == "#!ipxe\necho hello\n", got.output
+    result = client.run("tftp", "10.77.0.1", "-m", "octet", "-c", "get", "hello.ipxe", fetched, seconds=60)
+    assert fetched.read_text() == "#!ipxe\necho hello\n", result.output
     server.stop()
     assert "Server Shut Down" in server.output
 
@@ -170,39 +176,39 @@ class Podman:
         self.host = host
         self._environment = environment
         mounts = ["mount -t tmpfs none /sys/fs/cgroup", f"mount --bind {directory}/srv /srv"]
-        self._words = ["podman"]
+        self._command = ["podman"]
         if user:
             (directory / "subordinate").write_text("nobody:100000:65536\n")
             mounts += [f"mount --bind {directory}/subordinate /etc/{name}" for name in ("subuid", "subgid")]
-            self._words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "podman"]
-        self._first = " && ".join(mounts)
+            self._command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "podman"]
+        self._mounts = " && ".join(mounts)
 
-    def __call__(self, *words: str) -> Program:
+    def __call__(self, *arguments: str) -> Program:
         """A command, when it has ended."""
         program = self.host.start(
-            *self._words, *words, first=self._first, environment=self._environment, directory=Path("/")
+            *self._command, *arguments, setup_command=self._mounts, environment=self._environment, directory=Path("/")
         )
         program.wait(240)
         return program
 
-    def serves(self, client: Host, directory: Path) -> None:
+    def check_page_container(self, client: Host, directory: Path) -> None:
         """The container of the page serves DHCP and TFTP, knows that it is healthy, gives up root, and ends."""
         (directory / "srv/boot/hello.ipxe").write_text("#!ipxe\necho hello\n")
-        program, *words = RUN.split()
-        assert (program, words[-1]) == ("podman", "bootfw")
-        started = self(*words)
-        assert started.exit_code == 0, started.output
+        program, *arguments = RUN.split()
+        assert (program, arguments[-1]) == ("podman", "bootfw")
+        run_result = self(*arguments)
+        assert run_result.exit_code == 0, run_result.output
         try:
             wait_until(lambda: self("healthcheck", "run", "bootfw").exit_code == 0, 120, "every wanted socket is bound")
             fetched = directory / "hello.ipxe"
-            got = client.run("tftp", "10.77.0.1", "-m", "octet", "-c", "get", "hello.ipxe", fetched, seconds=60)
-            assert fetched.read_text() == "#!ipxe\necho hello\n", got.output
-            probed = client.run(COMMAND, "probe", "10.77.0.1", "--as", "uefi", "--json", seconds=60)
-            assert json.loads(probed.output)["boots"], probed.output
+            result = client.run("tftp", "10.77.0.1", "-m", "octet", "-c", "get", "hello.ipxe", fetched, seconds=60)
+            assert fetched.read_text() == "#!ipxe\necho hello\n", result.output
+            probe = client.run(COMMAND, "probe", "10.77.0.1", "--as", "uefi", "--json", seconds=60)
+            assert json.loads(probe.output)["boots"], probe.output
             owner = self("exec", "bootfw", "stat", "--format", "%U", "/proc/1")
             assert owner.output.strip() == "bootfw", "root is given up"
-            stopped = self("stop", "bootfw")
-            assert stopped.exit_code == 0, stopped.output
+            stop_result = self("stop", "bootfw")
+            assert stop_result.exit_code == 0, stop_result.output
             assert "Server Shut Down" in self("logs", "bootfw").output
         finally:
             self("rm", "--force", "--time", "10", "bootfw")
@@ -213,7 +219,7 @@ def test_podman_runs_it_as_the_page_says(image: Image, lab: Lab, tmp_path: Path)
     need("tftp")
     (tmp_path / "srv/boot").mkdir(parents=True)
     podman = Podman(lab.host("bootfw", "10.77.0.1/24"), tmp_path, image.storage)
-    podman.serves(lab.host("client", "10.77.0.2/24"), tmp_path)
+    podman.check_page_container(lab.host("client", "10.77.0.2/24"), tmp_path)
 
 
 def test_podman_runs_it_without_root_where_its_ports_are_free_to_use(image: Image, lab: Lab, tmp_path: Path) -> None:
@@ -224,19 +230,19 @@ def test_podman_runs_it_without_root_where_its_ports_are_free_to_use(image: Imag
     host = lab.host("bootfw", "10.77.0.1/24")
     setting = re.search(r"sysctl (net\.ipv4\.ip_unprivileged_port_start)=(\d+)", read("packages.md"))
     assert setting is not None
-    done = host.run("sh", "-c", f"echo {setting[2]} >/proc/sys/{setting[1].replace('.', '/')}", seconds=60)
-    assert done.exit_code == 0, done.output
+    result = host.run("sh", "-c", f"echo {setting[2]} >/proc/sys/{setting[1].replace('.', '/')}", seconds=60)
+    assert result.exit_code == 0, result.output
     storage = Path(tempfile.mkdtemp(prefix="bootfw-podman-"))  # a path that another user can enter
     try:
-        saved = storage / "image.tar"
-        as_root = Podman(host, tmp_path, image.storage)
-        assert as_root("save", "--output", str(saved), "bootfw").exit_code == 0
+        archive = storage / "image.tar"
+        root_podman = Podman(host, tmp_path, image.storage)
+        assert root_podman("save", "--output", str(archive), "bootfw").exit_code == 0
         environment = {"HOME": str(storage), "XDG_RUNTIME_DIR": str(storage), **podman_settings(storage)}
         for path in (storage, *storage.iterdir()):
             os.chown(path, NOBODY, NOBODY)
         podman = Podman(host, tmp_path, environment, NOBODY)
-        loaded = podman("load", "--input", str(saved))
+        loaded = podman("load", "--input", str(archive))
         assert loaded.exit_code == 0, loaded.output
-        podman.serves(lab.host("client", "10.77.0.2/24"), tmp_path)
+        podman.check_page_container(lab.host("client", "10.77.0.2/24"), tmp_path)
     finally:
         shutil.rmtree(storage)

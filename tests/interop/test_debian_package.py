@@ -27,49 +27,49 @@ CONFIGURATION = "etc/bootfw/bootfw.toml"
 
 @pytest.fixture(scope="module", params=SUITES)
 def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chroot]:
-    made = Chroot.create(tmp_path_factory.mktemp("system") / request.param, request.param)
-    yield made
-    made.remove()
+    system = Chroot.create(tmp_path_factory.mktemp("system") / request.param, request.param)
+    yield system
+    system.remove()
 
 
 @pytest.fixture(scope="module")
 def package(system: Chroot) -> Iterator[Path]:
     """bootfw_VERSION_all.deb, as `tools/build-deb` builds it on that release."""
-    building = system.copy(system.path.with_name("building"))
-    copy_source(building.path / "source")
-    needed, build = (line.removeprefix("# ").removeprefix("$ ") for line in BUILDING.splitlines())
-    for command in (f"{needed} --yes --no-install-recommends", build):
-        building.run("sh", "-c", f"cd /source && {command}")
-    (built,) = (building.path / "source/dist").glob("*.deb")
-    yield built
-    building.remove()
+    build_system = system.copy(system.path.with_name("building"))
+    copy_source(build_system.path / "source")
+    dependencies_command, build_command = (line.removeprefix("# ").removeprefix("$ ") for line in BUILDING.splitlines())
+    for command in (f"{dependencies_command} --yes --no-install-recommends", build_command):
+        build_system.run("sh", "-c", f"cd /source && {command}")
+    (deb,) = (build_system.path / "source/dist").glob("*.deb")
+    yield deb
+    build_system.remove()
 
 
-def newer(package: Path, into: Path) -> Path:
+def newer_package(package: Path, directory: Path) -> Path:
     """The same package with a later version, and a line more in its configuration."""
-    subprocess.run(["dpkg-deb", "--raw-extract", package, into], check=True)
-    control = into / "DEBIAN" / "control"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, directory], check=True)
+    control = directory / "DEBIAN" / "control"
     control.write_text(re.sub(r"^Version: .*", "Version: 99", control.read_text(), flags=re.MULTILINE))
-    with (into / CONFIGURATION).open("a") as file:
+    with (directory / CONFIGURATION).open("a") as file:
         file.write("# new in 99\n")
-    built = into.with_name("bootfw_99_all.deb")
-    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", into, built], check=True, stdout=subprocess.DEVNULL)
-    return built
+    deb = directory.with_name("bootfw_99_all.deb")
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", directory, deb], check=True, stdout=subprocess.DEVNULL)
+    return deb
 
 
 def test_the_package_is_installed_serves_is_upgraded_and_purged(
     system: Chroot, package: Path, lab: Lab, tmp_path: Path
 ) -> None:
     need("tftp")
-    before = system.files()
+    files_before = system.files()
     shutil.copytree(package.parent, system.path / "tmp/dist")
     system.run("sh", "-c", f"cd /tmp && {INSTALLING.removeprefix('# ').strip()} --yes --no-install-recommends")
 
     assert re.match(r"bootfw:x:\d+:\d+:", system.run("getent", "passwd", "bootfw"))
     assert (system.path / "etc/systemd/system/multi-user.target.wants/bootfw.service").is_symlink()
     assert not (system.path / "etc/systemd/system/sockets.target.wants/bootfw.socket").is_symlink()
-    checked = system.run("bootfw", "run", "--check", "--config", f"/{CONFIGURATION}")
-    assert checked.splitlines()[0] == f"/{CONFIGURATION}: OK"
+    check_output = system.run("bootfw", "run", "--check", "--config", f"/{CONFIGURATION}")
+    assert check_output.splitlines()[0] == f"/{CONFIGURATION}: OK"
 
     # As the unit starts it: with its command and its account.
     (unit,) = (path for path in system.path.glob("*lib/systemd/system/bootfw.service") if path.is_file())
@@ -83,10 +83,10 @@ def test_the_package_is_installed_serves_is_upgraded_and_purged(
     console = start_bios_machine(lab, "e1000")
     console.wait_until(lambda: "bootfw is here" in console.output, SECONDS, "the greeting on the console")
     fetched = tmp_path / "boot.ipxe"
-    got = lab.host("client", "10.77.0.2/24").run(
+    result = lab.host("client", "10.77.0.2/24").run(
         "tftp", "10.77.0.1", "-m", "octet", "-c", "get", "boot.ipxe", fetched, seconds=60
     )
-    assert fetched.read_text().startswith("#!ipxe"), got.output
+    assert fetched.read_text().startswith("#!ipxe"), result.output
     server.stop()
     assert "Server Shut Down" in server.output
 
@@ -95,7 +95,7 @@ def test_the_package_is_installed_serves_is_upgraded_and_purged(
     state = system.path / "var/lib/bootfw/leases"
     state.parent.mkdir(exist_ok=True)
     state.touch()
-    shutil.copy(newer(package, tmp_path / "newer"), system.path / "tmp")
+    shutil.copy(newer_package(package, tmp_path / "newer"), system.path / "tmp")
     system.run("dpkg", "--force-confdef", "--force-confold", "--install", "/tmp/bootfw_99_all.deb")
     assert (
         system.run("dpkg-query", "--show", "--showformat=${Version} ${Status}", "bootfw") == "99 install ok installed"
@@ -109,5 +109,7 @@ def test_the_package_is_installed_serves_is_upgraded_and_purged(
     assert state.exists()
     system.run("apt-get", "-qq", "-y", "purge", "bootfw")
     system.run("apt-get", "-qq", "-y", "--purge", "autoremove")
-    ours = {path for path in system.files() - before if not path.startswith(("/var/cache/", "/var/log/", "/tmp/"))}
-    assert {path for path in ours if "bootfw" in path or "twisted" in path} == set()
+    leftover = {
+        path for path in system.files() - files_before if not path.startswith(("/var/cache/", "/var/log/", "/tmp/"))
+    }
+    assert {path for path in leftover if "bootfw" in path or "twisted" in path} == set()

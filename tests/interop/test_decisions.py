@@ -51,9 +51,9 @@ class Site:
 
     def command(self, *arguments: str) -> str:
         """What ``bootfw next`` prints."""
-        done = self.host.run(BOOTFW, "next", "-c", self.configuration, *arguments, seconds=30)
-        assert done.wait(30) == 0, done.output
-        return done.output
+        result = self.host.run(BOOTFW, "next", "-c", self.configuration, *arguments, seconds=30)
+        assert result.wait(30) == 0, result.output
+        return result.output
 
     def machine(self) -> Program:
         return start_bios_machine(self.lab, cards=(Card("e1000", mac=MAC),))
@@ -74,16 +74,16 @@ def test_a_machine_installs_once_and_then_boots_as_always(site: Site) -> None:
     (site.root / "install/install.ipxe").write_text(f"#!ipxe\necho {marker} ${{cwuri}}\nchain more.ipxe\n")
     (site.root / "install/more.ipxe").write_text("#!ipxe\necho from beside it\nexit 0\n")
     site.server.stop()
-    ordered = site.command(MAC, "install/install.ipxe")
-    assert ordered.startswith("bootfw: no server runs with the state directory ")
-    assert ordered.endswith(f"{MAC} boots install/install.ipxe next, once\n")
+    order_output = site.command(MAC, "install/install.ipxe")
+    assert order_output.startswith("bootfw: no server runs with the state directory ")
+    assert order_output.endswith(f"{MAC} boots install/install.ipxe next, once\n")
     site.start()
     first = site.machine()
     first.wait_until(lambda: "from beside it" in first.output, SECONDS, "what the installer loads by a relative name")
     assert marker in first.output
     first.stop()
-    said = f"{MAC}: one-time boot"
-    site.server.wait_until(lambda: said in site.server.output, 90, "the one-time boot is logged")
+    log_line = f"{MAC}: one-time boot"
+    site.server.wait_until(lambda: log_line in site.server.output, 90, "the one-time boot is logged")
     assert json.loads(site.command("--json")) == {"next": [], "looping": []}
     site.server.stop()
     site.start()
@@ -102,5 +102,5 @@ def test_a_chain_loop_is_broken_and_reported(site: Site) -> None:
     assert (
         f"{MAC} (ipxe, x86-bios, on eth0): boot loop: it loaded the same files 5 times in a row" in site.server.output
     )
-    assert [load["mac"] for load in json.loads(site.command("--json"))["looping"]] == [MAC]
+    assert [machine_record["mac"] for machine_record in json.loads(site.command("--json"))["looping"]] == [MAC]
     assert site.command("--forgive", MAC) == f"{MAC} boots from here again\n"

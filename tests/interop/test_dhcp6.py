@@ -52,7 +52,7 @@ def start_router(lab: Lab, *options: str) -> Program:
 
 
 def start_proxy(lab: Lab, root: Path, files: dict[str, str], *ports: int) -> Program:
-    choices = "\n".join(f'"{architecture}" = "{name}"' for architecture, name in files.items())
+    boot_files = "\n".join(f'"{architecture}" = "{name}"' for architecture, name in files.items())
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
@@ -68,7 +68,7 @@ def start_proxy(lab: Lab, root: Path, files: dict[str, str], *ports: int) -> Pro
         [[resolver]]
         use = "by-architecture"
         [resolver.files]
-        {choices}
+        {boot_files}
     """
     return start_bootfw(lab.host("bootfw", "fd77::1/64"), lab.directory, configuration, 547, 4011, 69)
 

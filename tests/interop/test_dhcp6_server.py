@@ -31,22 +31,22 @@ def server(lab: Lab) -> Host:
     return host
 
 
-def _shown(host: Host, scope: str) -> str:
-    words = ("ip", "-n", host.namespace, "-6", "-o", "address", "show", "dev", "eth0", "scope", scope)
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+def _addresses_of_scope(host: Host, scope: str) -> str:
+    command = ("ip", "-n", host.namespace, "-6", "-o", "address", "show", "dev", "eth0", "scope", scope)
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def has_link_local(host: Host) -> bool:
-    shown = _shown(host, "link")
-    return "fe80" in shown and "tentative" not in shown
+    listing = _addresses_of_scope(host, "link")
+    return "fe80" in listing and "tentative" not in listing
 
 
 def addresses(host: Host) -> list[str]:
     """The global ones of IPv6."""
-    return [line.split()[3].partition("/")[0] for line in _shown(host, "global").splitlines()]
+    return [line.split()[3].partition("/")[0] for line in _addresses_of_scope(host, "global").splitlines()]
 
 
-def start(server: Host, lab: Lab, more: str = "", *ports: int) -> Program:
+def start(server: Host, lab: Lab, more_settings: str = "", *ports: int) -> Program:
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
@@ -62,7 +62,7 @@ def start(server: Host, lab: Lab, more: str = "", *ports: int) -> Program:
         lease-seconds = 60
         dns = ["fd77::1"]
         domain = "lab.example"
-        {more}
+        {more_settings}
     """
     return start_bootfw(server, lab.directory, configuration, 547, *ports)
 
@@ -80,11 +80,11 @@ def test_real_client_gets_renews_and_releases_its_address(
         lambda: any(address.startswith("fd77::1") for address in addresses(host)), 30, "it has an address"
     )
     life = LeaseLife(lab, server, client, program)
-    life.begins(addresses(host)[0])
+    life.assert_active(addresses(host)[0])
 
-    life.is_renewed(RENEWAL_SECONDS)
+    life.assert_renewed(RENEWAL_SECONDS)
 
-    life.ends()
+    life.assert_released()
 
 
 @pytest.mark.firmware  # in test_howto: iPXE by addresses of this server, and EDK2 by those of another
@@ -121,8 +121,8 @@ def test_uefi_boots_from_this_server_alone(lab: Lab, server: Host, tmp_path: Pat
     router.start(sys.executable, Path(__file__).with_name("advertise.py"), "eth0", "fd77::", "MO", name="router")
     console = start_uefi_machine(lab, pxe4=False, pxe6=not http)
     console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")
-    given = {line.split("REPLY of ")[1].split()[0] for line in bootfw.output.splitlines() if "REPLY of" in line}
-    assert len(given) == 1, "one machine, one address"
+    assigned = {line.split("REPLY of ")[1].split()[0] for line in bootfw.output.splitlines() if "REPLY of" in line}
+    assert len(assigned) == 1, "one machine, one address"
 
 
 def test_perfdhcp_loses_no_exchange_and_tshark_reports_no_malformed_packets(
@@ -133,27 +133,27 @@ def test_perfdhcp_loses_no_exchange_and_tshark_reports_no_malformed_packets(
     capture = Capture.start(server, tmp_path)
     host = lab.host("clients")
     wait_until(lambda: has_link_local(host), 10, "the clients' link-local address can be used")
-    for more in ((), ("-A1",)):
-        done = host.run(
-            *("perfdhcp", "-6", "-l", "eth0", "-r", "20", "-R", "50", "-p", "3", "-W", "1000000", *more, "all"),
+    for options in ((), ("-A1",)):
+        result = host.run(
+            *("perfdhcp", "-6", "-l", "eth0", "-r", "20", "-R", "50", "-p", "3", "-W", "1000000", *options, "all"),
             seconds=30,
         )
-        assert done.exit_code == 0, done.output
-        assert "drops: 0" in done.output
-        assert "drops: 1" not in done.output
-    asks = Message(MessageType.INFORMATION_REQUEST, 0xB00F, ((Option.OPTION_REQUEST, uint16s_bytes([17])),))
+        assert result.exit_code == 0, result.output
+        assert "drops: 0" in result.output
+        assert "drops: 1" not in result.output
+    request = Message(MessageType.INFORMATION_REQUEST, 0xB00F, ((Option.OPTION_REQUEST, uint16s_bytes([17])),))
     with host.udp_socket("::", 546) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
-        client.sendto(pack(asks), ("ff02::1:2", 547))
+        client.sendto(pack(request), ("ff02::1:2", 547))
         client.recv(2000)
     capture.stop()
 
-    ours = "udp.srcport == 547"
-    kinds = capture.fields(ours, "dhcpv6.msgtype")
+    from_server = "udp.srcport == 547"
+    kinds = capture.fields(from_server, "dhcpv6.msgtype")
     for kind in ("2", "7", "13,2", "13,7"):
         assert kinds.count(kind) >= 40, kind
-    assert capture.faults(ours) == []
+    assert capture.faults(from_server) == []
     vendor = "dhcpv6.vendoropts.enterprise"
     assert capture.fields(
-        f"{ours} && dhcpv6.xid == 0xB00F", vendor, f"{vendor}.option_code", f"{vendor}.option_data"
+        f"{from_server} && dhcpv6.xid == 0xB00F", vendor, f"{vendor}.option_code", f"{vendor}.option_data"
     ) == [f"9,32473\t1,2\t6869,fd77{'00' * 13}01"]

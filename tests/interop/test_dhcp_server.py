@@ -23,7 +23,7 @@ def server(lab: Lab) -> Host:
     return lab.host("bootfw", "10.77.0.1/24")
 
 
-def start(server: Host, lab: Lab, more: str = "", *ports: int, dhcp: str = "") -> Program:
+def start(server: Host, lab: Lab, more_settings: str = "", *ports: int, dhcp: str = "") -> Program:
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
@@ -35,7 +35,7 @@ def start(server: Host, lab: Lab, more: str = "", *ports: int, dhcp: str = "") -
         pool = ["10.77.0.100-10.77.0.200"]
         lease-seconds = 60
         router = "10.77.0.1"
-        {more}
+        {more_settings}
     """
     return start_bootfw(server, lab.directory, configuration, 67, *ports)
 
@@ -50,12 +50,12 @@ def test_real_client_gets_renews_and_releases_its_address(
 
     program.wait_until(lambda: host.addresses() == ["10.77.0.100/24"], 20, "it has an address")
     life = LeaseLife(lab, server, client, program)
-    life.begins("10.77.0.100")
+    life.assert_active("10.77.0.100")
 
-    life.is_renewed(RENEWAL_SECONDS)
+    life.assert_renewed(RENEWAL_SECONDS)
     assert host.addresses() == ["10.77.0.100/24"]
 
-    life.ends()
+    life.assert_released()
 
 
 def test_dhcpcd_gets_its_address_by_rapid_commit(lab: Lab, server: Host, tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_an_address_in_use_is_not_offered(lab: Lab, server: Host) -> None:
     bootfw = start(server, lab)
     lab.host("squatter", "10.77.0.100/24")
     client = lab.host("client")
-    done = client.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", seconds=20)
+    result = client.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", seconds=20)
 
-    assert "lease of 10.77.0.101 obtained" in done.output
+    assert "lease of 10.77.0.101 obtained" in result.output
     assert "10.77.0.100 is in use without a lease" in bootfw.output
 
 
@@ -100,15 +100,15 @@ def test_a_client_that_only_requests_a_boot_file_gets_it(lab: Lab, server: Host,
     host = lab.host("client")
     if client == "udhcpc":
         need("busybox")
-        words = ("-f", "-q", "-n", "-i", "eth0", "-O", "tftp", "-O", "bootfile", "-s", script)
-        done = host.run("busybox", "udhcpc", *words, seconds=20)
+        options = ("-f", "-q", "-n", "-i", "eth0", "-O", "tftp", "-O", "bootfile", "-s", script)
+        program = host.run("busybox", "udhcpc", *options, seconds=20)
     else:
         need("dhclient")
         files = ("-sf", script, "-cf", configuration, "-lf", tmp_path / "leases", "-pf", tmp_path / "pid")
-        done = host.start("dhclient", "-d", "-1", "-v", *files, "eth0")
-        done.wait_for("bound to", 90)
+        program = host.start("dhclient", "-d", "-1", "-v", *files, "eth0")
+        program.wait_for("bound to", 90)
 
-    assert "file=board.bin option=board.bin server=10.77.0.1" in done.output
+    assert "file=board.bin option=board.bin server=10.77.0.1" in program.output
     assert "(plain, unknown, on eth0)" in bootfw.output
 
 
@@ -118,12 +118,12 @@ def relay(lab: Lab, server: Host) -> Host:
     need("dnsmasq")
     router = lab.router("router", "10.77.0.254/24", "10.78.0.1/24")
     server.ip("route", "add", "10.78.0.0/24", "via", "10.77.0.254")
-    words = ("--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=")
-    router.start("dnsmasq", *words, "--log-facility=-", "--dhcp-relay=10.78.0.1,10.77.0.1").wait_until_bound(67)
+    options = ("--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=")
+    router.start("dnsmasq", *options, "--log-facility=-", "--dhcp-relay=10.78.0.1,10.77.0.1").wait_until_bound(67)
     return router
 
 
-FAR = """
+RELAYED_SUBNET = """
         [[dhcp.subnet]]
         network = "10.78.0.0/24"
         pool = ["10.78.0.100-10.78.0.200"]
@@ -133,19 +133,19 @@ FAR = """
 
 
 @pytest.mark.parametrize(
-    ("dhcp", "given"),
+    ("dhcp", "expected"),
     [("", "10.78.0.101"), ("probe-seconds = 0", "10.78.0.100")],
     ids=["probed", "not probed"],
 )
-def test_an_address_in_use_behind_a_relay(lab: Lab, server: Host, relay: Host, dhcp: str, given: str) -> None:
+def test_an_address_in_use_behind_a_relay(lab: Lab, server: Host, relay: Host, dhcp: str, expected: str) -> None:
     need("busybox")
-    bootfw = start(server, lab, FAR, dhcp=dhcp)
+    bootfw = start(server, lab, RELAYED_SUBNET, dhcp=dhcp)
     squatter = lab.host("squatter", "10.78.0.100/24", segment="far")
     squatter.ip("route", "add", "default", "via", "10.78.0.1")
     client = lab.host("client", segment="far")
-    done = client.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", seconds=20)
+    result = client.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", seconds=20)
 
-    assert f"lease of {given} obtained" in done.output
+    assert f"lease of {expected} obtained" in result.output
     assert ("10.78.0.100 is in use without a lease: a ping is answered" in bootfw.output) == (not dhcp)
 
 
@@ -206,12 +206,12 @@ def test_perfdhcp_loses_no_exchange(lab: Lab, server: Host) -> None:
     need("perfdhcp")
     start(server, lab)
     host = lab.host("clients", "10.77.0.9/24")
-    done = host.run(
+    result = host.run(
         *("perfdhcp", "-4", "-l", "eth0", "-r", "20", "-R", "50", "-p", "3", "-W", "1000000", "-x", "i", "10.77.0.1"),
         seconds=30,
     )
-    assert done.exit_code == 0, done.output
-    assert done.output.count("drops: 0") == 2, done.output
+    assert result.exit_code == 0, result.output
+    assert result.output.count("drops: 0") == 2, result.output
 
 
 def test_tshark_reports_no_malformed_packets(lab: Lab, server: Host, tmp_path: Path) -> None:
@@ -232,15 +232,15 @@ def test_tshark_reports_no_malformed_packets(lab: Lab, server: Host, tmp_path: P
     capture = Capture.start(server, tmp_path)
     clients = lab.host("clients", "10.77.0.9/24")
     for vendor_class in ("PXEClient:Arch:00000:UNDI:002001", "PXEClient:Arch:00007:UNDI:003000", "U-Boot", "udhcp"):
-        words = ("-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", "-V", vendor_class)
-        assert clients.run("busybox", "udhcpc", *words, seconds=20).exit_code == 0
+        options = ("-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", "-V", vendor_class)
+        assert clients.run("busybox", "udhcpc", *options, seconds=20).exit_code == 0
     clients.run(
         "perfdhcp", "-4", "-l", "10.77.0.9", "-r", "5", "-n", "5", "-R", "5", "-W", "1000000", "10.77.0.1", seconds=20
     )
     capture.stop()
 
-    ours = "udp.srcport == 67 && ip.src == 10.77.0.1"
-    kinds = capture.fields(ours, "dhcp.option.dhcp")
+    from_server = "udp.srcport == 67 && ip.src == 10.77.0.1"
+    kinds = capture.fields(from_server, "dhcp.option.dhcp")
     assert kinds.count("2") >= 9
     assert kinds.count("5") >= 9
-    assert capture.faults(ours) == []
+    assert capture.faults(from_server) == []

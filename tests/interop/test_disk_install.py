@@ -48,12 +48,12 @@ def start(lab: Lab, content: bytes) -> tuple[Host, Program, str]:
     host.ip("route", "add", "224.0.0.0/4", "dev", "eth0")
     configuration = CONFIGURATION.format(lab=lab.directory)
     (lab.directory / "bootfw.toml").write_text(configuration)
-    add = host.run(
+    result = host.run(
         COMMAND, "images", "add", lab.directory / "system.img", "-c", lab.directory / "bootfw.toml", seconds=SECONDS
     )
-    assert "can't be installed: no receiver is there" in add.output
-    shown = host.run(COMMAND, "images", "--json", "-c", lab.directory / "bootfw.toml", seconds=SECONDS)
-    (image,) = json.loads(shown.output)
+    assert "can't be installed: no receiver is there" in result.output
+    listing = host.run(COMMAND, "images", "--json", "-c", lab.directory / "bootfw.toml", seconds=SECONDS)
+    (image,) = json.loads(listing.output)
     program = start_bootfw(host, lab.directory, configuration, 69)
     program.wait_for("multicast-master listens on 0.0.0.0:64494", SECONDS)
     return host, program, f"http://{SERVER}:8069/images/system~{image['version']}.img"
@@ -80,8 +80,8 @@ def test_machines_write_the_image_and_report_it(lab: Lab) -> None:
     name = url.rpartition("/images/")[2]
     assert f"images/{name} to {disks[0]}: 6 of 6 MiB" in machines[0].output
     assert f"images/{name} to {disks[1]}: 2 of 6 MiB" in machines[1].output
-    shown = host.run(COMMAND, "boots", "-c", lab.directory / "bootfw.toml", seconds=SECONDS).output
-    assert shown.count(" up\n") == 2, shown
+    boots = host.run(COMMAND, "boots", "-c", lab.directory / "bootfw.toml", seconds=SECONDS).output
+    assert boots.count(" up\n") == 2, boots
 
 
 def test_image_that_is_damaged_is_not_written(lab: Lab) -> None:

@@ -44,7 +44,7 @@ def host(lab: Lab) -> Host:
 def run(host: Host, served: Served, directory: Path, *command: str) -> Program:
     """A program in *directory*, with what is served in /srv, and a /var/lib of its own."""
     mounts = f"mount --bind {served.root.parent} /srv && mount -t tmpfs none /var/lib"
-    return host.start(*command, name="bootfw", first=mounts, directory=directory)
+    return host.start(*command, name="bootfw", setup_command=mounts, directory=directory)
 
 
 def start(host: Host, served: Served, directory: Path, configuration: str = "", *ports: int) -> Program:
@@ -61,19 +61,19 @@ def start(host: Host, served: Served, directory: Path, configuration: str = "", 
 def type_command(host: Host, server: Program, line: str) -> str:
     """What a command of a page prints, typed beside the server."""
     assert line.startswith(("# bootfw ", "$ bootfw "))
-    words = line[2:].split()
-    program = Path(sys.executable).with_name(words[0])
-    done = host.run(program, *words[1:], seconds=30, beside=server.pid)
-    assert done.exit_code == 0, done.output
-    return done.output
+    arguments = line[2:].split()
+    program = Path(sys.executable).with_name(arguments[0])
+    result = host.run(program, *arguments[1:], seconds=30, mounts_of_pid=server.pid)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def linux(served: Served, kernel: str, initrd: str) -> None:
     """A system that prints the marker, under the names of a page."""
     served.linux()
-    for name, wanted in (("kernel", kernel), ("initramfs", initrd)):
-        (served.root / wanted).parent.mkdir(parents=True, exist_ok=True)
-        (served.root / name).rename(served.root / wanted)
+    for name, page_path in (("kernel", kernel), ("initramfs", initrd)):
+        (served.root / page_path).parent.mkdir(parents=True, exist_ok=True)
+        (served.root / name).rename(served.root / page_path)
 
 
 def test_addresses(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_pxe_menu(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     start_address_server(lab)
     start_router(lab)
     text = Path(EXAMPLES.parent / "docs/howto/pxe-menu.md").read_text()
-    persona = [f"{each}\n" for each in ("[[persona]]", 'name = "ipxe"', 'like = "ipxe"', 'option-43 = "menu"')]
+    persona = [f"{line}\n" for line in ("[[persona]]", 'name = "ipxe"', 'like = "ipxe"', 'option-43 = "menu"')]
     assert all(f"`{line.strip()}`" in text for line in persona)
     directory = served.root / "debian-installer/amd64"
     (directory / "pxelinux.cfg").mkdir(parents=True)
@@ -203,7 +203,7 @@ def test_http_boot_from_another_server(lab: Lab, host: Host, served: Served, tmp
         *("--no-hosts", "--no-resolv", "--address=/mirror.example/10.77.0.5"),
     ).wait_until_bound(53, 67)
     (tmp_path / "mirror/efi").mkdir(parents=True)
-    (served.root / served.grub_that_says_it("x86_64-efi")).rename(tmp_path / "mirror/efi/bootx64.efi")
+    (served.root / served.grub_with_marker("x86_64-efi")).rename(tmp_path / "mirror/efi/bootx64.efi")
     mirror = lab.host("mirror", "10.77.0.5/24")
     mirror.start(sys.executable, "-m", "http.server", "80", "--directory", tmp_path / "mirror", name="httpd")
     start(host, served, tmp_path, blocks("http.md", "toml")[1], 67, 69, 4011)
@@ -236,10 +236,10 @@ def test_archives(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     need("curl")
     start(host, served, tmp_path, configuration, 69)
     for name, data in files.items():
-        got = tmp_path / name
-        done = host.run("curl", "--silent", "--output", got, f"tftp://10.77.0.1/debian/{name}", seconds=30)
-        assert done.exit_code == 0
-        assert got.read_bytes() == data
+        path = tmp_path / name
+        result = host.run("curl", "--silent", "--output", path, f"tftp://10.77.0.1/debian/{name}", seconds=30)
+        assert result.exit_code == 0
+        assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize("configured", [False, True], ids=["no configuration", "with resolvers"])
@@ -256,15 +256,17 @@ def test_next_boot(lab: Lab, host: Host, served: Served, tmp_path: Path, configu
         lines = [f"{line} -c bootfw.toml" if line.startswith("# ") else line for line in lines]
     order, answer, show, *table = lines
     assert type_command(host, server, order).splitlines()[-1] == answer
-    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    shown = type_command(host, server, show).splitlines()
-    assert [re.sub(moment, "WHEN", line) for line in shown] == [re.sub(moment, "WHEN", line) for line in table]
+    timestamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    listing = type_command(host, server, show).splitlines()
+    assert [re.sub(timestamp, "WHEN", line) for line in listing] == [re.sub(timestamp, "WHEN", line) for line in table]
     start_bios_machine(lab, cards=(Card("e1000", mac=MAC),)).wait_for(served.marker, SECONDS)
-    said = next(block for block in blocks("next-boot.md", "") if "one-time boot" in block and "entry removed" in block)
-    server.wait_for(" ".join(said.split()), 30)
-    again = start_bios_machine(lab, cards=(Card("e1000", mac=MAC),))
-    again.wait_for("what it always boots", SECONDS)
-    assert served.marker not in again.output
+    expected = next(
+        block for block in blocks("next-boot.md", "") if "one-time boot" in block and "entry removed" in block
+    )
+    server.wait_for(" ".join(expected.split()), 30)
+    next_boot = start_bios_machine(lab, cards=(Card("e1000", mac=MAC),))
+    next_boot.wait_for("what it always boots", SECONDS)
+    assert served.marker not in next_boot.output
 
 
 def test_readme_without_a_configuration(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
@@ -281,8 +283,8 @@ def test_readme_without_a_configuration(lab: Lab, host: Host, served: Served, tm
     for line in log.splitlines():
         pattern = re.sub(r"52:54:00:00:00:01", r"[\\w:]{17}", re.escape(line))
         pattern = re.sub(r"(?<=[ :.])\d+(?=[ :.,\\])", r"\\d+", pattern)
-        sought = re.compile(pattern)
-        server.wait_until(lambda: sought.search(server.output) is not None, 10, line)  # noqa: B023
+        expected = re.compile(pattern)
+        server.wait_until(lambda: expected.search(server.output) is not None, 10, line)  # noqa: B023
 
 
 def test_readme_configuration(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
@@ -364,14 +366,16 @@ def test_network_gear(lab: Lab, host: Host, served: Served, tmp_path: Path) -> N
     script.write_text(UDHCPC)
     script.chmod(0o755)
     switch = lab.host("switch-1")
-    requested = (word for option in ("tftp", "bootfile", "150") for word in ("-O", option))
-    done = switch.run("busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", *requested, "-s", script, seconds=60)
-    assert done.exit_code == 0, done.output
-    assert {"boot_file=network-confg", "tftp=10.77.0.1", "opt150=0a4d0001"} <= set(done.output.split())
+    requested_options = (word for option in ("tftp", "bootfile", "150") for word in ("-O", option))
+    result = switch.run(
+        "busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", *requested_options, "-s", script, seconds=60
+    )
+    assert result.exit_code == 0, result.output
+    assert {"boot_file=network-confg", "tftp=10.77.0.1", "opt150=0a4d0001"} <= set(result.output.split())
     switch.ip("address", "add", "10.77.0.9/24", "dev", "eth0")
-    got = tmp_path / "got"
-    assert switch.run("curl", "-s", "-o", got, "tftp://10.77.0.1/network-confg", seconds=30).exit_code == 0
-    assert got.read_text() == served.marker
+    path = tmp_path / "got"
+    assert switch.run("curl", "-s", "-o", path, "tftp://10.77.0.1/network-confg", seconds=30).exit_code == 0
+    assert path.read_text() == served.marker
 
 
 def test_ipv6_beside_a_dhcpv6_server(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
@@ -389,8 +393,10 @@ def test_ipv6_with_addresses(lab: Lab, host: Host, served: Served, tmp_path: Pat
     """The machine of the page gets its reserved address, and boots to the end."""
     host.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
     router = lab.host("router", "fd77::2/64")
-    shown = ("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
-    wait_until(lambda: "tentative" not in router.run(*shown, seconds=10).output, 30, "the router has an address")
+    show_addresses = ("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
+    wait_until(
+        lambda: "tentative" not in router.run(*show_addresses, seconds=10).output, 30, "the router has an address"
+    )
     advertise = Path(__file__).with_name("advertise.py")
     router.start(sys.executable, advertise, "eth0", "fd77::", "MO", name="router")
     served.ipxe_script("boot.ipxe")
@@ -427,8 +433,8 @@ def test_leases(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     start_router(lab)
     host.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
     served.ipxe_script("boot.ipxe")
-    more = '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
-    (tmp_path / "bootfw.toml").write_text(blocks("addresses.md", "toml")[0] + more)
+    dhcp6_settings = '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
+    (tmp_path / "bootfw.toml").write_text(blocks("addresses.md", "toml")[0] + dhcp6_settings)
     hosts = (
         f"host pc{n} {{ dynamic; hardware ethernet 52:54:00:99:00:0{n}; fixed-address 10.77.0.2{n}; }}\n"
         for n in range(3)
@@ -439,32 +445,34 @@ def test_leases(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
         for n in range(9)
     )
     listing, importing = blocks("leases.md", "console")
-    place = run(host, served, tmp_path, "sleep", "600")
-    place.wait_until(lambda: Path(f"/proc/{place.pid}/comm").read_text() == "sleep\n", 30, "the directories are there")
-    variable = Path(f"/proc/{place.pid}/root/var/lib")
+    sleeper = run(host, served, tmp_path, "sleep", "600")
+    sleeper.wait_until(
+        lambda: Path(f"/proc/{sleeper.pid}/comm").read_text() == "sleep\n", 30, "the directories are there"
+    )
+    var_lib = Path(f"/proc/{sleeper.pid}/root/var/lib")
     for name, text in {
         "dhcp/dhcpd.leases": "".join((DHCPD, *leases, *hosts)),
         "misc/dnsmasq.leases": "".join(f"4000000000 52:54:00:66:00:0{n} 10.77.0.13{n} * *\n" for n in range(2)),
     }.items():
-        (variable / name).parent.mkdir()
-        (variable / name).write_text(text)
-    first, answer, second, other = importing.splitlines()
-    assert type_command(host, place, first).strip() == answer
-    assert type_command(host, place, second).strip() == other
+        (var_lib / name).parent.mkdir()
+        (var_lib / name).write_text(text)
+    first_command, first_output, second_command, second_output = importing.splitlines()
+    assert type_command(host, sleeper, first_command).strip() == first_output
+    assert type_command(host, sleeper, second_command).strip() == second_output
 
-    server = host.start(*BOOTFW, "-c", "bootfw.toml", name="bootfw", beside=place.pid)
+    server = host.start(*BOOTFW, "-c", "bootfw.toml", name="bootfw", mounts_of_pid=sleeper.pid)
     server.wait_until_bound(67, 69, 547)
     card = Card("e1000", mac="52:54:00:12:34:57")
     start_bios_machine(lab, cards=(card,)).wait_for(served.marker, SECONDS)
     line, *table = listing.splitlines()
-    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    rows = [re.sub(moment, "WHEN", row) for row in type_command(host, place, line).splitlines()]
-    assert [row for row in (re.sub(moment, "WHEN", row) for row in table) if row not in rows] == []
+    timestamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    rows = [re.sub(timestamp, "WHEN", row) for row in type_command(host, sleeper, line).splitlines()]
+    assert [row for row in (re.sub(timestamp, "WHEN", row) for row in table) if row not in rows] == []
 
-    for words in commands("leases.md"):
-        command = words.replace("...", "52:54:00:12:34:56")
-        said = type_command(
-            host, place, f"$ {command.partition(' >')[0]}".replace("leases", "leases -c bootfw.toml", 1)
+    for template in commands("leases.md"):
+        command = template.replace("...", "52:54:00:12:34:56")
+        output = type_command(
+            host, sleeper, f"$ {command.partition(' >')[0]}".replace("leases", "leases -c bootfw.toml", 1)
         )
-        assert said or "release" in command
-    assert "fd77::50" in type_command(host, place, "$ bootfw leases -c bootfw.toml reservations")
+        assert output or "release" in command
+    assert "fd77::50" in type_command(host, sleeper, "$ bootfw leases -c bootfw.toml reservations")

@@ -64,7 +64,7 @@ def test_by_http_without_a_configuration(lab: Lab, server: Host, root: Path, mar
     start_dhcp_server(lab)
     mount = f"mount -t tmpfs none /srv; mkdir /srv/boot; mount --bind {root} /srv/boot"
     mount += "; mkdir -p /var/lib/bootfw; mount -t tmpfs none /var/lib/bootfw"  # other tests use it, too
-    bootfw = server.start(*BOOTFW, name="bootfw", first=mount)
+    bootfw = server.start(*BOOTFW, name="bootfw", setup_command=mount)
     bootfw.wait_until_bound(67, 69, 4011)
     console = start_uefi_machine(lab, pxe4=False)
     console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")
@@ -80,8 +80,8 @@ def test_by_https_from_the_server_of_addresses(lab: Lab, server: Host, root: Pat
     authority = certificates.Authority()
     for name, pem in zip(("chain.pem", "key.pem"), authority.issue("10.77.0.1"), strict=True):
         (lab.directory / name).write_bytes(pem)
-    trusted = lab.directory / "cacerts"
-    trusted.write_bytes(signature_list(authority.der))
+    certificate_list = lab.directory / "cacerts"
+    certificate_list.write_bytes(signature_list(authority.der))
     bootfw = start_bootfw(
         server,
         lab.directory,
@@ -110,7 +110,7 @@ def test_by_https_from_the_server_of_addresses(lab: Lab, server: Host, root: Pat
         67,
         69,
     )
-    console = start_uefi_machine(lab, pxe4=False, fw_cfg={"etc/edk2/https/cacerts": f"file={trusted}"})
+    console = start_uefi_machine(lab, pxe4=False, fw_cfg={"etc/edk2/https/cacerts": f"file={certificate_list}"})
     console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")
     assert "boots 'https://10.77.0.1/snponly.efi'" in bootfw.output
     assert "https 10.77.0.100:" in bootfw.output

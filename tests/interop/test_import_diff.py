@@ -29,25 +29,27 @@ def dnsmasq(host: Host, directory: Path, configuration: str) -> Program:
     return program
 
 
-def kea_of(host: Host, directory: Path, configuration: str) -> Program:
+def start_kea(host: Host, directory: Path, configuration: str) -> Program:
     return kea(host, directory, 4, json.loads(configuration)["Dhcp4"])
 
 
 SERVERS = {
     "from-dnsmasq.md": ("dnsmasq.conf", dnsmasq),
     "from-isc-dhcpd.md": ("dhcpd.conf", dhcpd),
-    "from-kea.md": ("kea-dhcp4.conf", kea_of),
+    "from-kea.md": ("kea-dhcp4.conf", start_kea),
 }
 
 
-def compared(client: Host, *arguments: Any) -> tuple[int | None, dict[str, Any]]:
+def differences(client: Host, *arguments: Any) -> tuple[int | None, dict[str, Any]]:
     """(exit code, what differs by client)."""
-    ran = client.run(COMMAND, "import", "--json", *arguments, "--diff", "10.77.0.1", seconds=120)
-    assert ran.output.startswith("{"), ran.output
-    clients = json.loads(ran.output)["clients"]
+    result = client.run(COMMAND, "import", "--json", *arguments, "--diff", "10.77.0.1", seconds=120)
+    assert result.output.startswith("{"), result.output
+    clients = json.loads(result.output)["clients"]
     assert len(clients) > 10
-    return ran.exit_code, {
-        f"{each['client']} {each['mac']}": {one["what"]: (one["old"], one["new"]) for one in each["differences"]}
+    return result.exit_code, {
+        f"{each['client']} {each['mac']}": {
+            difference["what"]: (difference["old"], difference["new"]) for difference in each["differences"]
+        }
         for each in clients
         if each["differences"]
     }
@@ -62,9 +64,9 @@ def test_the_configuration_of_the_page_answers_as_its_server(lab: Lab, tmp_path:
     start(server, tmp_path, text)
     old, changed = tmp_path / name, tmp_path / f"changed-{name}"
     old.write_text(text)
-    assert compared(client, old, "-i", "eth0") == (0, {})
+    assert differences(client, old, "-i", "eth0") == (0, {})
     changed.write_text(re.sub(r"10\.77\.0\.10\b", "10.77.0.11", text.replace("boot.ipxe", "other.ipxe")))
-    code, different = compared(client, changed)
+    code, different = differences(client, changed)
     assert code == 1
     assert different["ipxe 52:54:00:00:00:01"] == {"boot file": ("boot.ipxe", "other.ipxe")}
     assert different["bios 52:54:00:12:34:56"] == {"address": ("10.77.0.10", "10.77.0.11")}
@@ -90,8 +92,8 @@ KEA6 = """
 
 
 def has_link_local(host: Host) -> bool:
-    shown = host.run("ip", "-6", "address", "show", "dev", "eth0", "scope", "link", seconds=10).output
-    return "fe80" in shown and "tentative" not in shown
+    listing = host.run("ip", "-6", "address", "show", "dev", "eth0", "scope", "link", seconds=10).output
+    return "fe80" in listing and "tentative" not in listing
 
 
 def test_kea_by_dhcpv6_answers_as_its_configuration(lab: Lab, tmp_path: Path) -> None:
@@ -103,15 +105,15 @@ def test_kea_by_dhcpv6_answers_as_its_configuration(lab: Lab, tmp_path: Path) ->
     old.write_text(KEA6)
     changed.write_text(KEA6.replace("shimx64.efi", "x.efi").replace("fd77::7", "fd77::8"))
 
-    def asked(path: Path) -> tuple[int | None, dict[str, Any]]:
-        ran = client.run(COMMAND, "import", "--json", path, "--diff", "fd77::a", "-i", "eth0", seconds=120)
-        assert ran.output.startswith("{"), ran.output
-        clients = json.loads(ran.output)["clients"]
-        return ran.exit_code, {f"{each['client']} {each['mac']}": each["differences"] for each in clients}
+    def differences_by_dhcp6(path: Path) -> tuple[int | None, dict[str, Any]]:
+        result = client.run(COMMAND, "import", "--json", path, "--diff", "fd77::a", "-i", "eth0", seconds=120)
+        assert result.output.startswith("{"), result.output
+        clients = json.loads(result.output)["clients"]
+        return result.exit_code, {f"{each['client']} {each['mac']}": each["differences"] for each in clients}
 
-    code, same = asked(old)
-    assert (code, {name: each for name, each in same.items() if each}) == (0, {})
-    code, different = asked(changed)
+    code, unchanged = differences_by_dhcp6(old)
+    assert (code, {name: each for name, each in unchanged.items() if each}) == (0, {})
+    code, different = differences_by_dhcp6(changed)
     assert code == 1
     url = {"what": "boot file", "old": "tftp://[fd77::1]/shimx64.efi", "new": "tftp://[fd77::1]/x.efi"}
     assert different["uefi 52:54:00:00:00:01"] == [url]

@@ -16,7 +16,7 @@ from .lab import Host, Lab, Program, need
 from .machines.bios import start_bios_machine
 from .machines.disks import boot_sector
 from .machines.installer import FAMILY, IMAGES, KERNEL, small_installer
-from .machines.linux import foreign
+from .machines.linux import foreign_file
 from .machines.livesystem import live_image
 from .machines.uefi import start_uefi_machine
 from .machines.windows import windows_setup
@@ -89,27 +89,27 @@ class Site:
         start_router(self._lab)
         return start_bootfw(self._host, self.configuration.parent, self.configuration.read_text(), 67, 69)
 
-    def start(self, *words: str | Path) -> Program:
+    def start(self, *arguments: str | Path) -> Program:
         """The command ``bootfw``, which goes on."""
-        return self._host.start(COMMAND, *words, "-c", self.configuration)
+        return self._host.start(COMMAND, *arguments, "-c", self.configuration)
 
-    def run(self, *words: str | Path) -> str:
+    def run(self, *arguments: str | Path) -> str:
         """What the command prints."""
-        program = self.start(*words)
+        program = self.start(*arguments)
         assert program.wait(SECONDS) == 0, program.output
         return program.output
 
 
 def start(
-    lab: Lab, firmware: str, memory: int, installed: Path | None = None, display: bool = False, model: str = "e1000"
+    lab: Lab, firmware: str, memory: int, usb_disk: Path | None = None, display: bool = False, model: str = "e1000"
 ) -> Program:
     """*display*: whether an UEFI machine has a graphics card. *model*: of a BIOS machine's network card."""
     if firmware == "bios":
         card = Card(model, "bootindex=1", mac=MAC)
-        return start_bios_machine(lab, cards=(card,), memory=memory, installed=installed)
+        return start_bios_machine(lab, cards=(card,), memory=memory, usb_disk=usb_disk)
     need("/usr/lib/ipxe/snponly.efi")
     card = Card("virtio-net-pci", "romfile=,bootindex=1", mac=MAC)
-    return start_uefi_machine(lab, cards=(card,), memory=memory, installed=installed, display=display)
+    return start_uefi_machine(lab, cards=(card,), memory=memory, usb_disk=usb_disk, display=display)
 
 
 INSTALLS = {
@@ -141,7 +141,7 @@ def test_machine_installs_itself_once(lab: Lab, tmp_path: Path, firmware: str) -
     if firmware == "bios":
         content = boot_sector(marker)
     else:
-        program = Served(tmp_path / "boot", marker).grub_that_says_it("x86_64-efi")
+        program = Served(tmp_path / "boot", marker).grub_with_marker("x86_64-efi")
         content = (tmp_path / "boot" / program).read_bytes()
         (tmp_path / "boot" / program).unlink()
     small_installer(tmp_path, site.images / "small", content)
@@ -194,7 +194,7 @@ def test_debian_installer_reads_its_answers(lab: Lab, tmp_path: Path, firmware: 
 @pytest.mark.firmware
 def test_debian_installer_reads_its_answers_on_arm64(lab: Lab, tmp_path: Path) -> None:
     """By GRUB, since Debian 12 has no iPXE for it: the default of the menu, with the answers in its arguments."""
-    netboot = foreign("arm64", "usr/lib/debian-installer/images/12/arm64/text")
+    netboot = foreign_file("arm64", "usr/lib/debian-installer/images/12/arm64/text")
     site = Site(lab, tmp_path, PRESEED.replace("ttyS0", "ttyAMA0"), default="images/debian-12")
     Served(tmp_path / "boot", "").grub("arm64-efi", foreign_grub("arm64", "arm64-efi"))
     (tmp_path / "boot/grub/grub.cfg").unlink()  # the menu takes its place

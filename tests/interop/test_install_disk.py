@@ -10,7 +10,7 @@ from bootable import disk_image
 
 from .lab import Lab, Program
 from .machines.disks import boot_sector
-from .machines.receiver import receiver
+from .machines.receiver import write_receiver_system
 from .machines.uefi import start_uefi_machine
 from .qemu import Card, start_machine
 from .test_install import COMMAND, Site
@@ -31,14 +31,14 @@ def start(lab: Lab, mac: str, disk: Path, firmware: str) -> Program:
     os.truncate(disk, SIZE + (4 << 20))
     drive = f"if=none,id=disk,format=raw,cache=unsafe,file={disk}"
     device = "virtio-blk-pci,drive=disk,bootindex=9"
-    words = ("-action", "reboot=reset", "-drive", drive, "-device", device)
+    options = ("-action", "reboot=reset", "-drive", drive, "-device", device)
     if firmware == "uefi":
         card = Card("virtio-net-pci", "romfile=,bootindex=1", mac=mac)
-        return start_uefi_machine(lab, cards=(card,), memory=768, words=words)
+        return start_uefi_machine(lab, cards=(card,), memory=768, more_options=options)
     return start_machine(
         lab,
         "qemu-system-x86_64",
-        *("-machine", "pc,graphics=off", "-boot", "n", *words),
+        *("-machine", "pc,graphics=off", "-boot", "n", *options),
         cards=(Card("virtio-net-pci", "bootindex=1", mac=mac),),
         memory=512,
         name=disk.stem,
@@ -47,7 +47,7 @@ def start(lab: Lab, mac: str, disk: Path, firmware: str) -> Program:
 
 def test_machines_get_a_disk_image_at_once(lab: Lab, tmp_path: Path) -> None:
     site = Site(lab, tmp_path)
-    receiver(COMMAND, site.images / "receiver")
+    write_receiver_system(COMMAND, site.images / "receiver")
     image = disk_image(boot_sector("the-image-is-installed"), 1 << 20) + random.Random(18).randbytes(SIZE - (1 << 20))
     (tmp_path / "system.img").write_bytes(image)
     with site.configuration.open("a") as file:
@@ -65,13 +65,13 @@ def test_machines_get_a_disk_image_at_once(lab: Lab, tmp_path: Path) -> None:
     server.wait_for("one-time boot 'install/system.ipxe' served", SECONDS)
     consoles = [start(lab, mac, disk, "bios") for mac, disk in zip(MACS[1:], disks[1:], strict=True)]
     assert install.wait(SECONDS) == 0, install.output
-    (sent,) = json.loads(site.run("status", "--json"))["images"]
-    assert (sent["completed"], sent["size"]) == (len(MACS), SIZE)
-    assert sent["sent"] < 2 * SIZE
+    (image_status,) = json.loads(site.run("status", "--json"))["images"]
+    assert (image_status["completed"], image_status["size"]) == (len(MACS), SIZE)
+    assert image_status["sent"] < 2 * SIZE
     assert install.output.count("  up after ") == len(MACS)
     for console in consoles:
         console.wait_for("the-image-is-installed", SECONDS, "the disk that was written")
     for disk in disks:
         assert disk.read_bytes()[:SIZE] == image
     assert server.output.count("one-time boot 'install/system.ipxe' served") == len(MACS)
-    print(install.output, sent)
+    print(install.output, image_status)

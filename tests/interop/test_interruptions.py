@@ -40,10 +40,10 @@ class Scene:
     def wait_for(self, size: int) -> None:
         """Until each download has so many bytes, or has ended."""
         for name, program in self.downloads.items():
-            there = partial(_has, self.lab.directory / name, size)
-            program.wait_until(there, SECONDS, f"{name} has {size} bytes")
+            has_size = partial(_has_size, self.lab.directory / name, size)
+            program.wait_until(has_size, SECONDS, f"{name} has {size} bytes")
 
-    def end(self) -> None:
+    def assert_complete(self) -> None:
         """Each download has the whole file, and the log has no complaint."""
         for name, program in self.downloads.items():
             assert program.wait(SECONDS) == 0, program.output
@@ -76,20 +76,20 @@ def scene(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Scene:
     '''
     service = start_bootfw(server, lab.directory, configuration, 69)
     if request.param > 1:
-        wait_until(lambda: _serving(service) == request.param, SECONDS, "the workers serve")
+        wait_until(lambda: _serving_workers(service) == request.param, SECONDS, "the workers serve")
     downloads = {}
     for url in (f"tftp://{SERVER}/large", f"http://{SERVER}/large"):
         name = url.partition(":")[0]
-        words = "--silent", "--show-error", "--no-buffer", "--limit-rate", "300k", "--max-time", str(SECONDS)
-        downloads[name] = station.start("curl", *words, "--output", lab.directory / name, url, name=name)
+        options = "--silent", "--show-error", "--no-buffer", "--limit-rate", "300k", "--max-time", str(SECONDS)
+        downloads[name] = station.start("curl", *options, "--output", lab.directory / name, url, name=name)
     return Scene(lab, server, station, served, service, downloads)
 
 
-def _has(path: Path, size: int) -> bool:
+def _has_size(path: Path, size: int) -> bool:
     return path.exists() and path.stat().st_size >= size
 
 
-def _serving(service: Program) -> int:
+def _serving_workers(service: Program) -> int:
     return sum(map(workerprocesses.serves, workerprocesses.workers_of(service.pid)))
 
 
@@ -102,17 +102,17 @@ def test_transfers_continue_after_all_processes_were_stopped_for_a_while(scene: 
     time.sleep(STOPPED)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    scene.end()
+    scene.assert_complete()
     assert [scene.service.pid, *workerprocesses.workers_of(scene.service.pid)] == pids
 
 
 @pytest.mark.parametrize("scene", [1, 2], indirect=True)
-@pytest.mark.parametrize("at", ["server", "switch"])
-def test_transfers_survive_a_flapping_link(scene: Scene, at: str) -> None:
-    host, link = (scene.server, "eth0") if at == "server" else (scene.lab.switch, "server")
+@pytest.mark.parametrize("link_end", ["server", "switch"])
+def test_transfers_survive_a_flapping_link(scene: Scene, link_end: str) -> None:
+    host, link = (scene.server, "eth0") if link_end == "server" else (scene.lab.switch, "server")
     for size in (1, SIZE // 4, SIZE // 2):
         scene.wait_for(size)
         host.ip("link", "set", link, "down")
         time.sleep(DOWN)
         host.ip("link", "set", link, "up")
-    scene.end()
+    scene.assert_complete()

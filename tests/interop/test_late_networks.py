@@ -89,8 +89,8 @@ class LateServer:
         return None
 
     def is_ready(self) -> bool:
-        answer = self.readiness()
-        return answer is not None and answer[0] == 200
+        readiness = self.readiness()
+        return readiness is not None and readiness[0] == 200
 
     def status(self) -> int:
         """The exit code of ``bootfw status``."""
@@ -99,17 +99,17 @@ class LateServer:
 
     def fetch(self, station: Host) -> None:
         """The file by TFTP and by HTTP."""
-        by_tftp, by_http = self._root / "by-tftp", self._root / "by-http"
-        for path in (by_tftp, by_http):
+        tftp_copy, http_copy = self._root / "by-tftp", self._root / "by-http"
+        for path in (tftp_copy, http_copy):
             path.unlink(missing_ok=True)
         url = f"http://{self._address}:8069/small"
         for command in (
-            HPA.get((self._address, 69), "small", by_tftp),
-            ["curl", "--fail", "--silent", "-o", by_http, url],
+            HPA.get((self._address, 69), "small", tftp_copy),
+            ["curl", "--fail", "--silent", "-o", http_copy, url],
         ):
             program = station.run(*command, seconds=30)
             assert program.exit_code == 0, program.output
-        assert (by_tftp.read_bytes(), by_http.read_bytes()) == (CONTENT, CONTENT)
+        assert (tftp_copy.read_bytes(), http_copy.read_bytes()) == (CONTENT, CONTENT)
 
 
 @pytest.fixture
@@ -119,10 +119,10 @@ def station(lab: Lab) -> Host:
     return lab.host("station", "10.77.0.9/24")
 
 
-def seconds_of(step: Callable[[], object]) -> float:
-    begun = time.monotonic()
+def duration_of(step: Callable[[], object]) -> float:
+    began = time.monotonic()
     step()
-    return time.monotonic() - begun
+    return time.monotonic() - began
 
 
 @pytest.mark.parametrize("kind", ["address", "interface"])
@@ -138,11 +138,11 @@ def test_late_and_returning_addresses_are_served_within_a_second(
     for _ in range(3):
         status, content = present(wait_until(late.readiness, 30, "/readyz"))
         assert status == 503
-        assert "tftp" in {each["service"] for each in content["waiting"]}
+        assert "tftp" in {socket["service"] for socket in content["waiting"]}
         assert late.status() == 1
         late.arrive()
-        ready = seconds_of(lambda: wait_until(late.is_ready, 30, "ready"))
-        fetched = seconds_of(lambda: late.fetch(station))
+        ready = duration_of(lambda: wait_until(late.is_ready, 30, "ready"))
+        fetched = duration_of(lambda: late.fetch(station))
         seconds.append(ready + fetched)
         for _ in range(6):  # by both workers
             late.fetch(station)
@@ -160,34 +160,34 @@ def test_fifty_starts_with_a_late_network(lab: Lab, station: Host, tmp_path: Pat
     The delay is counted from the start of the process and from its first answer, in turn: on a busy machine a start
     takes longer than the longest delay.
     """
-    seeded = random.Random(SEED)
+    dice = random.Random(SEED)
     servers = {kind: LateServer(lab, tmp_path, kind) for kind in ("address", "interface")}
     rounds: list[tuple[str, float, bool, float, float]] = []
     for number in range(ROUNDS):
-        late, delay = servers[seeded.choice(sorted(servers))], seeded.uniform(0, LATEST)
-        service, begun = late.start(), time.monotonic()
-        runs = arrived = 0.0
+        late, delay = servers[dice.choice(sorted(servers))], dice.uniform(0, LATEST)
+        service, began = late.start(), time.monotonic()
+        answered = arrived = 0.0
         while True:
             now = time.monotonic()
-            since = begun if number % 2 else runs
-            if not arrived and since and now > since + delay:
+            counted_from = began if number % 2 else answered
+            if not arrived and counted_from and now > counted_from + delay:
                 late.arrive()
                 arrived = time.monotonic()
             answer = late.readiness()
-            runs = runs or (time.monotonic() if answer else 0.0)
+            answered = answered or (time.monotonic() if answer else 0.0)
             if answer is not None and answer[0] == 200:
                 assert arrived, "it is not ready before"
                 break
-            assert now < begun + 30, f"not ready: {service.output}"
+            assert now < began + 30, f"not ready: {service.output}"
             time.sleep(0.01)
-        ready = time.monotonic() - max(arrived, runs)
-        rounds.append((late.kind, delay, runs > arrived, ready, seconds_of(lambda: late.fetch(station))))  # noqa: B023
+        ready = time.monotonic() - max(arrived, answered)
+        rounds.append((late.kind, delay, answered > arrived, ready, duration_of(lambda: late.fetch(station))))  # noqa: B023
         service.stop()
         assert "Traceback" not in service.output
         late.leave()
-    for kind, delay, early, ready, fetched in rounds:
-        when = "during the start" if early else "after the start"
-        print(f"{kind:9} {delay:.2f} s late, {when}: ready after {ready:.3f} s, both files {fetched:.3f} s later")
+    for kind, delay, during_start, ready, fetched in rounds:
+        phase = "during the start" if during_start else "after the start"
+        print(f"{kind:9} {delay:.2f} s late, {phase}: ready after {ready:.3f} s, both files {fetched:.3f} s later")
     for name, values in (("ready", [each[3] for each in rounds]), ("both files", [each[4] for each in rounds])):
         print(f"{name}: median {statistics.median(values):.3f} s, longest {max(values):.3f} s")
     assert max(ready + fetched for *_, ready, fetched in rounds) < 1

@@ -13,16 +13,16 @@ from attrs import frozen
 
 from .dhcpservers import dnsmasq, kea_dhcp4
 from .lab import Host, Lab, Program
-from .rawdhcp import RELAY, SERVER, Heard, RawClients, Sent, message, option
+from .rawdhcp import RELAY, SERVER, Datagram, RawClients, Reply, message, option
 from .service import start_bootfw
 
 pytestmark = [pytest.mark.interop, pytest.mark.together]
 
 BOOTP, DISCOVER, OFFER, REQUEST, ACK, INFORM = 0, 1, 2, 3, 5, 8
-KIND = option(53, bytes((DISCOVER,)))
-LIST = option(55, bytes((1, 3, 6, 15, 51)))
-PLAIN = KIND + LIST
-ELSEWHERE = "192.168.9.9"
+MESSAGE_TYPE = option(53, bytes((DISCOVER,)))
+REQUEST_LIST = option(55, bytes((1, 3, 6, 15, 51)))
+PLAIN = MESSAGE_TYPE + REQUEST_LIST
+OTHER_NETWORK = "192.168.9.9"
 
 
 @frozen
@@ -40,10 +40,10 @@ class Client:
     def mac(self) -> bytes:
         return b"\x52\x54\0\0\x01" + bytes((self.number,))
 
-    def says(self, options: bytes, *, wire: Mapping[str, Any] | None = None, **header: Any) -> Sent:
+    def message_with(self, options: bytes, *, wire: Mapping[str, Any] | None = None, **header: Any) -> Datagram:
         """A message; *wire* are fields of the frame around it."""
-        given = {"xid": self.xid, "mac": self.mac, **header}
-        return Sent(data=message(options, **given), xid=given["xid"], mac=self.mac, **(wire or {}))
+        header_fields = {"xid": self.xid, "mac": self.mac, **header}
+        return Datagram(data=message(options, **header_fields), xid=header_fields["xid"], mac=self.mac, **(wire or {}))
 
 
 @frozen
@@ -51,7 +51,7 @@ class Case:
     """One message."""
 
     name: str
-    build: Callable[[Client], Sent]
+    build: Callable[[Client], Datagram]
     reply: int
     """The kind of message that answers it."""
     not_answered: str = ""
@@ -61,23 +61,25 @@ class Case:
 
 
 def discover(name: str, options: bytes, not_answered: str = "", **header: Any) -> Case:
-    return Case(name, lambda client: client.says(options, **header), OFFER, not_answered)
+    return Case(name, lambda client: client.message_with(options, **header), OFFER, not_answered)
 
 
 def bootp(name: str, options: bytes, **header: Any) -> Case:
-    return Case(name, lambda client: client.says(options, **header), BOOTP)
+    return Case(name, lambda client: client.message_with(options, **header), BOOTP)
 
 
 def inform(name: str, not_answered: str = "", **header: Any) -> Case:
-    return Case(name, lambda client: client.says(option(53, bytes((INFORM,))), **header), ACK, not_answered)
+    return Case(name, lambda client: client.message_with(option(53, bytes((INFORM,))), **header), ACK, not_answered)
 
 
 def selecting(name: str, options: Callable[[Client], bytes], not_answered: str = "", **header: Any) -> Case:
     """After a DISCOVER and its OFFER."""
 
-    def build(client: Client) -> Sent:
-        filled: dict[str, Any] = {key: client.address if value == "offered" else value for key, value in header.items()}
-        return client.says(option(53, bytes((REQUEST,))) + options(client), **filled)
+    def build(client: Client) -> Datagram:
+        header_fields: dict[str, Any] = {
+            key: client.address if value == "offered" else value for key, value in header.items()
+        }
+        return client.message_with(option(53, bytes((REQUEST,))) + options(client), **header_fields)
 
     return Case(name, build, ACK, not_answered, selects=True)
 
@@ -87,19 +89,19 @@ def chosen(client: Client) -> bytes:
     return option(50, client.address) + option(54, SERVER)
 
 
-def twice(code: int, value: bytes | str) -> Case:
+def option_twice(code: int, value: bytes | str) -> Case:
     return discover(f"option {code} twice", PLAIN + 2 * option(code, value))
 
 
-def empty(code: int) -> Case:
+def empty_option(code: int) -> Case:
     return discover(f"option {code} is empty", PLAIN + option(code, b""))
 
 
-def of_length(code: int, length: int) -> Case:
+def with_length(code: int, length: int) -> Case:
     return discover(f"option {code} has {length} bytes", PLAIN + option(code, bytes(range(1, length + 1))))
 
 
-def long(code: int) -> Case:
+def in_two_parts(code: int) -> Case:
     """RFC 3396."""
     value = b"x" * 300
     return discover(
@@ -107,7 +109,7 @@ def long(code: int) -> Case:
     )
 
 
-NO_KIND = "the kind of message is unknown"
+NO_MESSAGE_TYPE = "the kind of message is unknown"
 NO_CLIENT = "nothing tells this client from others"
 NOT_A_REQUEST = "it is no message of a client"
 WOULD_BE_OURSELVES = "the reply would go to this host itself, and no relay waits for it there"
@@ -118,73 +120,78 @@ UNKNOWN_NETWORK = "no subnet is configured for where it says it is"
 CASES = [
     discover("nothing is wrong", PLAIN),
     # Twice
-    discover("option 53 twice", KIND + KIND + LIST),
-    discover("option 53 twice, and different", KIND + option(53, b"\3") + LIST),
-    twice(12, b"host"),
-    twice(43, b"\1\1x"),
-    twice(50, "10.77.0.99"),
-    discover("option 50 twice, and different", PLAIN + option(50, "10.77.0.98") + option(50, ELSEWHERE)),
-    twice(51, "0.0.1.0"),
-    twice(52, b"\1"),
-    twice(55, b"\1\3"),
-    twice(57, b"\5\xdc"),
-    twice(60, b"udhcp"),
-    twice(61, b"\1abcdef"),
-    twice(77, b"\4user"),
-    twice(82, b"\1\1x"),
-    twice(93, b"\0\0"),
-    twice(97, bytes(17)),
+    discover("option 53 twice", MESSAGE_TYPE + MESSAGE_TYPE + REQUEST_LIST),
+    discover("option 53 twice, and different", MESSAGE_TYPE + option(53, b"\3") + REQUEST_LIST),
+    option_twice(12, b"host"),
+    option_twice(43, b"\1\1x"),
+    option_twice(50, "10.77.0.99"),
+    discover("option 50 twice, and different", PLAIN + option(50, "10.77.0.98") + option(50, OTHER_NETWORK)),
+    option_twice(51, "0.0.1.0"),
+    option_twice(52, b"\1"),
+    option_twice(55, b"\1\3"),
+    option_twice(57, b"\5\xdc"),
+    option_twice(60, b"udhcp"),
+    option_twice(61, b"\1abcdef"),
+    option_twice(77, b"\4user"),
+    option_twice(82, b"\1\1x"),
+    option_twice(93, b"\0\0"),
+    option_twice(97, bytes(17)),
     # Cut
     discover("the last option is cut off", PLAIN + b"\x0c\x14abc", end=b"", size=0),
     discover("the last option has a length and nothing else", PLAIN + b"\x0c\5", end=b"", size=0),
     discover("the last option has a code and nothing else", PLAIN + b"\x0c", end=b"", size=0),
-    discover("option 55 is cut off", KIND + b"\x37\x10\1\3\6", end=b"", size=0),
+    discover("option 55 is cut off", MESSAGE_TYPE + b"\x37\x10\1\3\6", end=b"", size=0),
     discover("option 61 is cut off", PLAIN + b"\x3d\x10\1abc", end=b"", size=0),
     discover("option 82 is cut off", PLAIN + b"\x52\x10\1\4", end=b"", size=0),
     discover("the length of an option runs past END and padding", PLAIN + b"\x3c\xffudhcp"),
-    bootp("option 53 is cut off", LIST + b"\x35\1", end=b"", size=0),
+    bootp("option 53 is cut off", REQUEST_LIST + b"\x35\1", end=b"", size=0),
     # Empty
-    *(empty(code) for code in (12, 43, 50, 51, 52, 55, 57, 60, 61, 77, 82, 93, 97)),
-    discover("option 53 is empty", LIST + option(53, b""), NO_KIND),
+    *(empty_option(code) for code in (12, 43, 50, 51, 52, 55, 57, 60, 61, 77, 82, 93, 97)),
+    discover("option 53 is empty", REQUEST_LIST + option(53, b""), NO_MESSAGE_TYPE),
     # Of a wrong length
-    of_length(50, 3),
-    of_length(50, 5),
-    of_length(51, 2),
-    of_length(54, 3),
-    of_length(57, 1),
-    of_length(57, 3),
-    of_length(61, 1),
-    of_length(93, 1),
-    of_length(93, 3),
-    of_length(97, 16),
-    discover("option 53 has two bytes", option(53, b"\1\0") + LIST),
-    discover("option 52 has two bytes", PLAIN + option(52, b"\1\0"), file=LIST + b"\xff"),
+    with_length(50, 3),
+    with_length(50, 5),
+    with_length(51, 2),
+    with_length(54, 3),
+    with_length(57, 1),
+    with_length(57, 3),
+    with_length(61, 1),
+    with_length(93, 1),
+    with_length(93, 3),
+    with_length(97, 16),
+    discover("option 53 has two bytes", option(53, b"\1\0") + REQUEST_LIST),
+    discover("option 52 has two bytes", PLAIN + option(52, b"\1\0"), file=REQUEST_LIST + b"\xff"),
     # Of a wrong value
-    discover("option 50 is of another network", PLAIN + option(50, ELSEWHERE)),
+    discover("option 50 is of another network", PLAIN + option(50, OTHER_NETWORK)),
     discover("option 50 is the server's own address", PLAIN + option(50, SERVER)),
     discover("option 50 is no address", PLAIN + option(50, "255.255.255.255")),
     discover("option 51 is for ever", PLAIN + option(51, b"\xff" * 4)),
-    discover("option 54 names another server", PLAIN + option(54, ELSEWHERE)),
-    discover("option 55 has END and pad in it", KIND + option(55, b"\0\xff\1")),
+    discover("option 54 names another server", PLAIN + option(54, OTHER_NETWORK)),
+    discover("option 55 has END and pad in it", MESSAGE_TYPE + option(55, b"\0\xff\1")),
     discover("option 57 is 0", PLAIN + option(57, b"\0\0")),
     discover("option 57 is 65535", PLAIN + option(57, b"\xff\xff")),
     discover("option 12 is no text", PLAIN + option(12, b"\0\xff\x1b[2J")),
     discover("option 77 is a bare string", PLAIN + option(77, b"iPXE")),
-    discover("option 53 is 0", LIST + option(53, b"\0"), NO_KIND),
-    discover("option 53 is not registered", LIST + option(53, b"\xc8"), NO_KIND),
-    discover("option 53 is an OFFER", LIST + option(53, b"\2"), NOT_A_REQUEST),
+    discover("option 53 is 0", REQUEST_LIST + option(53, b"\0"), NO_MESSAGE_TYPE),
+    discover("option 53 is not registered", REQUEST_LIST + option(53, b"\xc8"), NO_MESSAGE_TYPE),
+    discover("option 53 is an OFFER", REQUEST_LIST + option(53, b"\2"), NOT_A_REQUEST),
     # Overload
     discover("options in file", PLAIN + option(52, b"\1"), file=option(12, b"h") + b"\xff"),
     discover("options in sname", PLAIN + option(52, b"\2"), sname=option(12, b"h") + b"\xff"),
-    discover("options in both", KIND + option(52, b"\3"), file=LIST + b"\xff", sname=option(12, b"h") + b"\xff"),
-    discover("option 53 in file", LIST + option(52, b"\1"), file=KIND + b"\xff"),
+    discover(
+        "options in both",
+        MESSAGE_TYPE + option(52, b"\3"),
+        file=REQUEST_LIST + b"\xff",
+        sname=option(12, b"h") + b"\xff",
+    ),
+    discover("option 53 in file", REQUEST_LIST + option(52, b"\1"), file=MESSAGE_TYPE + b"\xff"),
     discover("option 61 in sname", PLAIN + option(52, b"\2"), sname=option(61, b"\1abcdef") + b"\xff"),
     discover("options in file without END", PLAIN + option(52, b"\1"), file=b"A" * 128),
     discover("options in file that are cut off", PLAIN + option(52, b"\1"), file=bytes(125) + b"\x0c\5h"),
     discover("option 52 is 0", PLAIN + option(52, b"\0")),
     discover("option 52 is 4", PLAIN + option(52, b"\4")),
     # Longer than 255
-    *(long(code) for code in (12, 43, 55, 60, 61, 77)),
+    *(in_two_parts(code) for code in (12, 43, 55, 60, 61, 77)),
     discover(
         "option 82 of a relay has 300 bytes",
         PLAIN + option(82, b"\1\xfd" + b"x" * 253) + option(82, b"\2\x2b" + b"x" * 43),
@@ -209,7 +216,7 @@ CASES = [
     discover("chaddr is not the sender of the frame", PLAIN, chaddr=b"\x52\x54\0\0\x02\1"),
     discover("chaddr is a group", PLAIN, chaddr=b"\x53\x54\0\0\x02\2"),
     # BOOTP, and what is none
-    bootp("BOOTP", LIST),
+    bootp("BOOTP", REQUEST_LIST),
     bootp("BOOTP without a cookie", b"", cookie=bytes(4), end=b""),
     bootp("BOOTP with the cookie of another vendor", b"", cookie=b"CMU\0", end=b""),
     bootp("BOOTP of 236 bytes", b"", cookie=b"", end=b"", size=236),
@@ -220,13 +227,13 @@ CASES = [
     discover("no END, and zeros", PLAIN, end=b""),
     discover("no padding", PLAIN, size=0),
     discover("1400 bytes", PLAIN, size=1400),
-    discover("zeros between the options", KIND + bytes(20) + LIST),
+    discover("zeros between the options", MESSAGE_TYPE + bytes(20) + REQUEST_LIST),
     # Where it comes from
     discover("from port 1068", PLAIN, wire={"port": 1068}),
     discover("from the server's port", PLAIN, wire={"port": 67}),
     discover("from an address of old", PLAIN, wire={"source": "10.77.0.77"}),
     discover("from an address of its own making", PLAIN, wire={"source": "169.254.7.7"}),
-    discover("from an address of another network", PLAIN, wire={"source": ELSEWHERE}),
+    discover("from an address of another network", PLAIN, wire={"source": OTHER_NETWORK}),
     discover("to the server's address", PLAIN, wire={"source": "10.77.0.77", "destination": SERVER}),
     discover("to the network's broadcast address", PLAIN, wire={"source": "10.77.0.77", "destination": "10.77.0.255"}),
     discover("from nowhere to the server's address", PLAIN, DROPPED_BY_LINUX, wire={"destination": SERVER}),
@@ -240,9 +247,9 @@ CASES = [
     discover("secs 65535", PLAIN, secs=65535),
     discover("hops 255", PLAIN, hops=255),
     discover("ciaddr of this network", PLAIN, ciaddr="10.77.0.97"),
-    discover("ciaddr of another network", PLAIN, ciaddr=ELSEWHERE),
+    discover("ciaddr of another network", PLAIN, ciaddr=OTHER_NETWORK),
     discover("ciaddr, and no broadcast", PLAIN, ciaddr="10.77.0.96", flags=0),
-    discover("yiaddr and siaddr", PLAIN, yiaddr="10.77.0.95", siaddr=ELSEWHERE),
+    discover("yiaddr and siaddr", PLAIN, yiaddr="10.77.0.95", siaddr=OTHER_NETWORK),
     discover("names in sname and file", PLAIN, sname=b"s" * 64, file=b"f" * 128),
     discover("op 2", PLAIN, NOT_A_REQUEST, op=2),
     discover("op 0", PLAIN, NOT_A_REQUEST, op=0),
@@ -253,7 +260,7 @@ CASES = [
     discover("by a relay with an empty option 82", PLAIN + option(82, b""), giaddr=RELAY),
     discover("by a relay with a cut sub-option", PLAIN + option(82, b"\1\4po"), giaddr=RELAY),
     discover("option 82 without a relay", PLAIN + option(82, b"\1\4port")),
-    discover("by a relay of an unknown network", PLAIN, UNKNOWN_NETWORK, giaddr=ELSEWHERE),
+    discover("by a relay of an unknown network", PLAIN, UNKNOWN_NETWORK, giaddr=OTHER_NETWORK),
     discover("giaddr is the server's own address", PLAIN, WOULD_BE_OURSELVES, giaddr=SERVER),
     discover("giaddr is loopback", PLAIN, UNKNOWN_NETWORK, giaddr="127.0.0.1"),
     discover("giaddr is broadcast", PLAIN, UNKNOWN_NETWORK, giaddr="255.255.255.255"),
@@ -279,11 +286,11 @@ CASES = [
     # INFORM
     inform("an INFORM", ciaddr="10.77.0.5"),
     inform("an INFORM without ciaddr", wire={"source": "10.77.0.5"}),
-    inform("an INFORM from a network without a route", NO_ROUTE, ciaddr=ELSEWHERE),
+    inform("an INFORM from a network without a route", NO_ROUTE, ciaddr=OTHER_NETWORK),
 ]
 
 
-def numbered() -> Iterator[tuple[int, Case]]:
+def numbered_cases() -> Iterator[tuple[int, Case]]:
     return enumerate(CASES, 1)
 
 
@@ -311,49 +318,49 @@ def bootfw(host: Host, directory: Path) -> Program:
     )
 
 
-def replies(lab: Lab, start: Callable[[Host, Path], Program]) -> dict[str, Heard]:
+def replies(lab: Lab, start: Callable[[Host, Path], Program]) -> dict[str, Reply]:
     """Name of a case -> what the server replied to it, if it did."""
     server = lab.host("server", f"{SERVER}/24")
-    clients = lab.host("clients", f"{RELAY}/24")
+    client_host = lab.host("clients", f"{RELAY}/24")
     start(server, lab.directory)
-    hardware = bytes.fromhex(
+    server_mac = bytes.fromhex(
         server.run("cat", "/sys/class/net/eth0/address", seconds=10).output.strip().replace(":", "")
     )
-    raw = RawClients.at(clients, hardware)
+    clients = RawClients.on_host(client_host, server_mac)
     try:
-        raw.hold("10.77.0.5", b"\x52\x54\0\0\x01\xfe")
-        first = [Client(number).says(PLAIN) for number, case in numbered() if case.selects]
-        offered = raw.say(first)
-        sent: dict[str, Sent] = {}
-        for number, case in numbered():
+        clients.add_address("10.77.0.5", b"\x52\x54\0\0\x01\xfe")
+        discovers = [Client(number).message_with(PLAIN) for number, case in numbered_cases() if case.selects]
+        offers = clients.exchange(discovers)
+        datagrams: dict[str, Datagram] = {}
+        for number, case in numbered_cases():
             client = Client(number)
             if case.selects:
-                client = Client(number, offered[client.xid].address)
+                client = Client(number, offers[client.xid].address)
                 if "renews" in case.name:
-                    raw.hold(client.address, client.mac)
-            sent[case.name] = case.build(client)
-        heard = raw.say(sent.values())
-        return {name: heard[each.xid] for name, each in sent.items() if each.xid in heard}
+                    clients.add_address(client.address, client.mac)
+            datagrams[case.name] = case.build(client)
+        received = clients.exchange(datagrams.values())
+        return {name: received[datagram.xid] for name, datagram in datagrams.items() if datagram.xid in received}
     finally:
-        raw.close()
+        clients.close()
 
 
 @pytest.fixture(scope="module")
-def bootfw_replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Heard]:
+def bootfw_replies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reply]:
     with Lab(tmp_path_factory.mktemp("bootfw")) as lab:
         return replies(lab, bootfw)
 
 
 @pytest.fixture(scope="module")
-def both_reply(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def answered_by_both(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names of the cases that both other servers reply to."""
     with Lab(tmp_path_factory.mktemp("dnsmasq")) as lab:
-        by_dnsmasq = replies(lab, dnsmasq)
+        dnsmasq_replies = replies(lab, dnsmasq)
     with Lab(tmp_path_factory.mktemp("kea")) as lab:
-        by_kea = replies(lab, kea_dhcp4)
-    for replied in (by_dnsmasq, by_kea):
-        assert CASES[0].name in replied, "it does not even answer what is right"
-    return by_dnsmasq.keys() & by_kea.keys()
+        kea_replies = replies(lab, kea_dhcp4)
+    for server_replies in (dnsmasq_replies, kea_replies):
+        assert CASES[0].name in server_replies, "it does not even answer what is right"
+    return dnsmasq_replies.keys() & kea_replies.keys()
 
 
 def test_case_names_are_unique() -> None:
@@ -361,13 +368,13 @@ def test_case_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_answered_messages_of_each_server(case: Case, bootfw_replies: dict[str, Heard]) -> None:
-    replied = bootfw_replies.get(case.name)
-    assert (replied and replied.kind) == (None if case.not_answered else case.reply)
+def test_answered_messages_of_each_server(case: Case, bootfw_replies: dict[str, Reply]) -> None:
+    reply = bootfw_replies.get(case.name)
+    assert (reply and reply.message_type) == (None if case.not_answered else case.reply)
 
 
 def test_messages_that_dnsmasq_and_kea_answer_are_answered(
-    bootfw_replies: dict[str, Heard], both_reply: set[str]
+    bootfw_replies: dict[str, Reply], answered_by_both: set[str]
 ) -> None:
     reasons = {case.name: case.not_answered for case in CASES}
-    assert [name for name in both_reply - bootfw_replies.keys() if not reasons[name]] == []
+    assert [name for name in answered_by_both - bootfw_replies.keys() if not reasons[name]] == []

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.together]
 
 DATA = bytes(range(250)) * 4
 DATE = 784111777
-NOW, BEFORE, AFTER = (formatdate(DATE + seconds, usegmt=True) for seconds in (0, -9, 9))
+SAME_DATE, BEFORE, AFTER = (formatdate(DATE + seconds, usegmt=True) for seconds in (0, -9, 9))
 FILES = {
     "a.bin": DATA,
     "a b.bin": b"blank",
@@ -37,31 +37,31 @@ _HOST = "Host: boot"
 
 
 def get(
-    target: str = "/a.bin", *headers: str, method: str = "GET", version: str = "HTTP/1.1", end: str = "\r\n"
+    target: str = "/a.bin", *headers: str, method: str = "GET", version: str = "HTTP/1.1", line_end: str = "\r\n"
 ) -> bytes:
     """A request; a header "" is none."""
     lines = [f"{method} {target} {version}".rstrip(), *(headers if _HOST in headers else (_HOST, *headers))]
-    return (end.join([*filter(None, lines), "", ""])).encode("utf-8", "surrogateescape")
+    return (line_end.join([*filter(None, lines), "", ""])).encode("utf-8", "surrogateescape")
 
 
 @frozen
 class Case:
     """What is sent, and what both answer."""
 
-    sent: bytes
-    answers: tuple[int, ...] = (200,)
+    request: bytes
+    nginx_statuses: tuple[int, ...] = (200,)
     """Statuses of nginx, one for each response."""
-    ours: tuple[int, ...] | None = None
+    bootfw_statuses: tuple[int, ...] | None = None
     """Of bootfw, where it chooses otherwise."""
     reason: str = field(default="")
-    bodies: bool = True
+    compares_bodies: bool = True
     """The bodies are compared."""
-    closes: bool = False
+    closes_connection: bool = False
     """The connection is closed behind the last response."""
 
     @reason.validator
-    def _is_given(self, attribute: object, value: str) -> None:
-        assert bool(value) == (self.ours is not None)
+    def _check_reason(self, attribute: object, value: str) -> None:
+        assert bool(value) == (self.bootfw_statuses is not None)
 
 
 LENIENT = "RFC 9112 section 2.2 would have a server be lenient, and a boot program that gets 400 does not boot"
@@ -102,7 +102,7 @@ CASES: dict[str, Case] = {
     "absolute, upper case, port": Case(get("HTTP://boot:8069/a.bin")),
     "absolute, another host": Case(get("http://elsewhere/a.bin")),
     "without a slash": Case(get("a.bin"), (400,), (200,), f"what is meant is plain: {LENIENT}"),
-    "asterisk": Case(get("*"), (400,), (405,), "Twisted answers that; no boot program sends it", bodies=False),
+    "asterisk": Case(get("*"), (400,), (405,), "Twisted answers that; no boot program sends it", compares_bodies=False),
     "above the root": Case(get("/../a.bin"), (400,), (200,), "RFC 3986 section 5.2.4 has it stop at the root"),
     "far above the root": Case(get("/../../../../etc/hostname"), (400,), (404,), NOT_FOUND),
     "encoded, above the root": Case(get("/%2e%2e/%2e%2e/etc/hostname"), (400,), (404,), NOT_FOUND),
@@ -117,7 +117,7 @@ CASES: dict[str, Case] = {
     "long target": Case(get("/" + "a" * 3000), (404,)),
     "target of 20 kB": Case(get("/" + "a" * 20_000), (414,)),
     # Lines and headers.
-    "bare LF": Case(get(end="\n")),
+    "bare LF": Case(get(line_end="\n")),
     "a blank line first": Case(b"\r\n" + get()),
     "no blank behind the colon": Case(get("/a.bin", "Range:bytes=1-2"), (206,)),
     "blanks behind a value": Case(
@@ -159,11 +159,11 @@ CASES: dict[str, Case] = {
         (200,),
         GET_ONLY,
     ),
-    "POST": Case(get(method="POST"), (405,), bodies=False),
-    "PUT": Case(get("/new", "Content-Length: 1", method="PUT") + b"x", (405,), bodies=False),
-    "DELETE": Case(get(method="DELETE"), (405,), bodies=False),
-    "OPTIONS": Case(get(method="OPTIONS"), (405,), bodies=False),
-    "unknown method": Case(get(method="BREW"), (405,), bodies=False),
+    "POST": Case(get(method="POST"), (405,), compares_bodies=False),
+    "PUT": Case(get("/new", "Content-Length: 1", method="PUT") + b"x", (405,), compares_bodies=False),
+    "DELETE": Case(get(method="DELETE"), (405,), compares_bodies=False),
+    "OPTIONS": Case(get(method="OPTIONS"), (405,), compares_bodies=False),
+    "unknown method": Case(get(method="BREW"), (405,), compares_bodies=False),
     "method in lower case": Case(get(method="get"), (400,), (405,), "RFC 9110 section 9.1: it is another method"),
     # Ranges.
     "range": Case(get("/a.bin", "Range: bytes=10-19"), (206,)),
@@ -184,11 +184,11 @@ CASES: dict[str, Case] = {
         (200,),
         "RFC 9110 section 14.2 allows it; no boot program sends one",
     ),
-    "If-Range with the date": Case(get("/a.bin", "Range: bytes=1-2", f"If-Range: {NOW}"), (206,)),
+    "If-Range with the date": Case(get("/a.bin", "Range: bytes=1-2", f"If-Range: {SAME_DATE}"), (206,)),
     "If-Range with an older date": Case(get("/a.bin", "Range: bytes=1-2", f"If-Range: {BEFORE}")),
     "If-Range with another tag": Case(get("/a.bin", "Range: bytes=1-2", 'If-Range: "x"')),
     # Conditions.
-    "If-Modified-Since the date": Case(get("/a.bin", f"If-Modified-Since: {NOW}"), (304,)),
+    "If-Modified-Since the date": Case(get("/a.bin", f"If-Modified-Since: {SAME_DATE}"), (304,)),
     "If-Modified-Since before": Case(get("/a.bin", f"If-Modified-Since: {BEFORE}")),
     "If-Modified-Since after": Case(
         get("/a.bin", f"If-Modified-Since: {AFTER}"),
@@ -197,25 +197,27 @@ CASES: dict[str, Case] = {
         "RFC 9110 section 13.1.3: it is no newer",
     ),
     "If-Modified-Since nonsense": Case(get("/a.bin", "If-Modified-Since: yesterday")),
-    "If-Unmodified-Since the date": Case(get("/a.bin", f"If-Unmodified-Since: {NOW}")),
+    "If-Unmodified-Since the date": Case(get("/a.bin", f"If-Unmodified-Since: {SAME_DATE}")),
     "If-Unmodified-Since before": Case(get("/a.bin", f"If-Unmodified-Since: {BEFORE}"), (412,)),
     "If-None-Match *": Case(get("/a.bin", "If-None-Match: *"), (304,)),
     "If-None-Match another": Case(get("/a.bin", 'If-None-Match: "x"')),
-    "If-None-Match another, not modified since": Case(get("/a.bin", 'If-None-Match: "x"', f"If-Modified-Since: {NOW}")),
+    "If-None-Match another, not modified since": Case(
+        get("/a.bin", 'If-None-Match: "x"', f"If-Modified-Since: {SAME_DATE}")
+    ),
     "If-Match *": Case(get("/a.bin", "If-Match: *")),
     "If-Match another": Case(get("/a.bin", 'If-Match: "x"'), (412,)),
     # Connections.
     "pipelining": Case(get() + get("/nothing") + get("/d/inner.bin", "Range: bytes=1-2"), (200, 404, 206)),
     "pipelining of HEAD": Case(get(method="HEAD") + get(), (200, 200)),
-    "close": Case(get("/a.bin", "Connection: close") + get(), (200,), closes=True),
-    "Close": Case(get("/a.bin", "Connection: Close") + get(), (200,), closes=True),
+    "close": Case(get("/a.bin", "Connection: close") + get(), (200,), closes_connection=True),
+    "Close": Case(get("/a.bin", "Connection: Close") + get(), (200,), closes_connection=True),
     "keep-alive by HTTP/1.0": Case(
         get("/a.bin", "Connection: keep-alive", version="HTTP/1.0") + get(),
         (200, 200),
         (200,),
         "Twisted closes; a client of HTTP/1.0 has to bear that",
     ),
-    "no keep-alive by HTTP/1.0": Case(get(version="HTTP/1.0") + get(), (200,), closes=True),
+    "no keep-alive by HTTP/1.0": Case(get(version="HTTP/1.0") + get(), (200,), closes_connection=True),
     "nonsense": Case(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (400,)),
 }
 
@@ -226,36 +228,38 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]
     program = shutil.which("nginx", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", str(_CLIENTS))))
     if program is None:
         pytest.skip("nginx is not installed: tools/install-clients fetches it on Debian")
-    work = tmp_path_factory.mktemp("lenient")
-    root = work / "root"
+    directory = tmp_path_factory.mktemp("lenient")
+    root = directory / "root"
     for name, data in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
         os.utime(root / name, (DATE, DATE))
-    for path in (work.parent, work, root):
+    for path in (directory.parent, directory, root):
         path.chmod(0o755)
-    ours, theirs = free_port(), free_port()
-    (work / "bootfw.toml").write_text(
+    bootfw_port, nginx_port = free_port(), free_port()
+    (directory / "bootfw.toml").write_text(
         f'[bootfw]\nstate-dir = "state"\nworkers = 1\n[tftp]\nlisten = []\n[dhcp]\nmode = "off"\n'
-        f'[http]\nlisten = ["127.0.0.1:{ours}"]\n[[backend]]\nuse = "directory"\nroot = "{root}"\n'
+        f'[http]\nlisten = ["127.0.0.1:{bootfw_port}"]\n[[backend]]\nuse = "directory"\nroot = "{root}"\n'
     )
-    temporary = "".join(f"{kind}_temp_path {work};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    (work / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {work}/nginx.pid; error_log {work}/nginx.err; events {{}}\n"
+    temporary = "".join(
+        f"{kind}_temp_path {directory};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (directory / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {directory}/nginx.pid; error_log {directory}/nginx.err; events {{}}\n"
         f"http {{ access_log off; default_type application/octet-stream; {temporary}\n"
-        f"server {{ listen 127.0.0.1:{theirs}; root {root}; }} }}\n"
+        f"server {{ listen 127.0.0.1:{nginx_port}; root {root}; }} }}\n"
     )
     bootfw: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
-    nginx: list[str | Path] = [program, "-e", work / "nginx.err", "-c", work / "nginx.conf"]
-    with ExitStack() as running:
+    nginx: list[str | Path] = [program, "-e", directory / "nginx.err", "-c", directory / "nginx.conf"]
+    with ExitStack() as stack:
         for command in (bootfw, nginx):
-            log = running.enter_context((work / f"{Path(command[0]).name}.log").open("wb"))
-            process = running.enter_context(
-                subprocess.Popen(command, cwd=work, env=clean(), stdout=log, stderr=subprocess.STDOUT)
+            log = stack.enter_context((directory / f"{Path(command[0]).name}.log").open("wb"))
+            process = stack.enter_context(
+                subprocess.Popen(command, cwd=directory, env=clean(), stdout=log, stderr=subprocess.STDOUT)
             )
-            running.callback(process.terminate)
-        wait_until(lambda: _listens(ours) and _listens(theirs), 30, "both listen")
-        yield ours, theirs
+            stack.callback(process.terminate)
+        wait_until(lambda: _listens(bootfw_port) and _listens(nginx_port), 30, "both listen")
+        yield bootfw_port, nginx_port
 
 
 def _listens(port: int) -> bool:
@@ -263,36 +267,39 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def answers(port: int, case: Case, count: int) -> list[tuple[int, bytes, str]]:
+def responses(port: int, case: Case, count: int) -> list[tuple[int, bytes, str]]:
     """Status, body and Content-Range of each response: of *count*, or of all until the connection is closed."""
-    methods = re.findall(rb"^([A-Za-z]+) [^\n]*HTTP/\S+", case.sent, re.MULTILINE)
-    found: list[tuple[int, bytes, str]] = []
+    methods = re.findall(rb"^([A-Za-z]+) [^\n]*HTTP/\S+", case.request, re.MULTILINE)
+    received: list[tuple[int, bytes, str]] = []
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(case.sent)
+        connection.sendall(case.request)
         stream = connection.makefile("rb")
-        while (case.closes or len(found) < count) and (line := stream.readline()):
+        while (case.closes_connection or len(received) < count) and (line := stream.readline()):
             status = int(line.split()[1])
             fields = {}
             while header := stream.readline().strip():
                 name, _, value = header.partition(b":")
                 fields[name.lower()] = value.strip()
             length = int(fields.get(b"content-length", b"0"))
-            if status in (100, 304) or methods[len(found) : len(found) + 1] == [b"HEAD"]:
+            if status in (100, 304) or methods[len(received) : len(received) + 1] == [b"HEAD"]:
                 body = b"%d bytes" % length
             else:
                 body = stream.read(length)
-            found.append((status, body if 200 <= status < 300 else b"", fields.get(b"content-range", b"").decode()))
-    return found
+            received.append((status, body if 200 <= status < 300 else b"", fields.get(b"content-range", b"").decode()))
+    return received
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_odd_requests_get_the_status_of_nginx_or_the_documented_one(ports: tuple[int, int], name: str) -> None:
     case = CASES[name]
-    wanted = case.ours or case.answers
-    ours, theirs = answers(ports[0], case, len(wanted)), answers(ports[1], case, len(case.answers))
-    assert tuple(status for status, _, _ in theirs) == case.answers, "what nginx does"
-    assert tuple(status for status, _, _ in ours) == wanted
-    if case.ours is None and case.bodies:
-        assert ours == theirs
-    elif wanted == (200,) and case.sent.startswith(b"GET"):
-        assert ours[0][1] in FILES.values(), "a whole file"
+    expected = case.bootfw_statuses or case.nginx_statuses
+    from_bootfw, from_nginx = (
+        responses(ports[0], case, len(expected)),
+        responses(ports[1], case, len(case.nginx_statuses)),
+    )
+    assert tuple(status for status, _, _ in from_nginx) == case.nginx_statuses, "what nginx does"
+    assert tuple(status for status, _, _ in from_bootfw) == expected
+    if case.bootfw_statuses is None and case.compares_bodies:
+        assert from_bootfw == from_nginx
+    elif expected == (200,) and case.request.startswith(b"GET"):
+        assert from_bootfw[0][1] in FILES.values(), "a whole file"

@@ -35,12 +35,12 @@ SECONDS = 3.0
 FILE, UPLOAD, SILENCE = "file", "upload", "silence"
 
 
-def rrq(name: bytes = b"file", mode: bytes = b"octet", *options: bytes, tail: bytes = b"\0") -> bytes:
-    return b"\0\1" + b"\0".join((name, mode, *options)) + tail
+def rrq(name: bytes = b"file", mode: bytes = b"octet", *with_options: bytes, tail: bytes = b"\0") -> bytes:
+    return b"\0\1" + b"\0".join((name, mode, *with_options)) + tail
 
 
-def wrq(name: bytes, mode: bytes = b"octet", *options: bytes, tail: bytes = b"\0") -> bytes:
-    return b"\0\2" + b"\0".join((name, mode, *options)) + tail
+def wrq(name: bytes, mode: bytes = b"octet", *with_options: bytes, tail: bytes = b"\0") -> bytes:
+    return b"\0\2" + b"\0".join((name, mode, *with_options)) + tail
 
 
 @frozen
@@ -57,11 +57,11 @@ class Case:
     """The client's."""
 
 
-def options(name: str, *pairs: bytes, mode: bytes = b"octet", reason: str = "") -> Case:
+def with_options(name: str, *pairs: bytes, mode: bytes = b"octet", reason: str = "") -> Case:
     return Case(name, rrq(b"file", mode, *pairs), reason=reason)
 
 
-def named(label: str, name: bytes, content: str = "file", reason: str = "") -> Case:
+def with_name(label: str, name: bytes, content: str = "file", reason: str = "") -> Case:
     return Case(label, rrq(name), content, reason)
 
 
@@ -96,63 +96,68 @@ CASES = [
     Case("octet with a space", rrq(mode=b"octet ")),
     Case("octets", rrq(mode=b"octets")),
     # Options.
-    options("blksize", b"blksize", b"1024"),
-    options("BLKSIZE", b"BLKSIZE", b"1024"),
-    options("blksize twice", b"blksize", b"1024", b"blksize", b"512"),
-    options("blksize twice in two spellings", b"blksize", b"1024", b"BlkSize", b"512"),
-    *(options(f"blksize {size}", b"blksize", str(size).encode()) for size in (0, 7, 8, 512, 65464, 65465, 10**12)),
+    with_options("blksize", b"blksize", b"1024"),
+    with_options("BLKSIZE", b"BLKSIZE", b"1024"),
+    with_options("blksize twice", b"blksize", b"1024", b"blksize", b"512"),
+    with_options("blksize twice in two spellings", b"blksize", b"1024", b"BlkSize", b"512"),
+    *(with_options(f"blksize {size}", b"blksize", str(size).encode()) for size in (0, 7, 8, 512, 65464, 65465, 10**12)),
     *(
-        options(f"blksize {size}", b"blksize", size.encode())
+        with_options(f"blksize {size}", b"blksize", size.encode())
         for size in ("-1", "+512", " 512", "512x", "x", "", "0x200")
     ),
-    *(options(f"windowsize {size}", b"windowsize", str(size).encode()) for size in (0, 1, 4, 65535, 65536, -4)),
-    *(options(f"timeout {size}", b"timeout", str(size).encode()) for size in (0, 1, 255, 256, -1)),
-    *(options(f"tsize {size}", b"tsize", size.encode()) for size in ("0", "1", "x", "", "-1", str(2**40), str(2**64))),
-    options("an unknown option", b"rollover", b"0"),
-    options("only unknown options", b"color", b"red", b"utimeout", b"500000"),
-    options("an option with an empty name", b"", b"1"),
-    options("an option with an empty name before another", b"", b"1", b"blksize", b"1024"),
-    options("40 options", *(word for number in range(40) for word in (b"option%d" % number, b"1"))),
-    options("an option of 300 bytes", b"x" * 300, b"1"),
-    options("an option that is no text", b"\xff\xfe", b"\x80"),
-    options("multicast", b"multicast", b""),
-    options("what EDK2 sends", b"tsize", b"0", b"blksize", b"1468", b"windowsize", b"4"),
-    options("what Windows sends", b"tsize", b"0", b"blksize", b"1456", b"windowsize", b"4", b"msftwindow", b"31416"),
-    options("netascii with blksize", b"blksize", b"1024", mode=b"netascii"),
-    options("netascii with tsize", b"tsize", b"0", mode=b"netascii"),
-    options("netascii with windowsize", b"windowsize", b"4", mode=b"netascii"),
+    *(with_options(f"windowsize {size}", b"windowsize", str(size).encode()) for size in (0, 1, 4, 65535, 65536, -4)),
+    *(with_options(f"timeout {size}", b"timeout", str(size).encode()) for size in (0, 1, 255, 256, -1)),
+    *(
+        with_options(f"tsize {size}", b"tsize", size.encode())
+        for size in ("0", "1", "x", "", "-1", str(2**40), str(2**64))
+    ),
+    with_options("an unknown option", b"rollover", b"0"),
+    with_options("only unknown options", b"color", b"red", b"utimeout", b"500000"),
+    with_options("an option with an empty name", b"", b"1"),
+    with_options("an option with an empty name before another", b"", b"1", b"blksize", b"1024"),
+    with_options("40 options", *(word for number in range(40) for word in (b"option%d" % number, b"1"))),
+    with_options("an option of 300 bytes", b"x" * 300, b"1"),
+    with_options("an option that is no text", b"\xff\xfe", b"\x80"),
+    with_options("multicast", b"multicast", b""),
+    with_options("what EDK2 sends", b"tsize", b"0", b"blksize", b"1468", b"windowsize", b"4"),
+    with_options(
+        "what Windows sends", b"tsize", b"0", b"blksize", b"1456", b"windowsize", b"4", b"msftwindow", b"31416"
+    ),
+    with_options("netascii with blksize", b"blksize", b"1024", mode=b"netascii"),
+    with_options("netascii with tsize", b"tsize", b"0", mode=b"netascii"),
+    with_options("netascii with windowsize", b"windowsize", b"4", mode=b"netascii"),
     # Names.
-    named("an absolute name", b"/file"),
-    named("two slashes", b"//file"),
-    named("many slashes", b"///////file"),
-    named("./", b"./file"),
-    named("/./", b"/./file"),
-    named("in a directory", b"dir/file", "dir/file"),
-    named("two slashes inside", b"dir//file", "dir/file"),
-    named("./ inside", b"dir/./file", "dir/file"),
-    named("../ inside", b"dir/../file"),
-    named("../ in front", b"../file"),
-    named("/../ in front", b"/../file"),
-    named("a backslash", b"dir\\file", "dir/file"),
-    named("a backslash in front", b"\\file"),
-    named("a backslash and a slash", b"\\dir/file", "dir/file"),
-    named("upper case", b"FILE"),
-    named("a space", b"with space", "with space"),
-    named("a space in front", b" file"),
-    named("a space at the end", b"file "),
-    named("a percent sign", b"100%", "100%"),
-    named("encoded as in a URL", b"dir%2ffile", "dir/file"),
-    named("200 bytes", b"d" * 200, "d" * 200),
-    named("400 slashes", b"/" * 400 + b"file"),
-    named("5000 bytes", b"d" * 5000),
-    named("UTF-8", "fähre".encode(), "f\xc3\xa4hre"),
-    named("Latin-1", b"f\xe4hre", "f\xe4hre"),
-    named("a line end", b"file\r\n"),
-    named("a quotation mark", b'"file"'),
-    named("the full path on the server", b"ROOT/dir/file", "dir/file"),
-    named("the full path without its slash", b"TOOR/dir/file", "dir/file"),
-    named("a directory", b"dir"),
-    named("a slash at the end", b"file/"),
+    with_name("an absolute name", b"/file"),
+    with_name("two slashes", b"//file"),
+    with_name("many slashes", b"///////file"),
+    with_name("./", b"./file"),
+    with_name("/./", b"/./file"),
+    with_name("in a directory", b"dir/file", "dir/file"),
+    with_name("two slashes inside", b"dir//file", "dir/file"),
+    with_name("./ inside", b"dir/./file", "dir/file"),
+    with_name("../ inside", b"dir/../file"),
+    with_name("../ in front", b"../file"),
+    with_name("/../ in front", b"/../file"),
+    with_name("a backslash", b"dir\\file", "dir/file"),
+    with_name("a backslash in front", b"\\file"),
+    with_name("a backslash and a slash", b"\\dir/file", "dir/file"),
+    with_name("upper case", b"FILE"),
+    with_name("a space", b"with space", "with space"),
+    with_name("a space in front", b" file"),
+    with_name("a space at the end", b"file "),
+    with_name("a percent sign", b"100%", "100%"),
+    with_name("encoded as in a URL", b"dir%2ffile", "dir/file"),
+    with_name("200 bytes", b"d" * 200, "d" * 200),
+    with_name("400 slashes", b"/" * 400 + b"file"),
+    with_name("5000 bytes", b"d" * 5000),
+    with_name("UTF-8", "fähre".encode(), "f\xc3\xa4hre"),
+    with_name("Latin-1", b"f\xe4hre", "f\xe4hre"),
+    with_name("a line end", b"file\r\n"),
+    with_name("a quotation mark", b'"file"'),
+    with_name("the full path on the server", b"ROOT/dir/file", "dir/file"),
+    with_name("the full path without its slash", b"TOOR/dir/file", "dir/file"),
+    with_name("a directory", b"dir"),
+    with_name("a slash at the end", b"file/"),
     # Ports.
     *(Case(f"from port {port}", rrq(), port=port) for port in (67, 68, 69, 1023, 2001, 4011, 65535)),
     # Uploads.
@@ -172,7 +177,7 @@ CASES = [
 ]
 
 
-class Asking:
+class OpenRequest:
     """A client that has sent its request."""
 
     def __init__(self, station: Host, server: str, root: Path, case: Case) -> None:
@@ -183,7 +188,7 @@ class Asking:
         request = case.request.replace(b"ROOT", path).replace(b"TOOR", path.lstrip(b"/"))
         self.socket.sendto(request, (server, 69))
 
-    def received(self) -> bool:
+    def receive(self) -> bool:
         """Take a datagram; whether that was the answer."""
         data, source = self.socket.recvfrom(70_000)
         opcode, number = data[1], int.from_bytes(data[2:4], "big")
@@ -192,9 +197,9 @@ class Asking:
             return False
         if opcode == 3:
             content = FILES[self.case.content]
-            right = number == 1 and len(data) > 4 and content.replace(b"\n", b"\r\n").startswith(data[4:])
-            right = right or (number == 1 and len(data) > 4 and content.startswith(data[4:]))
-            self.answer = FILE if right else f"other content: {data[4:40]!r}"
+            is_the_file = number == 1 and len(data) > 4 and content.replace(b"\n", b"\r\n").startswith(data[4:])
+            is_the_file = is_the_file or (number == 1 and len(data) > 4 and content.startswith(data[4:]))
+            self.answer = FILE if is_the_file else f"other content: {data[4:40]!r}"
         elif opcode == 5:
             self.answer = f"ERROR {number} {data[4:-1].decode('latin-1')}"
         else:
@@ -204,33 +209,35 @@ class Asking:
         return True
 
 
-def ask(station: Host, server: str, root: Path) -> Mapping[str, str]:
+def send_all_requests(station: Host, server: str, root: Path) -> Mapping[str, str]:
     """Send every request of the table to *server*; case -> what came of it."""
-    waiting = {asking.socket: asking for asking in (Asking(station, server, root, case) for case in CASES)}
-    everything = list(waiting.values())
-    end = time.monotonic() + SECONDS
-    while waiting and (left := end - time.monotonic()) > 0:
-        readable: list[socket.socket] = select.select(list(waiting), [], [], left)[0]
+    open_requests = {
+        request.socket: request for request in (OpenRequest(station, server, root, case) for case in CASES)
+    }
+    requests = list(open_requests.values())
+    deadline = time.monotonic() + SECONDS
+    while open_requests and (remaining := deadline - time.monotonic()) > 0:
+        readable: list[socket.socket] = select.select(list(open_requests), [], [], remaining)[0]
         for sock in readable:
-            if waiting[sock].received():
-                del waiting[sock]
-            end = time.monotonic() + SECONDS
-    for asking in everything:
-        asking.socket.close()
-    return {asking.case.name: asking.answer for asking in everything}
+            if open_requests[sock].receive():
+                del open_requests[sock]
+            deadline = time.monotonic() + SECONDS
+    for request in requests:
+        request.socket.close()
+    return {request.case.name: request.answer for request in requests}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab(tmp_path_factory.mktemp("lab")) as segment:
-        yield segment
+    with Lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")
 def answers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, str]]:
     """Server -> case -> what came of it."""
     station = lab.host("station", "10.77.0.9/24")
-    found = {}
+    results = {}
     for name, address in (("bootfw", BOOTFW), ("tftpd-hpa", HPA), ("atftpd", ATFTPD)):
         root = tmp_path_factory.mktemp("root")
         for file, content in FILES.items():
@@ -243,8 +250,8 @@ def answers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, 
             start_bootfw(host, lab.directory, CONFIGURATION.format(root=root), 69)
         else:
             (tftpd_hpa if name == "tftpd-hpa" else atftpd)(host, root)
-        found[name] = ask(station, address, root)
-    return found
+        results[name] = send_all_requests(station, address, root)
+    return results
 
 
 CONFIGURATION = """
@@ -263,14 +270,14 @@ CONFIGURATION = """
 def test_bootfw_serves_every_request_that_both_other_servers_serve(
     answers: Mapping[str, Mapping[str, str]], case: Case
 ) -> None:
-    ours, hpa, atftp = (answers[server][case.name] for server in ("bootfw", "tftpd-hpa", "atftpd"))
+    by_bootfw, by_hpa, by_atftp = (answers[server][case.name] for server in ("bootfw", "tftpd-hpa", "atftpd"))
 
     served = UPLOAD if case.request[1] == 2 else FILE
-    if hpa == atftp == served and not case.reason:
-        assert ours == served
+    if by_hpa == by_atftp == served and not case.reason:
+        assert by_bootfw == served
     if case.reason:
-        assert (hpa, atftp) == (served, served)
-        assert ours != served
+        assert (by_hpa, by_atftp) == (served, served)
+        assert by_bootfw != served
 
 
 def test_the_full_path_on_the_server_is_that_of_the_file(answers: Mapping[str, Mapping[str, str]]) -> None:

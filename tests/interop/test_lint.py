@@ -14,9 +14,9 @@ LINT = Path(sys.executable).with_name("bootfw"), "lint"
 
 
 def findings(directory: str | Path) -> str:
-    done = subprocess.run([*LINT, directory], capture_output=True, text=True)
-    assert done.returncode in (0, 1), done.stderr
-    return "" if done.returncode == 0 else done.stdout
+    result = subprocess.run([*LINT, directory], capture_output=True, text=True)
+    assert result.returncode in (0, 1), result.stderr
+    return "" if result.returncode == 0 else result.stdout
 
 
 @pytest.mark.parametrize(

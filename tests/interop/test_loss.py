@@ -36,7 +36,7 @@ def station(lab: Lab, server: Host) -> Iterator[Host]:
     lab.use_jumbo_frames(server, host)
     yield host
     cable.stop()
-    damage = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", cable.output)}
+    damage = {kind: int(count) for count, kind in re.findall(r"(\d+) (\w+)", cable.output)}
     assert damage["dropped"] > 0.04 * damage["datagrams"]
     assert min(damage["repeated"], damage["overtaken"]) > 0.005 * damage["datagrams"]
 
@@ -69,10 +69,10 @@ def start(lab: Lab, server: Host, root: Path, writable: str) -> None:
 
 def run(host: Host, command: list[str]) -> None:
     for _ in range(TRIES):
-        done = host.run(*command, seconds=SECONDS)
-        if ATFTP_GIVES_UP not in done.output:
+        result = host.run(*command, seconds=SECONDS)
+        if ATFTP_GIVES_UP not in result.output:
             break
-    assert (done.exit_code, BUSYBOX_GIVES_UP in done.output) == (0, False), done.output
+    assert (result.exit_code, BUSYBOX_GIVES_UP in result.output) == (0, False), result.output
 
 
 @pytest.mark.parametrize(

@@ -24,18 +24,18 @@ _LZMA = re.compile(rb"\x5d\x00\x00[\x00-\xff]{2}.{3}\x00{5}", re.DOTALL)
 """Header of a volume that EDK II has compressed: properties, the size of the dictionary, and a length of 64 bits."""
 
 
-def texts(of: str) -> list[str]:
+def texts(firmware: str) -> list[str]:
     """The texts of a firmware in the table of the page."""
     table = PAGE.read_text().partition("## Where the texts come from")[2]
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
-    return [text for row in rows if of in row[1] for text in re.findall(r"`([^`]+)`", row[0])]
+    return [text for row in rows if firmware in row[1] for text in re.findall(r"`([^`]+)`", row[0])]
 
 
-def content(path: Path) -> bytes:
+def texts_in_program(path: Path) -> bytes:
     """A program, with what is compressed in it; texts of UEFI have two bytes for each character."""
     raw = path.read_bytes()
-    whole = b"".join([raw, *_unpacked(raw)])
-    return whole + whole.replace(b"\0", b"")
+    everything = b"".join([raw, *_unpacked(raw)])
+    return everything + everything.replace(b"\0", b"")
 
 
 def _unpacked(raw: bytes) -> Iterator[bytes]:
@@ -46,10 +46,10 @@ def _unpacked(raw: bytes) -> Iterator[bytes]:
             continue
 
 
-@pytest.mark.parametrize("of", FIRMWARE)
-def test_texts_of_the_page_are_in_the_firmware(of: str) -> None:
-    need(FIRMWARE[of])
-    there = content(Path(FIRMWARE[of]))
-    listed = texts(of)
-    assert listed
-    assert [text for text in listed if text.encode() not in there] == []
+@pytest.mark.parametrize("firmware", FIRMWARE)
+def test_texts_of_the_page_are_in_the_firmware(firmware: str) -> None:
+    need(FIRMWARE[firmware])
+    content = texts_in_program(Path(FIRMWARE[firmware]))
+    page_texts = texts(firmware)
+    assert page_texts
+    assert [text for text in page_texts if text.encode() not in content] == []

@@ -17,7 +17,7 @@ PACKAGES = Path(__file__).parents[2] / ".clients" / "usr" / "lib" / "python3" / 
 PYTHON = "/usr/bin/python3"
 """Debian's, for which the packages are."""
 
-ONE, TWO, STRANGER = "52:54:00:77:16:01", "52:54:00:77:16:02", "52:54:00:77:16:03"
+ONE, TWO, UNKNOWN_MAC = "52:54:00:77:16:01", "52:54:00:77:16:02", "52:54:00:77:16:03"
 SERVER = "http://10.77.0.1:8069"
 
 NOCLOUD = f"""
@@ -86,7 +86,7 @@ def station(lab: Lab, name: str, mac: str, address: str) -> Host:
     return host
 
 
-def shown(host: Host, script: str, directory: Path) -> Any:
+def output_of_cloud_init(host: Host, script: str, directory: Path) -> Any:
     """What a script prints that uses the modules of cloud-init."""
     directory.mkdir()
     program = host.run("env", f"PYTHONPATH={PACKAGES}", PYTHON, "-c", script, directory, seconds=120)
@@ -102,19 +102,19 @@ def test_each_machine_gets_its_own_by_cloud_init(lab: Lab, tmp_path: Path, site:
         host = station(lab, name, mac, f"10.77.0.{number}/24")
         user = f"#cloud-config\npassword: of-{name}\n"
         instance = f"bootfw-{mac.replace(':', '')}"
-        found = shown(host, NOCLOUD, tmp_path / f"nocloud-{name}")
-        assert found == {
+        nocloud = output_of_cloud_init(host, NOCLOUD, tmp_path / f"nocloud-{name}")
+        assert nocloud == {
             "found": True,
             "instance": instance,
             "hostname": name,
             "keys": [f"ssh-rsa AA {name}"],
             "user": user,
         }
-        crawled = shown(host, EC2, tmp_path / f"ec2-{name}")
-        assert crawled["user"] == user
-        assert [crawled["metadata"][key] for key in ("instance-id", "local-hostname", "mac")] == [instance, name, mac]
-        assert list(crawled["metadata"]["public-keys"].values()) == [f"ssh-rsa AA {name}"]
-    stranger = station(lab, "stranger", STRANGER, "10.77.0.13/24")
-    refused = stranger.run("env", f"PYTHONPATH={PACKAGES}", PYTHON, "-c", NOCLOUD, tmp_path, seconds=120)
-    assert f"404 Client Error: Not Found for url: {SERVER}/nocloud/meta-data" in refused.output
-    assert "SHOWN" not in refused.output
+        ec2 = output_of_cloud_init(host, EC2, tmp_path / f"ec2-{name}")
+        assert ec2["user"] == user
+        assert [ec2["metadata"][key] for key in ("instance-id", "local-hostname", "mac")] == [instance, name, mac]
+        assert list(ec2["metadata"]["public-keys"].values()) == [f"ssh-rsa AA {name}"]
+    unknown_machine = station(lab, "stranger", UNKNOWN_MAC, "10.77.0.13/24")
+    result = unknown_machine.run("env", f"PYTHONPATH={PACKAGES}", PYTHON, "-c", NOCLOUD, tmp_path, seconds=120)
+    assert f"404 Client Error: Not Found for url: {SERVER}/nocloud/meta-data" in result.output
+    assert "SHOWN" not in result.output

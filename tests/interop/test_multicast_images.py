@@ -35,26 +35,26 @@ class Machine:
             connection.sendall(frisbeemaster.pack(GetRequest("images/win11.img")))
             received = b"".join(iter(lambda: connection.recv(4096), b""))
         self.reply = frisbeemaster.parse_get_reply(received)
-        self._to = self.reply.address, self.reply.port
+        self._group = self.reply.address, self.reply.port
         self._socket = host.udp_socket(port=self.reply.port)
         self._socket.setblocking(False)
         membership = socket.inet_aton(self.reply.address) + socket.inet_aton(address)
         self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
         self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
         self.receiver = FrisbeeReceiver(address)
-        self._heard = 0.0
+        self._last_received = 0.0
 
-    def turn(self) -> bool:
+    def receive(self) -> bool:
         """Receive what has come; true once it has the image."""
         try:
             while True:
-                self.receiver.take(self._socket.recv(2048))
-                self._heard = time.monotonic()
+                self.receiver.receive(self._socket.recv(2048))
+                self._last_received = time.monotonic()
         except BlockingIOError:
             pass
-        if self.receiver.image is None and time.monotonic() - self._heard > 0.2:
-            self._heard = time.monotonic()
-            self.receiver.ask_again()
+        if self.receiver.image is None and time.monotonic() - self._last_received > 0.2:
+            self._last_received = time.monotonic()
+            self.receiver.request_missing()
         self._flush()
         return self.receiver.image is not None
 
@@ -66,7 +66,7 @@ class Machine:
 
     def _flush(self) -> None:
         for data in self.receiver.out:
-            self._socket.sendto(data, self._to)
+            self._socket.sendto(data, self._group)
         self.receiver.out.clear()
 
 
@@ -78,46 +78,46 @@ def test_machines_receive_an_image_as_the_page_says(lab: Lab) -> None:
     _, configuration, *_ = blocks("multicast.md", "toml")
     configuration = configuration.replace("/srv/boot", str(root))
     configuration = configuration.replace("[bootfw]", f'[bootfw]\nstate-dir = "{lab.directory / "state"}"')
-    off = '[dhcp]\nmode = "off"\n[tftp]\nlisten = []\n'
-    program = start_bootfw(server, lab.directory, configuration + off, 3564)
+    other_settings = '[dhcp]\nmode = "off"\n[tftp]\nlisten = []\n'
+    program = start_bootfw(server, lab.directory, configuration + other_settings, 3564)
     program.wait_for("multicast-master listens on 0.0.0.0:64494", SECONDS)
     addresses = ["10.77.0.101", "10.77.0.102"]
     hosts = [lab.host(f"machine{number}", f"{address}/24") for number, address in enumerate(addresses)]
     machines = [Machine(host, address) for host, address in zip(hosts, addresses, strict=True)]
     # The page gives this image an address of its own, which the master server tells.
-    assert {(each.reply.method, each.reply.address, each.reply.port, each.reply.size) for each in machines} == {
-        (Method.MULTICAST, "239.192.2.1", 3564, len(IMAGE))
-    }
-    wait_until(lambda: sum(each.turn() for each in machines) == 2, SECONDS, "both machines have the image")
-    assert {each.receiver.image for each in machines} == {IMAGE}
-    for each in machines:
-        each.leave()
+    assert {
+        (machine.reply.method, machine.reply.address, machine.reply.port, machine.reply.size) for machine in machines
+    } == {(Method.MULTICAST, "239.192.2.1", 3564, len(IMAGE))}
+    wait_until(lambda: sum(machine.receive() for machine in machines) == 2, SECONDS, "both machines have the image")
+    assert {machine.receiver.image for machine in machines} == {IMAGE}
+    for machine in machines:
+        machine.leave()
 
     _, command, *_ = blocks("multicast.md", "console")
-    words = command.removeprefix("$ ").split()
-    assert words == ["bootfw", "status"]
-    shown = [
+    arguments = command.removeprefix("$ ").split()
+    assert arguments == ["bootfw", "status"]
+    status_command = [
         str(Path(sys.executable).with_name("bootfw")),
-        *words[1:],
+        *arguments[1:],
         "-c",
         str(lab.directory / "bootfw-server-3564.toml"),
     ]
 
     def status() -> str:
-        done = server.run(*shown, seconds=SECONDS)
-        return " ".join(next((line for line in done.output.splitlines() if "win11.img" in line), "").split())
+        result = server.run(*status_command, seconds=SECONDS)
+        return " ".join(next((line for line in result.output.splitlines() if "win11.img" in line), "").split())
 
     wait_until(lambda: "images/win11.img multicast 239.192.2.1:3564 0 2 " in status(), SECONDS, "the status shows it")
 
     if shutil.which("frisbee") is None:  # Emulab's programs are in no distribution
         return
-    out = lab.directory / "out"
-    words = ["frisbee", "-i", addresses[0], "-N", "-m", "239.192.2.1", "-p", "3564", str(out)]
-    assert hosts[0].run(*words, seconds=SECONDS).exit_code == 0
-    assert out.read_bytes() == IMAGE
+    output = lab.directory / "out"
+    arguments = ["frisbee", "-i", addresses[0], "-N", "-m", "239.192.2.1", "-p", "3564", str(output)]
+    assert hosts[0].run(*arguments, seconds=SECONDS).exit_code == 0
+    assert output.read_bytes() == IMAGE
 
 
-def put(host: Host, request: PutRequest) -> PutReply:
+def request_upload(host: Host, request: PutRequest) -> PutReply:
     """What the master server replies to a PUT."""
     with host.connection((SERVER, frisbeemaster.PORT)) as connection:
         connection.sendall(frisbeemaster.pack(request))
@@ -134,22 +134,22 @@ def test_an_image_is_uploaded_as_the_page_says(lab: Lab) -> None:
     *_, configuration = blocks("multicast.md", "toml")
     configuration = configuration.replace("/srv/boot", str(root))
     configuration = configuration.replace("[bootfw]", f'[bootfw]\nstate-dir = "{lab.directory / "state"}"')
-    off = '[dhcp]\nmode = "off"\n[tftp]\nlisten = ["127.0.0.1:69"]\n'
-    program = start_bootfw(server, lab.directory, configuration + off, 69)
+    other_settings = '[dhcp]\nmode = "off"\n[tftp]\nlisten = ["127.0.0.1:69"]\n'
+    program = start_bootfw(server, lab.directory, configuration + other_settings, 69)
     program.wait_for("multicast-master listens on 0.0.0.0:64494", SECONDS)
     machine, other = lab.host("machine", "10.77.0.9/24"), lab.host("other", "10.77.0.10/24")
-    assert put(other, PutRequest("images/win11.img", len(IMAGE))).error == Error.NO_ACCESS
-    assert put(machine, PutRequest("images/win11.img", 1 << 40)).error == Error.TOO_BIG
+    assert request_upload(other, PutRequest("images/win11.img", len(IMAGE))).error == Error.NO_ACCESS
+    assert request_upload(machine, PutRequest("images/win11.img", 1 << 40)).error == Error.TOO_BIG
 
     def upload(content: bytes) -> None:
-        reply = put(machine, PutRequest("images/win11.img", len(IMAGE), 1_700_000_000, 60))
+        reply = request_upload(machine, PutRequest("images/win11.img", len(IMAGE), 1_700_000_000, 60))
         assert (reply.error, reply.address) == (Error.NONE, SERVER)
         with machine.connection((SERVER, reply.port)) as connection:
             connection.sendall(content)
         wait_until(lambda: status().error == Error.NONE, SECONDS, "the upload has ended")
 
     def status() -> PutReply:
-        return put(machine, PutRequest("images/win11.img", status_only=True))
+        return request_upload(machine, PutRequest("images/win11.img", status_only=True))
 
     upload(IMAGE[:-1])
     program.wait_for(f"after {len(IMAGE) - 1} of {len(IMAGE)} bytes", SECONDS)
@@ -168,7 +168,7 @@ def test_an_image_is_uploaded_as_the_page_says(lab: Lab) -> None:
     source = lab.directory / "win11.img"
     source.write_bytes(IMAGE[::-1])
     assert words[-1] == "/tmp/win11.img"
-    done = machine.run(*words[:-1], str(source), seconds=SECONDS)
-    assert (done.exit_code, "did not verify" in done.output) == (0, False), done.output
+    result = machine.run(*words[:-1], str(source), seconds=SECONDS)
+    assert (result.exit_code, "did not verify" in result.output) == (0, False), result.output
     assert stored.read_bytes() == IMAGE[::-1]
     assert int(stored.stat().st_mtime) == int(os.stat(source).st_mtime)

@@ -46,11 +46,11 @@ RATE, LOAD_CLIENTS, LOAD_SECONDS = 1000, 10_000, 16
 
 @pytest.fixture
 def cluster(lab: Lab, tmp_path: Path) -> Iterator[Cluster]:
-    with cluster_of(lab, tmp_path) as made:
-        yield made
+    with cluster_of(lab, tmp_path) as cluster:
+        yield cluster
 
 
-def with_role(cluster: Cluster, role: str) -> list[Node]:
+def nodes_with_role(cluster: Cluster, role: str) -> list[Node]:
     """The nodes that say that they are "leading", or a "standby"."""
 
     def has_role(node: Node) -> bool:
@@ -61,7 +61,7 @@ def with_role(cluster: Cluster, role: str) -> list[Node]:
 
 
 def kill_the_leader(cluster: Cluster) -> None:
-    (leader,) = with_role(cluster, "leading")
+    (leader,) = nodes_with_role(cluster, "leading")
     leader.kill()
 
 
@@ -73,39 +73,39 @@ def restart_the_database(cluster: Cluster) -> None:
 def test_dhcp_and_tftp_go_on_under_load(cluster: Cluster, tmp_path: Path, fault: Callable[[Cluster], None]) -> None:
     """perfdhcp is a relay that broadcasts. No acknowledged lease is lost, and no address is given twice."""
     need("perfdhcp")
-    cluster.serves("file", os.urandom(1_000_000))
+    cluster.add_file("file", os.urandom(1_000_000))
     cluster.start(DHCP, ports=(67, 69))
-    wait_until(lambda: with_role(cluster, "leading"), SECONDS, "a node leads")
-    standby = with_role(cluster, "standby")[0]
+    wait_until(lambda: nodes_with_role(cluster, "leading"), SECONDS, "a node leads")
+    standby = nodes_with_role(cluster, "standby")[0]
     station = cluster.lab.host("station", "10.77.0.9/24")
     reader = cluster.lab.host("reader", "10.77.0.8/24")
     capture = Capture.start(station, tmp_path, "udp[8] = 2")  # BOOTREPLY
-    words = ("-l", "eth0", "-r", str(RATE), "-R", str(LOAD_CLIENTS), "-p", str(LOAD_SECONDS), "-W", "3000000")
-    load = station.start("perfdhcp", "-4", *words, "-x", "i")
-    files = start_load(reader, tmp_path, standby.address, standby.root / "file", clients=20, transfers=400)
+    options = ("-l", "eth0", "-r", str(RATE), "-R", str(LOAD_CLIENTS), "-p", str(LOAD_SECONDS), "-W", "3000000")
+    load = station.start("perfdhcp", "-4", *options, "-x", "i")
+    file_load = start_load(reader, tmp_path, standby.address, standby.root / "file", clients=20, transfers=400)
     time.sleep(LOAD_SECONDS / 3)
     assert load.exit_code is None, load.output
     failed_at = time.time()
     fault(cluster)
     load.wait(LOAD_SECONDS + SECONDS)
-    read = figures(files)
+    file_counts = figures(file_load)
     capture.stop()
     lines = capture.fields("dhcp.option.dhcp == 5", "dhcp.ip.your", "dhcp.hw.mac_addr", "frame.time_epoch")
     # The MAC stands in the client identifier too.
-    acks = [(address, macs.partition(",")[0], float(at)) for address, macs, at in map(str.split, lines)]
-    times = [at for _, _, at in acks]
+    acks = [(address, macs.partition(",")[0], float(timestamp)) for address, macs, timestamp in map(str.split, lines)]
+    times = [timestamp for _, _, timestamp in acks]
     assert times[-1] > failed_at + 1, "no node has acknowledged a lease since"
-    gap = max(later - earlier for earlier, later in itertools.pairwise(times) if later > failed_at)
-    print(f"{len(acks)} leases in {times[-1] - times[0]:.1f} s, none for {gap:.2f} s; {read}")
+    longest_gap = max(later - earlier for earlier, later in itertools.pairwise(times) if later > failed_at)
+    print(f"{len(acks)} leases in {times[-1] - times[0]:.1f} s, none for {longest_gap:.2f} s; {file_counts}")
     print(load.output)
-    assert gap < PATIENCE
-    assert (read["done"], read["failed"]) == (400, 0)
+    assert longest_gap < PATIENCE
+    assert (file_counts["done"], file_counts["failed"]) == (400, 0)
     clients, addresses = defaultdict(set), defaultdict(set)
     for address, mac, _ in acks:
         clients[address].add(mac)
         addresses[mac].add(address)
     assert {address: macs for address, macs in clients.items() if len(macs) > 1} == {}
-    assert {mac: given for mac, given in addresses.items() if len(given) > 1} == {}
+    assert {mac: assigned for mac, assigned in addresses.items() if len(assigned) > 1} == {}
     with cluster.server.connect(dbname="bootfw") as connection:
         stored = dict(connection.execute("SELECT host(address), mac FROM bootfw.lease").fetchall())
     assert {address: mac for address, mac, _ in acks if stored.get(address) != mac} == {}
@@ -133,27 +133,27 @@ def test_a_client_of_dhcp6_goes_on_with_another_node(cluster: Cluster, tmp_path:
         node.host.ip("-6", "address", "add", f"fd77::{number}/64", "dev", "eth0", "nodad")
         wait_until(partial(has_link_local, node.host), SECONDS, "a link-local address can be used")
     cluster.start(DHCP6, ports=(69, 547))
-    wait_until(lambda: with_role(cluster, "leading"), SECONDS, "a node leads")
-    (first,) = with_role(cluster, "leading")
+    wait_until(lambda: nodes_with_role(cluster, "leading"), SECONDS, "a node leads")
+    (first_leader,) = nodes_with_role(cluster, "leading")
     station = cluster.lab.host("station")
     wait_until(lambda: has_link_local(station), SECONDS, "the client's link-local address can be used")
     need("tcpdump")
-    said = station.start("tcpdump", "-l", "-n", "-i", "eth0", "udp port 547")
-    said.wait_until(lambda: "listening on" in said.output, SECONDS, "it records")
+    tcpdump = station.start("tcpdump", "-l", "-n", "-i", "eth0", "udp port 547")
+    tcpdump.wait_until(lambda: "listening on" in tcpdump.output, SECONDS, "it records")
     cluster.lab.drop("ip6 nexthdr udp udp dport 547 @th,64,8 3")  # REQUEST
     client.start(station, tmp_path)
-    said.wait_until(lambda: "dhcp6 request" in said.output, SECONDS, "it requests what was advertised")
-    first.kill()
-    cluster.heal()
-    said.wait_until(lambda: addresses(station) != [], SECONDS, "it has an address")
-    cluster.nodes.remove(first)
-    (second,) = with_role(cluster, "leading")
-    replies = said.output.count("dhcp6 reply")
-    second.kill()
-    said.wait_until(lambda: said.output.count("dhcp6 reply") > replies, SECONDS, "it renews")
-    kinds = [line.partition("dhcp6 ")[2].split()[0] for line in said.output.splitlines() if "dhcp6 " in line]
-    begun = kinds[kinds.index("request") :]
-    assert (set(begun), begun[-1]) == ({"request", "reply", "renew"}, "reply")
+    tcpdump.wait_until(lambda: "dhcp6 request" in tcpdump.output, SECONDS, "it requests what was advertised")
+    first_leader.kill()
+    cluster.stop_dropping()
+    tcpdump.wait_until(lambda: addresses(station) != [], SECONDS, "it has an address")
+    cluster.nodes.remove(first_leader)
+    (second_leader,) = nodes_with_role(cluster, "leading")
+    replies = tcpdump.output.count("dhcp6 reply")
+    second_leader.kill()
+    tcpdump.wait_until(lambda: tcpdump.output.count("dhcp6 reply") > replies, SECONDS, "it renews")
+    message_types = [line.partition("dhcp6 ")[2].split()[0] for line in tcpdump.output.splitlines() if "dhcp6 " in line]
+    exchange = message_types[message_types.index("request") :]
+    assert (set(exchange), exchange[-1]) == ({"request", "reply", "renew"}, "reply")
 
 
 CHOICE = """
@@ -166,12 +166,12 @@ server = "{shared}"
 
 def start_behind_one_address(cluster: Cluster, files: Mapping[str, str]) -> Node:
     """Nodes that answer DHCP too; returns the one that leads, and has the shared address."""
-    choice = "".join(f'{architecture} = "{file}"\n' for architecture, file in files.items())
+    boot_files = "".join(f'{architecture} = "{file}"\n' for architecture, file in files.items())
     for node in cluster.nodes:
         node.host.ip("route", "add", "10.77.0.0/16", "dev", "eth0")  # where the pool is
-    start_nodes(cluster, DHCP, CHOICE.format(shared=SHARED), choice, ports=(67, 69, 4011))
-    wait_until(lambda: with_role(cluster, "leading"), SECONDS, "a node leads")
-    (leader,) = with_role(cluster, "leading")
+    start_nodes(cluster, DHCP, CHOICE.format(shared=SHARED), boot_files, ports=(67, 69, 4011))
+    wait_until(lambda: nodes_with_role(cluster, "leading"), SECONDS, "a node leads")
+    (leader,) = nodes_with_role(cluster, "leading")
     for node in sorted(cluster.nodes, key=lambda node: node is not leader):
         start_keepalived(node)
         wait_until(lambda: holder(cluster) is leader, SECONDS, "the leader has the address")
@@ -182,25 +182,38 @@ def test_all_machines_of_a_storm_boot(cluster: Cluster, tmp_path: Path) -> None:
     """The node that leads and has the address is killed when a part of the machines have booted."""
     machines = 300
     for name in ("vmlinuz", "initrd.img"):
-        cluster.serves(name, os.urandom(1_000_000))
+        cluster.add_file(name, os.urandom(1_000_000))
     for name in ("loader", "ldlinux.c32", "pxelinux.cfg/default"):
-        cluster.serves(name, os.urandom(30_000))
+        cluster.add_file(name, os.urandom(30_000))
     leader = start_behind_one_address(cluster, {"x86-bios": "loader"})
     station = cluster.lab.host("station", "10.77.0.9/16")
     rules = 'add table netdev storm; add chain netdev storm in { type filter hook ingress device "eth0" priority 0; };'
     # Frames to the MAC of any machine are for this host.
-    done = station.run("nft", f"{rules} add rule netdev storm in meta pkttype set host", seconds=SECONDS)
-    assert done.exit_code == 0, done.output
-    words = ("-n", str(machines), "--boot", "pxelinux", "--arrival", "racks", "--rack", "20", "--rack-seconds", "2")
-    where = ("--interface", "eth0", "--allow", "10.77.0.0/16", "--json")
-    storm = station.start(sys.executable, "-m", "bootfw.cli.main", "storm", *words, *where, name="storm")
+    result = station.run("nft", f"{rules} add rule netdev storm in meta pkttype set host", seconds=SECONDS)
+    assert result.exit_code == 0, result.output
+    boot_options = (
+        "-n",
+        str(machines),
+        "--boot",
+        "pxelinux",
+        "--arrival",
+        "racks",
+        "--rack",
+        "20",
+        "--rack-seconds",
+        "2",
+    )
+    network_options = ("--interface", "eth0", "--allow", "10.77.0.0/16", "--json")
+    storm = station.start(
+        sys.executable, "-m", "bootfw.cli.main", "storm", *boot_options, *network_options, name="storm"
+    )
     wait_until(lambda: leader.program.output.count("'initrd.img': complete, ") > machines // 10, SECONDS, "some booted")
     assert leader.status()["transfers"] > 0
     leader.kill()
     assert storm.wait(200) == 0, storm.output
-    found = json.loads(storm.output[storm.output.index("{") :])
-    print({key: value for key, value in found.items() if key != "machines"})
-    assert (found["booted"], found["failures"]) == (machines, {})
+    report = json.loads(storm.output[storm.output.index("{") :])
+    print({key: value for key, value in report.items() if key != "machines"})
+    assert (report["booted"], report["failures"]) == (machines, {})
     for node in cluster.nodes:
         assert "Traceback" not in node.program.output
 
@@ -217,7 +230,7 @@ def script_and_linux(served: Served) -> Mapping[str, str]:
 
 def large_grub(served: Served) -> Mapping[str, str]:
     """GRUB, with zeros behind it, which the firmware loads too."""
-    name = served.grub_that_says_it("x86_64-efi")
+    name = served.grub_with_marker("x86_64-efi")
     with (served.root / name).open("ab") as file:
         file.write(bytes(12_000_000))
     return {"x86_64-uefi": name}
@@ -225,8 +238,8 @@ def large_grub(served: Served) -> Mapping[str, str]:
 
 def sent_bytes(node: Node) -> int:
     """What has left its host since that was made."""
-    shown = node.host.run("cat", "/sys/class/net/eth0/statistics/tx_bytes", seconds=SECONDS)
-    return int(shown.output)
+    result = node.host.run("cat", "/sys/class/net/eth0/statistics/tx_bytes", seconds=SECONDS)
+    return int(result.output)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +254,7 @@ def test_firmware_boots(
     files = prepare(served)
     for path in served.root.rglob("*"):
         if path.is_file():
-            cluster.serves(str(path.relative_to(served.root)), path.read_bytes())
+            cluster.add_file(str(path.relative_to(served.root)), path.read_bytes())
     leader = start_behind_one_address(cluster, files)
     start_router(cluster.lab)
     console = start(cluster.lab)
@@ -250,5 +263,5 @@ def test_firmware_boots(
     assert leader.status()["transfers"] == 1
     leader.kill()
     console.wait_until(lambda: served.marker in console.output, qemu.SECONDS, "the marker on the console")
-    others = [node for node in cluster.nodes if node is not leader]
-    assert any("': complete, " in node.program.output for node in others)
+    other_nodes = [node for node in cluster.nodes if node is not leader]
+    assert any("': complete, " in node.program.output for node in other_nodes)

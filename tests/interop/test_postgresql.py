@@ -17,7 +17,7 @@ from postgresserver import Server
 
 from .lab import Lab, need, wait_until
 from .seeding import ADDRESSES, MAC, Scene
-from .test_state_faults import CLIENTS, POOLS, Clients, add_ipv6, hardware_address, serves
+from .test_state_faults import CLIENTS, POOLS, Clients, add_ipv6, assert_file_is_served, hardware_address
 
 pytest_plugins = ["postgresfixtures"]
 pytestmark = pytest.mark.interop
@@ -29,27 +29,27 @@ COMMAND = str(Path(sys.executable).with_name("bootfw"))
 @pytest.fixture
 def scene(lab: Lab, tmp_path: Path) -> Iterator[Scene]:
     need("curl")
-    made = Scene(lab, tmp_path)
+    scene = Scene(lab, tmp_path)
     install_plugin(POSTGRESQL, tmp_path)
-    yield made
-    made.close()
+    yield scene
+    scene.close()
 
 
-def store(server: Server, database: str) -> str:
+def store_settings(server: Server, database: str) -> str:
     """The configuration on the page, with the socket of the test's server."""
-    (shown,) = blocks(PAGE, "toml")
-    assert "dbname=bootfw " in shown
-    return shown.replace("dbname=bootfw ", f"host={server.directory} dbname={database} ")
+    (settings,) = blocks(PAGE, "toml")
+    assert "dbname=bootfw " in settings
+    return settings.replace("dbname=bootfw ", f"host={server.directory} dbname={database} ")
 
 
 @pytest.fixture
 def database(server: Server) -> Iterator[str]:
     """A database and a role, made as the page says it."""
-    installing, making = blocks(PAGE, "console")[0].splitlines()
-    assert installing == f"# pip install ./plugins/{POSTGRESQL.name}"
-    sudo = "# sudo -u postgres psql "
-    assert making.startswith(sudo)
-    statements = shlex.split(making.removeprefix(sudo))[1::2]
+    install_command, create_command = blocks(PAGE, "console")[0].splitlines()
+    assert install_command == f"# pip install ./plugins/{POSTGRESQL.name}"
+    prefix = "# sudo -u postgres psql "
+    assert create_command.startswith(prefix)
+    statements = shlex.split(create_command.removeprefix(prefix))[1::2]
     for statement in statements:
         server.run(statement)
     yield "bootfw"
@@ -57,76 +57,85 @@ def database(server: Server) -> Iterator[str]:
     server.run("DROP ROLE bootfw")
 
 
-def stored(server: Server, database: str) -> set[str]:
+def stored_addresses(server: Server, database: str) -> set[str]:
     """The addresses in the database, by the statement on the page."""
     (statement,) = blocks(PAGE, "sql")
     with psycopg.connect(server.conninfo(dbname=database)) as connection:
         return {str(row[0]) for row in connection.execute(statement).fetchall()}
 
 
-def command(scene: Scene, *words: str, **settings: str) -> str:
+def command(scene: Scene, *arguments: str, **settings: str) -> str:
     """What the ``bootfw`` command prints on the server's host; the exit code is 0."""
     environment = ("env", f"PYTHONPATH={scene.directory}")
-    done = scene.server.run(*environment, COMMAND, *words, seconds=60)
-    assert done.exit_code == 0, done.output
-    return done.output
+    result = scene.server.run(*environment, COMMAND, *arguments, seconds=60)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_leases_move_to_postgresql_and_survive_there(scene: Scene, server: Server, database: str) -> None:
     """A real client keeps its lease from SQLite to PostgreSQL, and it is there after bootfw was killed."""
     need("busybox")
     udhcpc = ("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true")
-    scene.starts(ADDRESSES)
-    leased = re.search(r"lease of (\S+) obtained", scene.client.run(*udhcpc, seconds=60).output)
-    assert leased is not None
-    scene.running.stop()
+    scene.start_server(ADDRESSES)
+    lease = re.search(r"lease of (\S+) obtained", scene.client.run(*udhcpc, seconds=60).output)
+    assert lease is not None
+    scene.program.stop()
 
-    before, after = scene.directory / "sqlite.toml", scene.directory / "postgresql.toml"
+    sqlite_configuration, postgresql_configuration = (
+        scene.directory / "sqlite.toml",
+        scene.directory / "postgresql.toml",
+    )
     common = f'[bootfw]\nstate-dir = "{scene.state}"\n'
-    before.write_text(common + ADDRESSES)
-    after.write_text(common + ADDRESSES + store(server, database))
-    exporting, importing = (line.removeprefix("# bootfw ") for line in blocks(PAGE, "console")[1].splitlines())
-    words, _, exported = exporting.partition(" > ")
-    (scene.directory / exported).write_text(command(scene, *words.replace("sqlite.toml", str(before)).split()))
-    imported = importing.replace("postgresql.toml", str(after)).replace(exported, str(scene.directory / exported))
-    assert "1 lease" in command(scene, *imported.split())
-    assert stored(server, database) == {leased[1]}
+    sqlite_configuration.write_text(common + ADDRESSES)
+    postgresql_configuration.write_text(common + ADDRESSES + store_settings(server, database))
+    export_command, import_template = (
+        line.removeprefix("# bootfw ") for line in blocks(PAGE, "console")[1].splitlines()
+    )
+    export_arguments, _, export_file = export_command.partition(" > ")
+    (scene.directory / export_file).write_text(
+        command(scene, *export_arguments.replace("sqlite.toml", str(sqlite_configuration)).split())
+    )
+    import_arguments = import_template.replace("postgresql.toml", str(postgresql_configuration)).replace(
+        export_file, str(scene.directory / export_file)
+    )
+    assert "1 lease" in command(scene, *import_arguments.split())
+    assert stored_addresses(server, database) == {lease[1]}
 
-    scene.starts(ADDRESSES, store(server, database))
-    scene.running.wait_for("this server leads", 60)
-    assert f"lease of {leased[1]} obtained" in scene.client.run(*udhcpc, seconds=60).output
-    scene.running.send(signal.SIGKILL)
-    scene.running.wait(60)
+    scene.start_server(ADDRESSES, store_settings(server, database))
+    scene.program.wait_for("this server leads", 60)
+    assert f"lease of {lease[1]} obtained" in scene.client.run(*udhcpc, seconds=60).output
+    scene.program.send(signal.SIGKILL)
+    scene.program.wait(60)
     # No server runs: the command uses the database.
-    listed = command(scene, "leases", "list", "-c", str(after))
-    assert leased[1] in listed
-    assert MAC in listed
+    listing = command(scene, "leases", "list", "-c", str(postgresql_configuration))
+    assert lease[1] in listing
+    assert MAC in listing
 
 
 def test_no_lease_is_acknowledged_while_the_database_is_away(scene: Scene, server: Server, database: str) -> None:
     add_ipv6(scene)
-    scene.serves("file", b"content")
-    scene.starts(POOLS, store(server, database))
-    scene.running.wait_for("this server leads", 60)
+    scene.add_file("file", b"content")
+    scene.start_server(POOLS, store_settings(server, database))
+    scene.program.wait_for("this server leads", 60)
     clients = Clients(scene.client, hardware_address(scene))
-    assert clients.come() == (CLIENTS, CLIENTS)
+    assert clients.request_addresses() == (CLIENTS, CLIENTS)
     server.stop(signal.SIGQUIT)
-    assert clients.come() == (0, 0)
-    serves(scene)
-    away = "the store can't be reached"
-    scene.running.wait_for(away, 60)
-    unable = [line for line in scene.running.output.splitlines() if away in line]
-    assert len(unable) == 1, unable
-    assert "PostgreSQL" in unable[0]
+    assert clients.request_addresses() == (0, 0)
+    assert_file_is_served(scene)
+    message = "the store can't be reached"
+    scene.program.wait_for(message, 60)
+    lines = [line for line in scene.program.output.splitlines() if message in line]
+    assert len(lines) == 1, lines
+    assert "PostgreSQL" in lines[0]
 
     server.start()
-    wait_until(lambda: scene.running.output.count("this server leads") == 2, 60, "it leads again")
-    assert clients.come() == (CLIENTS, CLIENTS)
-    scene.running.send(signal.SIGKILL)
-    scene.running.wait(60)
-    assert clients.acknowledged - stored(server, database) == set()
+    wait_until(lambda: scene.program.output.count("this server leads") == 2, 60, "it leads again")
+    assert clients.request_addresses() == (CLIENTS, CLIENTS)
+    scene.program.send(signal.SIGKILL)
+    scene.program.wait(60)
+    assert clients.acknowledged - stored_addresses(server, database) == set()
     assert len(clients.acknowledged) == 4 * CLIENTS
-    assert "Traceback" not in scene.running.output
+    assert "Traceback" not in scene.program.output
 
 
 @pytest.fixture
@@ -149,41 +158,41 @@ def test_the_network_between_bootfw_and_its_database_is_cut(scene: Scene, remote
     """Neither end is told. The database releases the lock, so that another bootfw could lead; this one goes on."""
     need("nft")
     add_ipv6(scene)
-    scene.serves("file", b"content")
+    scene.add_file("file", b"content")
     configuration = '[store]\nuse = "postgresql"\nconninfo = "host=10.77.0.2 dbname=bootfw user=postgres"\n'
-    scene.starts(POOLS, configuration)
-    scene.running.wait_for("this server leads", 60)
+    scene.start_server(POOLS, configuration)
+    scene.program.wait_for("this server leads", 60)
     clients = Clients(scene.client, hardware_address(scene))
-    assert clients.come() == (CLIENTS, CLIENTS)
+    assert clients.request_addresses() == (CLIENTS, CLIENTS)
 
     for direction in ("dport", "sport"):
-        scene.drops(f"tcp {direction} 5432")
-    assert clients.come() == (0, 0)
-    serves(scene)
+        scene.drop(f"tcp {direction} 5432")
+    assert clients.request_addresses() == (0, 0)
+    assert_file_is_served(scene)
     locks = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
     wait_until(lambda: not remote.run(locks), 60, "the database releases the lock")
-    scene.running.wait_for("the store can't be reached", 60)
+    scene.program.wait_for("the store can't be reached", 60)
 
     scene.lab.switch.run("nft", "flush", "ruleset", seconds=10)
-    waves = 0
-    while clients.come() != (CLIENTS, CLIENTS):
-        waves += 1
-        assert waves < 10
-    assert "Traceback" not in scene.running.output
-    assert clients.acknowledged - stored(remote, "bootfw") == set()
+    rounds = 0
+    while clients.request_addresses() != (CLIENTS, CLIENTS):
+        rounds += 1
+        assert rounds < 10
+    assert "Traceback" not in scene.program.output
+    assert clients.acknowledged - stored_addresses(remote, "bootfw") == set()
 
 
 def test_a_server_that_starts_without_its_database_serves_files(scene: Scene, server: Server, database: str) -> None:
     server.stop()
     add_ipv6(scene)
-    scene.serves("file", b"content")
-    scene.starts(POOLS, store(server, database))
-    serves(scene)
+    scene.add_file("file", b"content")
+    scene.start_server(POOLS, store_settings(server, database))
+    assert_file_is_served(scene)
     clients = Clients(scene.client, hardware_address(scene))
-    scene.running.wait_for('this server is a standby, and does not answer: PostgreSQL "host=', 60)
-    assert "Is the server running" in scene.running.output
-    assert clients.come()[0] == 0
+    scene.program.wait_for('this server is a standby, and does not answer: PostgreSQL "host=', 60)
+    assert "Is the server running" in scene.program.output
+    assert clients.request_addresses()[0] == 0
     server.start()
-    scene.running.wait_for("this server leads", 60)
-    assert clients.come()[0] == CLIENTS
-    assert "Traceback" not in scene.running.output
+    scene.program.wait_for("this server leads", 60)
+    assert clients.request_addresses()[0] == CLIENTS
+    assert "Traceback" not in scene.program.output

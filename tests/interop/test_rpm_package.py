@@ -19,7 +19,7 @@ BUILD = blocks("packages.md", "console")[2].strip().removeprefix("$ ")
 
 
 def output(*command: str | Path, cwd: Path, **environment: str) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
         env={**os.environ, **environment},
@@ -28,8 +28,8 @@ def output(*command: str | Path, cwd: Path, **environment: str) -> str:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 def test_the_rpm_is_built_and_its_files_work(tmp_path: Path) -> None:
@@ -41,13 +41,13 @@ def test_the_rpm_is_built_and_its_files_work(tmp_path: Path) -> None:
 
     # The floors of setup.cfg are those of the package.
     setup = (tmp_path / "source/setup.cfg").read_text()
-    wanted = re.search(r"^install_requires =\n((?:    .*\n)+)", setup, re.MULTILINE)
-    assert wanted
-    required = output("rpm", "--query", "--requires", "--package", package, cwd=tmp_path)
-    for line in wanted[1].splitlines():
-        name, _, floor = line.split()
+    requirements = re.search(r"^install_requires =\n((?:    .*\n)+)", setup, re.MULTILINE)
+    assert requirements
+    rpm_requires = output("rpm", "--query", "--requires", "--package", package, cwd=tmp_path)
+    for line in requirements[1].splitlines():
+        name, _, minimum = line.split()
         name = name.replace(".", "-")
-        assert f"python3-{name} >= {floor}\n" in required
+        assert f"python3-{name} >= {minimum}\n" in rpm_requires
 
     root = tmp_path / "root"
     root.mkdir()
@@ -55,9 +55,11 @@ def test_the_rpm_is_built_and_its_files_work(tmp_path: Path) -> None:
     (packages,) = root.glob("usr/lib/python3*/*-packages")
     bootfw = (sys.executable, root / "usr/bin/bootfw")
     configuration = root / "etc/bootfw/bootfw.toml"
-    checked = output(*bootfw, "run", "--check", "--config", configuration, cwd=root, PYTHONPATH=str(packages))
-    assert checked.splitlines()[0] == f"{configuration}: OK"
-    place = output(sys.executable, "-c", "import bootfw; print(bootfw.__file__)", cwd=root, PYTHONPATH=str(packages))
-    assert place == f"{packages}/bootfw/__init__.py\n"
+    check_output = output(*bootfw, "run", "--check", "--config", configuration, cwd=root, PYTHONPATH=str(packages))
+    assert check_output.splitlines()[0] == f"{configuration}: OK"
+    module_path = output(
+        sys.executable, "-c", "import bootfw; print(bootfw.__file__)", cwd=root, PYTHONPATH=str(packages)
+    )
+    assert module_path == f"{packages}/bootfw/__init__.py\n"
     assert (root / "usr/lib/systemd/system/bootfw.service").is_file()
     assert str(tmp_path) not in "".join(path.read_text() for path in packages.glob("bootfw-*.dist-info/*"))

@@ -20,25 +20,25 @@ def test_without_privileges_it_serves_above_port_1024_and_logs_a_fetch_command(l
     need("curl")
     host = lab.host("newcomer", "10.77.0.1/24")
     # Other tests may have a server with the state of this host at the same time.
-    own_state = ("env", "-C", PROJECT, f"BOOTFW_STATE_DIR={tmp_path / 'state'}")
-    run = host.start(*own_state, "setpriv", "--bounding-set=-all", "--inh-caps=-all", "make", "-C", PROJECT, "run")
-    run.wait_until_bound(10067, 10069, 4011, seconds=SECONDS)
-    run.wait_until(lambda: "try it: " in run.output, 90, "it says how to try it")
+    with_state = ("env", "-C", PROJECT, f"BOOTFW_STATE_DIR={tmp_path / 'state'}")
+    server = host.start(*with_state, "setpriv", "--bounding-set=-all", "--inh-caps=-all", "make", "-C", PROJECT, "run")
+    server.wait_until_bound(10067, 10069, 4011, seconds=SECONDS)
+    server.wait_until(lambda: "try it: " in server.output, 90, "it says how to try it")
     for service in ("dhcp", "tftp", "boot-server"):
-        assert re.search(rf"^\t{service} ", run.output, re.MULTILINE), "a table of what is bound where"
-    tried = re.search(r"try it: (curl -O (\S+)/(\S+))$", run.output, re.MULTILINE)
-    assert tried
-    done = host.run("env", "-C", tmp_path, *tried[1].split(), seconds=20)
-    assert done.exit_code == 0, done.output
-    assert (tmp_path / tried[3]).stat().st_size > 0
-    make, status, probe = (
+        assert re.search(rf"^\t{service} ", server.output, re.MULTILINE), "a table of what is bound where"
+    suggestion = re.search(r"try it: (curl -O (\S+)/(\S+))$", server.output, re.MULTILINE)
+    assert suggestion
+    result = host.run("env", "-C", tmp_path, *suggestion[1].split(), seconds=20)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / suggestion[3]).stat().st_size > 0
+    make_command, status_arguments, probe_arguments = (
         line.removeprefix("$ ").split(" #")[0].split() for line in blocks(README, "console")[0].splitlines()
     )
-    assert make == ["make", "run"]
-    shown = host.run(*own_state, *status, seconds=20)
-    assert shown.exit_code == 0, shown.output
-    assert " is ready; " in shown.output
-    shown = host.run(*own_state, *probe, seconds=20)
-    assert "OFFER" in shown.output, shown.output
-    run.stop()
-    assert "Server Shut Down" in run.output
+    assert make_command == ["make", "run"]
+    result = host.run(*with_state, *status_arguments, seconds=20)
+    assert result.exit_code == 0, result.output
+    assert " is ready; " in result.output
+    result = host.run(*with_state, *probe_arguments, seconds=20)
+    assert "OFFER" in result.output, result.output
+    server.stop()
+    assert "Server Shut Down" in server.output

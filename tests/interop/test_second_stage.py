@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-def start(lab: Lab, root: Path, loader: str, more: str = "") -> Program:
+def start(lab: Lab, root: Path, loader: str, more_settings: str = "") -> Program:
     """bootfw gives addresses, and this loader to 64-bit UEFI machines."""
     configuration = f"""
         [bootfw]
@@ -48,7 +48,7 @@ def start(lab: Lab, root: Path, loader: str, more: str = "") -> Program:
         [[dhcp.subnet]]
         network = "10.77.0.0/24"
         pool = ["10.77.0.100-10.77.0.200"]
-        {more}
+        {more_settings}
         [[backend]]
         use = "directory"
         root = "{root}"
@@ -59,7 +59,7 @@ def start(lab: Lab, root: Path, loader: str, more: str = "") -> Program:
     return start_bootfw(lab.host("bootfw", "10.77.0.1/24"), lab.directory, configuration, 67, 69)
 
 
-def said(server: Program, text: str) -> None:
+def wait_for_log(server: Program, text: str) -> None:
     """The log has it; what workers did gets there a moment later."""
     server.wait_until(lambda: text in server.output, 90, f"{text!r} in the log")
 
@@ -71,19 +71,29 @@ def test_grub_requests_files_from_its_built_in_directory(lab: Lab, root: Path, m
     server = start(lab, root, "debian/shimx64.efi")
     console = start_uefi_machine(lab, "x86_64-secure")
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
-    said(server, "'debian/grubx64.efi': complete")
-    said(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
+    wait_for_log(server, "'debian/grubx64.efi': complete")
+    wait_for_log(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
 
 
 def test_grub_finds_its_configuration_by_http(lab: Lab, root: Path, marker: str) -> None:
     """With a GRUB of our own, because Debian's knows no HTTP: so Secure Boot is off."""
     need("grub-mkimage")
     need("/usr/lib/grub/x86_64-efi/moddep.lst")
-    early = lab.directory / "early.cfg"
-    early.write_text("net_bootp\nconfigfile (http,10.77.0.1)/grub/grub.cfg\n")
+    embedded_config = lab.directory / "early.cfg"
+    embedded_config.write_text("net_bootp\nconfigfile (http,10.77.0.1)/grub/grub.cfg\n")
     subprocess.run(
         [
-            *("grub-mkimage", "-O", "x86_64-efi", "-p", "/grub", "-c", early, "-o", root / "debian/grubx64.efi"),
+            *(
+                "grub-mkimage",
+                "-O",
+                "x86_64-efi",
+                "-p",
+                "/grub",
+                "-c",
+                embedded_config,
+                "-o",
+                root / "debian/grubx64.efi",
+            ),
             *("efinet", "net", "http", "normal", "configfile", "echo", "halt"),
         ],
         check=True,
@@ -92,8 +102,8 @@ def test_grub_finds_its_configuration_by_http(lab: Lab, root: Path, marker: str)
     server = start(lab, root, "debian/shimx64.efi", '[http]\nlisten = ["0.0.0.0:80"]')
     console = start_uefi_machine(lab, pxe4=False)
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
-    said(server, "got '/debian//grubx64.efi': complete")
-    said(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
+    wait_for_log(server, "got '/debian//grubx64.efi': complete")
+    wait_for_log(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
 
 
 @pytest.mark.firmware  # the same by HTTP is above
@@ -109,7 +119,7 @@ def test_grub_finds_its_tree_in_a_subdirectory(lab: Lab, tmp_path: Path, marker:
     console = start_uefi_machine(lab)
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
     for name in ("x86_64-efi/normal.mod", "x86_64-efi/date.mod", "grub.cfg"):
-        said(server, f"requested '/boot/grub/{name}', which is missing")
+        wait_for_log(server, f"requested '/boot/grub/{name}', which is missing")
 
 
 @pytest.mark.firmware  # what shim requests: tests/personas
@@ -136,5 +146,5 @@ def test_shim_finds_grub_beside_itself(lab: Lab, root: Path, marker: str) -> Non
     dhcp.wait_until_bound(67)
     console = start_uefi_machine(lab)
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
-    said(server, "grubx64.efi', which is missing, and gets 'debian/grubx64.efi'")
-    said(server, "revocations_sku.efi': ERROR 1")
+    wait_for_log(server, "grubx64.efi', which is missing, and gets 'debian/grubx64.efi'")
+    wait_for_log(server, "revocations_sku.efi': ERROR 1")

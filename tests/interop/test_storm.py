@@ -117,15 +117,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-STORM = (sys.executable, "-m", "bootfw.cli.main", "storm")
+STORM_COMMAND = (sys.executable, "-m", "bootfw.cli.main", "storm")
 
 
 def storm(root: Path, server: str, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Run it; (exit code, its JSON)."""
-    command = [*STORM, "--lab", server, "--json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=root)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    command = [*STORM_COMMAND, "--lab", server, "--json", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=root)
+    assert result.stdout, result.stderr
+    return result.returncode, json.loads(result.stdout)
 
 
 def bootfw(root: Path) -> str:
@@ -137,31 +137,31 @@ BOOTS = ("emulab", "ipxe-http", "chain-ipxe-http", "pxelinux", "uefi-grub", "uef
 
 
 def test_every_built_in_boot_completes(root: Path) -> None:
-    boots = [word for boot in BOOTS for word in ("--boot", boot)]
-    code, found = storm(root, bootfw(root), "-n", "70", *boots)
-    assert (code, found["booted"], found["failures"]) == (0, 70, {})
-    assert {stage["boot"] for stage in found["stages"]} == {*BOOTS}
+    boot_options = [word for boot in BOOTS for word in ("--boot", boot)]
+    code, report = storm(root, bootfw(root), "-n", "70", *boot_options)
+    assert (code, report["booted"], report["failures"]) == (0, 70, {})
+    assert {stage["boot"] for stage in report["stages"]} == {*BOOTS}
     size = len("loader") * 2000
-    (loads,) = (stage for stage in found["stages"] if stage["stage"] == "u-boot: {file}")
-    assert (loads["machines"] > 5, loads["bytes"]) == (True, loads["machines"] * size)
+    (uboot_stage,) = (stage for stage in report["stages"] if stage["stage"] == "u-boot: {file}")
+    assert (uboot_stage["machines"] > 5, uboot_stage["bytes"]) == (True, uboot_stage["machines"] * size)
 
 
 def test_all_machines_boot_over_a_lossy_link_with_retries(root: Path) -> None:
-    code, found = storm(
+    code, report = storm(
         root,
         bootfw(root),
         *("-n", "40", "--boot", "u-boot", "--boot", "ipxe-http", "--arrival", "racks", "--rack", "10"),
         *("--rack-seconds", "1", "--loss", "0.02", "--duplication", "0.02", "--reordering", "0.02", "--delay", "0.001"),
     )
-    assert (code, found["booted"]) == (0, 40)
-    assert sum(stage["retries"] for stage in found["stages"]) > 0
+    assert (code, report["booted"]) == (0, 40)
+    assert sum(stage["retries"] for stage in report["stages"]) > 0
 
 
 def test_dnsmasq_can_be_the_target(root: Path) -> None:
     need("dnsmasq")
     (root / "dnsmasq.conf").write_text(DNSMASQ.format(root=root))
-    code, found = storm(root, f"dnsmasq --no-daemon --conf-file={root}/dnsmasq.conf", "-n", "20", "--boot", "emulab")
-    assert (code, found["booted"], found["failures"]) == (0, 20, {})
+    code, report = storm(root, f"dnsmasq --no-daemon --conf-file={root}/dnsmasq.conf", "-n", "20", "--boot", "emulab")
+    assert (code, report["booted"], report["failures"]) == (0, 20, {})
 
 
 @pytest.mark.parametrize("proxy", ["bootfw", "dnsmasq"])
@@ -175,45 +175,47 @@ def test_a_proxy_beside_a_dhcp_server_has_port_4011(root: Path, proxy: str) -> N
         "dnsmasq": f"dnsmasq --no-daemon --conf-file={root}/proxy.conf",
     }
     addresses = f"dnsmasq --no-daemon --conf-file={root}/addresses.conf"
-    code, found = storm(root, servers[proxy], "--lab", addresses, "-n", "20", "--boot", "emulab")
-    assert (code, found["booted"], found["failures"]) == (0, 20, {})
-    (requests,) = (stage for stage in found["stages"] if stage["stage"] == "pxe-rom: port 4011")
+    code, report = storm(root, servers[proxy], "--lab", addresses, "-n", "20", "--boot", "emulab")
+    assert (code, report["booted"], report["failures"]) == (0, 20, {})
+    (requests,) = (stage for stage in report["stages"] if stage["stage"] == "pxe-rom: port 4011")
     assert requests["completed"] == 20
 
 
 def test_killed_storm_leaves_no_namespace_or_process(root: Path) -> None:
     """Not its namespaces either, which exist as long as a process is in them; and no larger table of neighbours."""
-    largest = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
-    before = int(largest.read_text())
+    neighbour_limit = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
+    limit_before = int(neighbour_limit.read_text())
     server = "sh -c 'sleep 600 & exec sleep 601'"
     storm = subprocess.Popen(
-        [*STORM, "--lab", server, "--warm-up", "0", "-n", "2", "--boot", "emulab", "--processes", "1"], cwd=root
+        [*STORM_COMMAND, "--lab", server, "--warm-up", "0", "-n", "2", "--boot", "emulab", "--processes", "1"], cwd=root
     )
     try:
         processes = wait_until(
-            lambda: _started_by(storm.pid, 4), 60, "two processes of the server, guards, a simulator"
+            lambda: _descendants(storm.pid, 4), 60, "two processes of the server, guards, a simulator"
         )
     finally:
         storm.send_signal(signal.SIGKILL)
         storm.wait(60)
-    wait_until(lambda: not any(map(_runs, processes)), 60, "their end")
+    wait_until(lambda: not any(map(_is_running, processes)), 60, "their end")
     # Storms of other tests may have made it larger.
-    wait_until(lambda: int(largest.read_text()) <= before, 300, "the table of neighbours is as large as it was")
+    wait_until(
+        lambda: int(neighbour_limit.read_text()) <= limit_before, 300, "the table of neighbours is as large as it was"
+    )
 
 
-def _started_by(pid: int, count: int) -> list[int]:
+def _descendants(pid: int, count: int) -> list[int]:
     """All processes below *pid*, if there are as many; otherwise []."""
-    found = [pid]
-    for each in found:
-        for children in Path(f"/proc/{each}/task").glob("*/children"):
+    pids = [pid]
+    for descendant in pids:
+        for children in Path(f"/proc/{descendant}/task").glob("*/children"):
             try:
-                found += map(int, children.read_text().split())
+                pids += map(int, children.read_text().split())
             except OSError:
                 continue
-    return found[1:] if len(found) > count else []
+    return pids[1:] if len(pids) > count else []
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -222,9 +224,9 @@ def _runs(pid: int) -> bool:
 
 def test_machines_that_do_not_boot_are_failures_with_their_stage(root: Path) -> None:
     (root / "files" / "boot" / "mfsroot.gz").unlink()
-    code, found = storm(root, bootfw(root), "-n", "3", "--boot", "emulab")
-    assert (code, found["failed"]) == (1, 3)
-    assert found["failures"] == {"freebsd-loader: /boot/mfsroot.gz: error 1": 3}
+    code, report = storm(root, bootfw(root), "-n", "3", "--boot", "emulab")
+    assert (code, report["failed"]) == (1, 3)
+    assert report["failures"] == {"freebsd-loader: /boot/mfsroot.gz: error 1": 3}
 
 
 def test_the_storm_of_the_howto(root: Path) -> None:
@@ -233,17 +235,17 @@ def test_the_storm_of_the_howto(root: Path) -> None:
         f'[bootfw]\nstate-dir = "{root}/state"\n{blocks(page, "toml")[0]}\n'
         f'[[backend]]\nuse = "directory"\nroot = "{root}/files"\n[[resolver]]\nuse = "static"\nfile = "loader"\n'
     )
-    shown = blocks(page, "console")[0].splitlines()
-    command = shlex.split(shown[0].removeprefix("# bootfw ").replace("200", "20"))
+    page_lines = blocks(page, "console")[0].splitlines()
+    command = shlex.split(page_lines[0].removeprefix("# bootfw ").replace("200", "20"))
     program = f"{sys.executable} -m bootfw.cli.main"
     command = [word.replace("bootfw run", f"{program} run") for word in command]
-    done = subprocess.run([*program.split(), *command], capture_output=True, text=True, timeout=100, cwd=root)
-    assert done.returncode == 0, done.stdout + done.stderr
-    printed = done.stdout.splitlines()
-    for line in shown[1:5]:
-        assert any(_shape(line) == _shape(other) for other in printed), line
+    result = subprocess.run([*program.split(), *command], capture_output=True, text=True, timeout=100, cwd=root)
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    for line in page_lines[1:5]:
+        assert any(_shape(line) == _shape(printed) for printed in lines), line
     # On a machine that is busy with other tests, it says so.
-    assert _shape(shown[-1]) == _shape(printed[-1].removesuffix(": IT WAS THE LIMIT, not the server"))
+    assert _shape(page_lines[-1]) == _shape(lines[-1].removesuffix(": IT WAS THE LIMIT, not the server"))
 
 
 def _shape(line: str) -> str:
@@ -254,6 +256,6 @@ def _shape(line: str) -> str:
 def test_the_scenario_of_the_howto(root: Path) -> None:
     (root / "storm.toml").write_text(blocks("storm.md", "toml")[1].replace("machines = 200", "machines = 8"))
     (root / "files" / "wnos.ini").write_text("x")
-    code, found = storm(root, bootfw(root), "storm.toml", "--slow", "0", "--rack-seconds", "0")
-    assert (code, found["booted"]) == (0, 8)
-    assert {stage["boot"] for stage in found["stages"]} == {"ipxe-http", "thin-client"}
+    code, report = storm(root, bootfw(root), "storm.toml", "--slow", "0", "--rack-seconds", "0")
+    assert (code, report["booted"]) == (0, 8)
+    assert {stage["boot"] for stage in report["stages"]} == {"ipxe-http", "thin-client"}

@@ -45,16 +45,16 @@ class Receiver:
     local: Path
 
     @classmethod
-    def on(cls, lab: Lab, number: int) -> "Receiver":
+    def join(cls, lab: Lab, number: int) -> "Receiver":
         """One on a new host, when it has joined. The first one is the master client."""
         host = lab.host(f"station{number}", f"10.77.0.{10 + number}/24")
         host.ip("route", "add", "239.0.0.0/8", "dev", "eth0")
         local = lab.directory / f"{host.name}-image"
         command, *_ = blocks("multicast.md", "console")
-        words = shlex.split(
+        arguments = shlex.split(
             command.removeprefix("$ ").replace("--local-file image.img", f"--local-file {local} --trace")
         )
-        program = host.start(*words)
+        program = host.start(*arguments)
         program.wait_for("multicast: 239.255.77.1,1758,", SECONDS, "the OACK")
         return cls(program, local)
 
@@ -73,14 +73,14 @@ def test_four_clients_receive_a_file_when_the_master_is_killed(lab: Lab) -> None
     need("curl")
     path = start(lab, 4_000_000)
     lab.lose(1)
-    master = Receiver.on(lab, 0)
-    others = [Receiver.on(lab, number) for number in range(1, 5)]
+    master = Receiver.join(lab, 0)
+    receivers = [Receiver.join(lab, number) for number in range(1, 5)]
     master.program.send(signal.SIGKILL)
     ordinary = lab.host("ordinary", "10.77.0.30/24")
     local = lab.directory / "ordinary-image"
-    fetched = ordinary.run(*CURL.get((SERVER, 69), path.name, local), seconds=SECONDS)
-    assert (fetched.exit_code, local.read_bytes() == path.read_bytes()) == (0, True)
-    for receiver in others:
+    result = ordinary.run(*CURL.get((SERVER, 69), path.name, local), seconds=SECONDS)
+    assert (result.exit_code, local.read_bytes() == path.read_bytes()) == (0, True)
+    for receiver in receivers:
         receiver.verify(path)
 
 
@@ -90,6 +90,6 @@ def test_ten_clients_receive_a_file(lab: Lab, loss: int) -> None:
     path = start(lab, 22_020_096)
     if loss:
         lab.lose(loss)
-    receivers = [Receiver.on(lab, number) for number in range(10)]
+    receivers = [Receiver.join(lab, number) for number in range(10)]
     for receiver in receivers:
         receiver.verify(path)

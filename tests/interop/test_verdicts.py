@@ -10,7 +10,7 @@ import pytest
 from .clientfailures import CLIENT_FAILURES
 from .firmwarefailures import FIRMWARE_FAILURES
 from .lab import Lab
-from .seeding import MAC, Scene, Seeded
+from .seeding import MAC, Scene, SeededFailure
 
 pytestmark = pytest.mark.interop
 
@@ -18,18 +18,18 @@ PATIENCE = 400
 """Seconds for a verdict: EDK2 tries one way to boot after the other. It costs time only when a test fails."""
 
 
-def check(failure: Seeded, lab: Lab, directory: Path) -> None:
+def check(failure: SeededFailure, lab: Lab, directory: Path) -> None:
     scene = Scene(lab, directory)
     try:
         machine = failure.seed(scene) or MAC
-        attempt = scene.ended(machine, PATIENCE)
-        listed = [each for each in scene.listed() if each.client == machine]
+        attempt = scene.finished_attempt(machine, PATIENCE)
+        attempts = [each for each in scene.attempts() if each.client == machine]
     finally:
         scene.close()
     cause = attempt.cause
     assert (attempt.verdict.value, cause.key if cause else "") == (failure.verdict, failure.cause), attempt
-    assert [word for word in failure.words if cause is None or word not in cause.sentence] == [], cause
-    assert (listed[0].id, listed[0].verdict) == (attempt.id, attempt.verdict)
+    assert [word for word in failure.expected_words if cause is None or word not in cause.sentence] == [], cause
+    assert (attempts[0].id, attempts[0].verdict) == (attempt.id, attempt.verdict)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def check(failure: Seeded, lab: Lab, directory: Path) -> None:
         for failure in CLIENT_FAILURES
     ],
 )
-def test_failing_client_program_gets_its_verdict(lab: Lab, tmp_path: Path, failure: Seeded) -> None:
+def test_failing_client_program_gets_its_verdict(lab: Lab, tmp_path: Path, failure: SeededFailure) -> None:
     check(failure, lab, tmp_path)
 
 
 @pytest.mark.firmware
 @pytest.mark.parametrize("failure", FIRMWARE_FAILURES, ids=lambda failure: failure.name)
-def test_failing_firmware_gets_its_verdict(lab: Lab, tmp_path: Path, failure: Seeded) -> None:
+def test_failing_firmware_gets_its_verdict(lab: Lab, tmp_path: Path, failure: SeededFailure) -> None:
     check(failure, lab, tmp_path)

@@ -15,7 +15,7 @@ from .lab import Host, Lab, Program
 pytestmark = pytest.mark.interop
 
 COMMAND = str(Path(sys.executable).with_name("bootfw"))
-MAC, OTHER = "52:54:00:12:34:56", "52:54:00:12:34:57"
+MAC, OTHER_MAC = "52:54:00:12:34:56", "52:54:00:12:34:57"
 BROADCAST = b"\xff" * 6
 
 
@@ -26,7 +26,7 @@ def wake(host: Host, *arguments: str, prefix: Sequence[str] = ()) -> Program:
     return host.run(*prefix, COMMAND, "wake", *arguments, seconds=60)
 
 
-def woken(card: socket.socket, packets: Sequence[bytes]) -> None:
+def wait_for_packets(card: socket.socket, packets: Sequence[bytes]) -> None:
     """Returns when each of *packets* has arrived, in order, in a broadcast frame."""
     card.settimeout(60)
     for packet in packets:
@@ -37,23 +37,23 @@ def woken(card: socket.socket, packets: Sequence[bytes]) -> None:
 def test_cards_of_the_segment_get_their_packets(lab: Lab) -> None:
     """From a process without any permission, also where the server has IPv6 addresses only."""
     password = ("--password", "00:22:44:66:88:aa")
-    macs = [bytes.fromhex(mac.replace(":", "")) for mac in (MAC, OTHER)]
+    macs = [bytes.fromhex(mac.replace(":", "")) for mac in (MAC, OTHER_MAC)]
     packets = [magic_packet(mac, bytes.fromhex("0022446688aa")) for mac in macs]
     for name, address in (("server", "10.77.0.1/24"), ("server6", "fd77::1/64")):
         server = lab.host(name, address)
         with lab.host(f"{name}-machine").packet_socket() as card:
-            ran = wake(server, *password, MAC, OTHER, prefix=UNPRIVILEGED)
-            assert ran.output == f"{MAC}: sent on eth0\n{OTHER}: sent on eth0\n"
-            assert ran.exit_code == 0
-            woken(card, packets)
+            result = wake(server, *password, MAC, OTHER_MAC, prefix=UNPRIVILEGED)
+            assert result.output == f"{MAC}: sent on eth0\n{OTHER_MAC}: sent on eth0\n"
+            assert result.exit_code == 0
+            wait_for_packets(card, packets)
 
 
 def test_the_page_wakes_a_machine(lab: Lab) -> None:
-    command, shown = blocks("power.md", "console")[0].splitlines()
+    command, expected = blocks("power.md", "console")[0].splitlines()
     server = lab.host("server", "10.77.0.1/24")
     with lab.host("machine").packet_socket() as card:
-        assert wake(server, *command.removeprefix("$ bootfw wake ").split()).output == f"{shown}\n"
-        woken(card, [magic_packet(bytes.fromhex(MAC.replace(":", "")))])
+        assert wake(server, *command.removeprefix("$ bootfw wake ").split()).output == f"{expected}\n"
+        wait_for_packets(card, [magic_packet(bytes.fromhex(MAC.replace(":", "")))])
 
 
 def test_a_card_behind_a_router_gets_the_packet_of_its_reservation(lab: Lab, tmp_path: Path) -> None:
@@ -69,6 +69,6 @@ def test_a_card_behind_a_router_gets_the_packet_of_its_reservation(lab: Lab, tmp
         f'[[dhcp.subnet.host]]\nmac = "{MAC}"\naddress = "10.88.0.50"\n'
     )
     with lab.host("machine", segment="far").packet_socket() as card:
-        ran = wake(server, "-c", str(tmp_path / "bootfw.toml"), MAC)
-        assert ran.output == f"{MAC}: sent on eth0, to 10.88.0.255\n"
-        woken(card, [magic_packet(bytes.fromhex(MAC.replace(":", "")))])
+        result = wake(server, "-c", str(tmp_path / "bootfw.toml"), MAC)
+        assert result.output == f"{MAC}: sent on eth0, to 10.88.0.255\n"
+        wait_for_packets(card, [magic_packet(bytes.fromhex(MAC.replace(":", "")))])

@@ -28,8 +28,8 @@ LARGE = 3_000_000
 """Bytes; six clients at once fetch it in blocks of 512: seconds on a quiet machine, less than SECONDS on a busy one."""
 
 
-def configuration(root: Path, **more: object) -> str:
-    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in more.items())
+def configuration(root: Path, **tftp_settings: object) -> str:
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in tftp_settings.items())
     return f"""
         [bootfw]
         workers = {WORKERS}
@@ -37,7 +37,7 @@ def configuration(root: Path, **more: object) -> str:
         mode = "off"
         [tftp]
         listen = ["0.0.0.0:69"]
-        {keys}
+        {lines}
         [http]
         listen = ["0.0.0.0:8069"]
         [[backend]]
@@ -76,18 +76,18 @@ def transfers(service: Program) -> int:
     return service.output.count(" got '")
 
 
-def fetching(station: Host, directory: Path, name: str, url: str, seconds: float = SECONDS) -> Program:
+def start_fetch(station: Host, directory: Path, name: str, url: str, seconds: float = SECONDS) -> Program:
     """Without a time limit, curl repeats an ACK only after 72 s; with this one after 6 s, about as firmware does."""
-    words = "curl", "--silent", "--show-error", "--max-time", str(seconds), "--output", directory / name, url
-    return station.start(*words, name=name)
+    command = "curl", "--silent", "--show-error", "--max-time", str(seconds), "--output", directory / name, url
+    return station.start(*command, name=name)
 
 
 def test_every_worker_serves_and_all_transfers_are_logged(lab: Lab, server: Host, station: Host, root: Path) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     for number in range(10):
         for url in (f"tftp://{SERVER}/small", f"http://{SERVER}:8069/small"):
-            fetched = fetching(station, lab.directory, f"small-{number}", url)
-            assert fetched.wait(SECONDS) == 0, fetched.output
+            fetch = start_fetch(station, lab.directory, f"small-{number}", url)
+            assert fetch.wait(SECONDS) == 0, fetch.output
             assert (lab.directory / f"small-{number}").read_bytes() == b"a small file"
     wait_until(lambda: transfers(service) == 20, 10, "a line for each")
     assert all(cpu_seconds(pid) > 0 for pid in workers_of(service))
@@ -102,15 +102,15 @@ def test_transfers_continue_when_their_worker_is_killed(lab: Lab, server: Host, 
     """All of them, one after the other, in the middle of six downloads."""
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     wait_until(lambda: all(map(workerprocesses.serves, workers_of(service))), SECONDS, "the workers serve")
-    fetches = [fetching(station, lab.directory, f"copy-{n}", f"tftp://{SERVER}/large") for n in range(6)]
-    copies = [lab.directory / f"copy-{n}" for n in range(6)]
+    fetches = [start_fetch(station, lab.directory, f"copy-{number}", f"tftp://{SERVER}/large") for number in range(6)]
+    copies = [lab.directory / f"copy-{number}" for number in range(6)]
 
-    def eighths() -> int:
+    def eighths_received() -> int:
         return 8 * sum(copy.stat().st_size for copy in copies if copy.exists()) // (6 * LARGE)
 
     for number, pid in enumerate(workers_of(service), 1):
         wait_until(
-            lambda: eighths() >= number,  # noqa: B023
+            lambda: eighths_received() >= number,  # noqa: B023
             SECONDS,
             f"{number} of 8 parts of the files are there",
         )
@@ -119,9 +119,9 @@ def test_transfers_continue_when_their_worker_is_killed(lab: Lab, server: Host, 
     for number, fetch in enumerate(fetches):
         assert fetch.wait(SECONDS) == 0, fetch.output
         assert (lab.directory / f"copy-{number}").read_bytes() == content
-    taken_over = [int(count) for count in re.findall(r"another one takes over its (\d+) transfer", service.output)]
-    assert len(taken_over) == WORKERS
-    assert sum(taken_over) > 0
+    transfer_counts = [int(count) for count in re.findall(r"another one takes over its (\d+) transfer", service.output)]
+    assert len(transfer_counts) == WORKERS
+    assert sum(transfer_counts) > 0
     wait_until(lambda: transfers(service) == 6, 10, "a line for each")
     assert service.output.count(f"'large': complete, {LARGE} bytes") == 6
     assert workers_of(service)
@@ -130,27 +130,27 @@ def test_transfers_continue_when_their_worker_is_killed(lab: Lab, server: Host, 
 def test_transfers_continue_when_their_workers_hang(lab: Lab, server: Host, station: Host, root: Path) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     wait_until(lambda: all(map(workerprocesses.serves, workers_of(service))), SECONDS, "the workers serve")
-    fetch = fetching(station, lab.directory, "copy", f"tftp://{SERVER}/large", 2 * SECONDS)
+    fetch = start_fetch(station, lab.directory, "copy", f"tftp://{SERVER}/large", 2 * SECONDS)
     copy = lab.directory / "copy"
     wait_until(lambda: copy.exists() and copy.stat().st_size > 100_000, SECONDS, "it has begun")
-    hung = workers_of(service)
-    for pid in hung:
+    hung_workers = workers_of(service)
+    for pid in hung_workers:
         os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: not any(map(workerprocesses.command_line, hung)), SECONDS, "they are killed")
+    wait_until(lambda: not any(map(workerprocesses.command_line, hung_workers)), SECONDS, "they are killed")
     assert fetch.wait(2 * SECONDS) == 0, fetch.output
     assert copy.read_bytes() == (root / "large").read_bytes()
-    lost = re.findall(
+    transfer_counts = re.findall(
         r"killed, since it had sent no heartbeat for 1\d s; another one takes over its (\d+)", service.output
     )
-    assert sorted(map(int, lost)) == [0, 0, 1]
-    assert set(workers_of(service)).isdisjoint(hung)
+    assert sorted(map(int, transfer_counts)) == [0, 0, 1]
+    assert set(workers_of(service)).isdisjoint(hung_workers)
 
 
 def test_workers_serve_transfers_on_their_own_ports(lab: Lab, server: Host, station: Host, root: Path) -> None:
     content = os.urandom(500_000)
     (root / "file").write_bytes(content)
     service = start_bootfw(server, lab.directory, configuration(root, ports="30000-30099"), 69)
-    fetches = [fetching(station, lab.directory, f"copy-{n}", f"tftp://{SERVER}/file") for n in range(6)]
+    fetches = [start_fetch(station, lab.directory, f"copy-{number}", f"tftp://{SERVER}/file") for number in range(6)]
     for number, fetch in enumerate(fetches):
         assert fetch.wait(SECONDS) == 0, fetch.output
         assert (lab.directory / f"copy-{number}").read_bytes() == content
@@ -161,7 +161,7 @@ def test_a_stop_sends_errors_to_the_clients_and_leaves_no_process(
     lab: Lab, server: Host, station: Host, root: Path
 ) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)
-    fetch = fetching(station, lab.directory, "copy", f"tftp://{SERVER}/large")
+    fetch = start_fetch(station, lab.directory, "copy", f"tftp://{SERVER}/large")
     copy = lab.directory / "copy"
     wait_until(lambda: copy.exists() and copy.stat().st_size > 100_000, SECONDS, "it has begun")
     pids = workers_of(service)
@@ -215,9 +215,9 @@ def test_observers_find_the_client_of_a_transfer(lab: Lab, server: Host, station
     path.write_text(configuration(root) + '[[observer]]\nuse = "watching:plugin"\n')
     service = server.start("env", f"PYTHONPATH={lab.directory}", *BOOTFW, "-c", path, name="bootfw")
     service.wait_until_bound(69)
-    assert fetching(station, lab.directory, "small", f"tftp://{SERVER}/small").wait(SECONDS) == 0
-    shown = station.run("cat", "/sys/class/net/eth0/address", seconds=5).output.strip()
-    service.wait_until(lambda: f"observed {shown}" in service.output, 90, "the station's MAC")
+    assert start_fetch(station, lab.directory, "small", f"tftp://{SERVER}/small").wait(SECONDS) == 0
+    mac = station.run("cat", "/sys/class/net/eth0/address", seconds=5).output.strip()
+    service.wait_until(lambda: f"observed {mac}" in service.output, 90, "the station's MAC")
 
 
 STUCK_AT_THE_OACK = 2
@@ -242,16 +242,18 @@ def test_transfers_that_began_before_the_workers_were_ready_survive_losses(
     # Forks (see forks.py) would be ready before a transfer has begun.
     server.start("env", *BOOTFW, "-c", path, name="bootfw").wait_until_bound(69)
     paths = [tmp_path / f"fetched-{number}" for number in range(16)]
-    running = [station.start(*CURL.get((SERVER, 69), "file", path), "--no-buffer") for path in paths]
-    give_up = time.monotonic() + SECONDS
-    for program in running:
+    programs = [station.start(*CURL.get((SERVER, 69), "file", path), "--no-buffer") for path in paths]
+    deadline = time.monotonic() + SECONDS
+    for program in programs:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            program.wait(max(0.1, give_up - time.monotonic()))
-    fetched = [path.read_bytes() if path.exists() else b"" for path in paths]
-    stuck = [len(data) for program, data in zip(running, fetched, strict=True) if program.exit_code is None]
-    assert [size for size in stuck if size > 1428] == []
-    assert len(stuck) <= STUCK_AT_THE_OACK
-    assert [data == content for data in fetched].count(True) == len(paths) - len(stuck)
+            program.wait(max(0.1, deadline - time.monotonic()))
+    contents = [path.read_bytes() if path.exists() else b"" for path in paths]
+    unfinished_sizes = [
+        len(data) for program, data in zip(programs, contents, strict=True) if program.exit_code is None
+    ]
+    assert [size for size in unfinished_sizes if size > 1428] == []
+    assert len(unfinished_sizes) <= STUCK_AT_THE_OACK
+    assert [data == content for data in contents].count(True) == len(paths) - len(unfinished_sizes)
 
 
 def test_the_packets_that_a_worker_has_served_are_in_the_recording(
@@ -262,8 +264,8 @@ def test_the_packets_that_a_worker_has_served_are_in_the_recording(
     service = start_bootfw(server, lab.directory, text + "\n[boots]\nquiet-seconds = 3\n", 69)
     workers = workers_of(service)
     wait_until(lambda: all(workerprocesses.serves(pid) for pid in workers), SECONDS, "workers that serve")
-    fetched = fetching(station, lab.directory, "missing", f"tftp://{SERVER}/missing")
-    assert fetched.wait(SECONDS) != 0
+    fetch = start_fetch(station, lab.directory, "missing", f"tftp://{SERVER}/missing")
+    assert fetch.wait(SECONDS) != 0
 
     directory = tmp_path / "state" / "recordings"
     wait_until(lambda: list(directory.glob("*.pcapng")), SECONDS, "a recording")

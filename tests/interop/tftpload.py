@@ -10,7 +10,7 @@ from .lab import Host, Program, need
 _SOURCE = Path(__file__).parents[2] / "benchmarks" / "load.c"
 
 SECONDS = 480
-"""Patience of all of them together."""
+"""Time limit of the whole load."""
 
 
 def start_load(
@@ -31,7 +31,7 @@ def start_load(
 
 
 def figures(load: Program) -> dict[str, Any]:
-    """What it has counted when it has ended: "done" and "failed" transfers, "repeats" of what clients sent, ..."""
+    """Wait until the load has ended; return its counts: "done" and "failed" transfers, "repeats" of packets, ..."""
     load.wait(SECONDS + 60)
-    found: dict[str, Any] = json.loads(load.output.splitlines()[-1])
-    return found
+    counts: dict[str, Any] = json.loads(load.output.splitlines()[-1])
+    return counts

@@ -13,7 +13,7 @@ _UNPACKED = Path(__file__).resolve().parents[2] / ".clients"
 
 def tftpd_hpa(host: Host, root: Path) -> Program:
     """tftpd-hpa with *root* as its root, and uploads allowed."""
-    return unpacked(
+    return start_unpacked(
         host, "in.tftpd", "--foreground", "--secure", "--create", "--user", "root", "--address", ":69", root
     )
 
@@ -21,16 +21,16 @@ def tftpd_hpa(host: Host, root: Path) -> Program:
 def atftpd(host: Host, root: Path) -> Program:
     """atftpd, which allows uploads by itself."""
     options = ("--daemon", "--no-fork", "--user", "root.root", "--verbose=0", "--logfile", "/dev/stdout")
-    return unpacked(host, "atftpd", *options, root)
+    return start_unpacked(host, "atftpd", *options, root)
 
 
-def unpacked(host: Host, name: str, *arguments: str | Path) -> Program:
-    """A server of Debian that is unpacked, when it listens on port 69."""
+def start_unpacked(host: Host, name: str, *arguments: str | Path) -> Program:
+    """Start an unpacked server of Debian, and wait until it listens on port 69."""
     program = _UNPACKED / "usr/sbin" / name
     if not program.exists():
         pytest.skip(f"{name} is not unpacked: tools/install-clients does it on Debian")
     machine = f"{os.uname().machine}-linux-gnu"
-    libraries = ":".join(str(_UNPACKED / place / machine) for place in ("usr/lib", "lib"))
+    libraries = ":".join(str(_UNPACKED / directory / machine) for directory in ("usr/lib", "lib"))
     server = host.start("env", f"LD_LIBRARY_PATH={libraries}", program, *arguments, name=name)
     server.wait_until_bound(69)
     return server

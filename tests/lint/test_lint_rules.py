@@ -1,4 +1,4 @@
-"""What is found, and what is not."""
+"""The rules of bootfw lint: files that they report, and files that they don't."""
 
 import errno
 import gzip
@@ -33,27 +33,29 @@ from bootfw.values import TransferRequest
 ROOT = User("root", 0, frozenset({0}))
 
 
-def tree_of(root: Path, complete: bool = True, **more: bytes) -> Tree:
+def tree_of(root: Path, complete: bool = True, **memory_files: bytes) -> Tree:
     directory = DirectoryBackend(root)
     return Tree(
-        LayeredBackend([("directory", directory), ("memory", MemoryBackend(more))]), [(root, directory)], complete
+        LayeredBackend([("directory", directory), ("memory", MemoryBackend(memory_files))]),
+        [(root, directory)],
+        complete,
     )
 
 
-def found(
+def findings_of(
     root: Path,
     files: Mapping[str, bytes | str],
     resolvers: Sequence[IBootFileResolver] = (),
     complete: bool = True,
     user: User = ROOT,
-    **more: bytes,
+    **memory_files: bytes,
 ) -> list[tuple[str, str]]:
-    """(file, rule) of all that is found; files are named below the root, with their lines."""
-    for path, data in files.items():
-        place = root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data.encode() if isinstance(data, str) else data)
-    findings = lint(tree_of(root, complete, **more), [("resolver", resolver) for resolver in resolvers], user)
+    """Write the files and run all rules: (file, rule) of each finding; files are relative to the root, with lines."""
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+    findings = lint(tree_of(root, complete, **memory_files), [("resolver", resolver) for resolver in resolvers], user)
     for finding in findings:
         assert finding.reason
         assert finding.remedy
@@ -287,16 +289,16 @@ CASES: dict[str, tuple[dict[str, bytes | str], list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_each_case_has_its_findings(tmp_path: Path, case: str) -> None:
     files, findings = CASES[case]
-    assert found(tmp_path, files) == findings
+    assert findings_of(tmp_path, files) == findings
 
 
-def test_the_right_spelling_is_named(tmp_path: Path) -> None:
-    found(tmp_path, {"pxelinux.cfg/default": "label a\nkernel X/VMLINUZ\n", "x/vmlinuz": kernel()})
+def test_the_remedy_names_the_right_spelling(tmp_path: Path) -> None:
+    findings_of(tmp_path, {"pxelinux.cfg/default": "label a\nkernel X/VMLINUZ\n", "x/vmlinuz": kernel()})
     (finding,) = lint(tree_of(tmp_path), [], ROOT)
     assert "x/vmlinuz" in finding.remedy
 
 
-def test_missing_files_are_not_reported_where_they_may_be_made(tmp_path: Path) -> None:
+def test_missing_files_are_not_reported_if_another_backend_may_generate_them(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {
         "pxelinux.cfg/default": "label a\nkernel gone\n",
         "grub.cfg": "linux /gone\n",
@@ -307,24 +309,24 @@ def test_missing_files_are_not_reported_where_they_may_be_made(tmp_path: Path) -
         "wrong.efi": "",
     }
     resolver = StaticResolver("gone.0")
-    assert found(tmp_path, files, [resolver], complete=False) == [("wrong.efi", "program")]
-    assert len(found(tmp_path, {}, [resolver])) == 8
+    assert findings_of(tmp_path, files, [resolver], complete=False) == [("wrong.efi", "program")]
+    assert len(findings_of(tmp_path, {}, [resolver])) == 8
 
 
-def test_files_of_other_backends_count(tmp_path: Path) -> None:
+def test_files_of_other_backends_are_not_missing(tmp_path: Path) -> None:
     files = {"pxelinux.cfg/default": "label a\nkernel made\n", "boot.ipxe": "#!ipxe\nchain made\n"}
-    assert found(tmp_path, files, made=b"x") == []
+    assert findings_of(tmp_path, files, made=b"x") == []
 
 
-def test_one_program_under_several_names(tmp_path: Path) -> None:
-    """As in the tree of Debian's installer: a link at the top, with what it needs beside the link."""
+def test_one_program_under_several_names_has_no_finding(tmp_path: Path) -> None:
+    """Debian's installer has a link at the top of its tree, and the files that the program loads beside the link."""
     (tmp_path / "di").mkdir()
     (tmp_path / "pxelinux.0").symlink_to("di/pxelinux.0")
-    assert found(tmp_path, {"di/pxelinux.0": pxelinux(), "ldlinux.c32": module()}) == []
+    assert findings_of(tmp_path, {"di/pxelinux.0": pxelinux(), "ldlinux.c32": module()}) == []
 
 
 @pytest.mark.parametrize(
-    ("files", "programs", "findings"),
+    ("files", "programs", "expected"),
     [
         ({"x86-bios": "a.0", "x86_64-uefi": "x.efi"}, {"a.0": b"\xea", "x.efi": pe(X64)}, []),
         ({"x86-bios": "x.efi"}, {"x.efi": pe(X64)}, [("x.efi", "program")]),
@@ -338,23 +340,25 @@ def test_one_program_under_several_names(tmp_path: Path) -> None:
     ],
 )
 def test_boot_files_of_resolvers(
-    tmp_path: Path, files: dict[str, Any], programs: dict[str, bytes | str], findings: list[tuple[str, str]]
+    tmp_path: Path, files: dict[str, Any], programs: dict[str, bytes | str], expected: list[tuple[str, str]]
 ) -> None:
-    got = found(tmp_path, programs, [ByArchitecture(files)])
-    assert [rule for _, rule in got] == [rule for _, rule in findings]
-    assert [file for file, _ in got if not file.startswith("[[")] == [f for f, _ in findings if not f.startswith("[[")]
+    findings = findings_of(tmp_path, programs, [ByArchitecture(files)])
+    assert [rule for _, rule in findings] == [rule for _, rule in expected]
+    assert [file for file, _ in findings if not file.startswith("[[")] == [
+        f for f, _ in expected if not f.startswith("[[")
+    ]
 
 
 def test_files_of_static_and_by_client_are_checked(tmp_path: Path) -> None:
     resolvers = [StaticResolver("gone"), ByClient([{"mac": "52:54:00:00:00:01", "file": "gone too"}])]
-    assert [rule for _, rule in found(tmp_path, {}, resolvers)] == ["missing", "missing"]
+    assert [rule for _, rule in findings_of(tmp_path, {}, resolvers)] == ["missing", "missing"]
 
 
 def test_programs_of_32_mib_are_reported(tmp_path: Path) -> None:
     for length, findings in ((65535 * 512 - 1, []), (65535 * 512, [("large.0", "size")])):
         with (tmp_path / "large.0").open("wb") as file:
             file.truncate(length)
-        assert found(tmp_path, {}, [StaticResolver("large.0")]) == findings
+        assert findings_of(tmp_path, {}, [StaticResolver("large.0")]) == findings
 
 
 def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path: Path) -> None:
@@ -367,7 +371,7 @@ def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path: Path) -> None:
         ByClient([{"mac": "52:54:00:00:00:01", "file": "{mac}.0"}, {"mac": "52:54:00:00:00:02", "file": "far.0"}]),
     ]
     files: dict[str, bytes | str] = {"b/pxelinux.0": pxelinux("4.07"), "b/own.cfg": "", "b/beside.cfg": ""}
-    found(tmp_path, files)
+    findings_of(tmp_path, files)
     findings = lint(tree_of(tmp_path), [(type(resolver).__name__, resolver) for resolver in resolvers], ROOT)
     assert [(finding.file, finding.rule) for finding in findings] == [
         ("[[resolver]] ByClient, clients[1]", "missing"),
@@ -386,7 +390,7 @@ def test_files_of_other_servers_are_not_checked(tmp_path: Path) -> None:
         ByClient([{"mac": "52:54:00:00:00:01", "file": "c.0", "server": elsewhere}]),
         PXEMenu([{"description": "d", "file": "d.0", "server": elsewhere}]),
     ]
-    assert found(tmp_path, {}, resolvers) == []
+    assert findings_of(tmp_path, {}, resolvers) == []
 
 
 def test_dangling_links_are_reported(tmp_path: Path) -> None:
@@ -400,7 +404,7 @@ def test_dangling_links_are_reported(tmp_path: Path) -> None:
     ):
         (tmp_path / name).symlink_to(target)
     names = ["d", "long", "loop", "one", "through", "two"]
-    assert found(tmp_path, {"file": "x", "wrong.ipxe": "x"}) == [
+    assert findings_of(tmp_path, {"file": "x", "wrong.ipxe": "x"}) == [
         *((name, "link") for name in names),
         ("wrong.ipxe", "script"),
     ]
@@ -408,11 +412,11 @@ def test_dangling_links_are_reported(tmp_path: Path) -> None:
     assert all("in a circle" in reasons[name] for name in ("loop", "one", "two", "d"))
 
 
-def test_directories_are_looked_through_once_however_many_links_lead_to_them(tmp_path: Path) -> None:
+def test_directories_are_searched_once_even_if_links_lead_to_them(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "again").symlink_to(".")
     (tmp_path / "d/up").symlink_to("..")
-    assert found(tmp_path, {"d/wrong.ipxe": "x"}) == [("d/wrong.ipxe", "script")]
+    assert findings_of(tmp_path, {"d/wrong.ipxe": "x"}) == [("d/wrong.ipxe", "script")]
     assert [entry.path for entry in tree_of(tmp_path).entries] == ["again", "d", "d/up", "d/wrong.ipxe"]
 
 
@@ -424,38 +428,38 @@ def test_special_files_are_reported(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tmp_path / "socket"))
         special = [(name, "special") for name in ("boot.efi", "grub.cfg", "initrd", "socket", "vmlinuz")]
-        assert found(tmp_path, {"wrong.ipxe": "x"}) == [*special, ("wrong.ipxe", "script")]
+        assert findings_of(tmp_path, {"wrong.ipxe": "x"}) == [*special, ("wrong.ipxe", "script")]
 
 
-def test_a_deep_tree_is_looked_through(tmp_path: Path) -> None:
-    place = str(tmp_path)
+def test_a_deep_tree_is_searched(tmp_path: Path) -> None:
+    directory = str(tmp_path)
     for _ in range(1200):
-        place += "/d"
-        os.mkdir(place)
-    assert found(tmp_path, {"wrong.ipxe": "x"}) == [("wrong.ipxe", "script")]
-    while place != str(tmp_path):  # pytest's own way of removing it would recurse too deeply
-        os.rmdir(place)
-        place = os.path.dirname(place)
+        directory += "/d"
+        os.mkdir(directory)
+    assert findings_of(tmp_path, {"wrong.ipxe": "x"}) == [("wrong.ipxe", "script")]
+    while directory != str(tmp_path):  # pytest itself would recurse too deeply to remove it
+        os.rmdir(directory)
+        directory = os.path.dirname(directory)
 
 
 def test_unlistable_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "closed").mkdir()
     scandir = os.scandir
 
-    def refusing(path: Path) -> Iterator[os.DirEntry[str]]:
+    def scandir_with_refusal(path: Path) -> Iterator[os.DirEntry[str]]:
         if str(path).endswith("/closed"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return scandir(path)
 
-    monkeypatch.setattr("bootfw.lint.tree.os.scandir", refusing)
-    assert found(tmp_path, {"wrong.ipxe": "x"}) == [("closed", "unreadable"), ("wrong.ipxe", "script")]
+    monkeypatch.setattr("bootfw.lint.tree.os.scandir", scandir_with_refusal)
+    assert findings_of(tmp_path, {"wrong.ipxe": "x"}) == [("closed", "unreadable"), ("wrong.ipxe", "script")]
 
 
-@pytest.mark.parametrize("good", [0, 1 << 20])
-def test_a_file_on_a_bad_sector(tmp_path: Path, good: int) -> None:
-    """The rest is looked at all the same, and nothing else is said of the file."""
-    found(tmp_path, {"vmlinuz.gz": gzip.compress(random.Random(1).randbytes(3 << 20)), "wrong.ipxe": "x"})
-    found(tmp_path, {"boot.ipxe": "#!ipxe\nkernel vmlinuz.gz\n"})
+@pytest.mark.parametrize("readable_bytes", [0, 1 << 20])
+def test_a_file_on_a_bad_sector_is_reported(tmp_path: Path, readable_bytes: int) -> None:
+    """The other files are examined nevertheless, and the file has no other finding."""
+    findings_of(tmp_path, {"vmlinuz.gz": gzip.compress(random.Random(1).randbytes(3 << 20)), "wrong.ipxe": "x"})
+    findings_of(tmp_path, {"boot.ipxe": "#!ipxe\nkernel vmlinuz.gz\n"})
     directory = DirectoryBackend(tmp_path)
 
     class BadDisk:
@@ -468,13 +472,13 @@ def test_a_file_on_a_bad_sector(tmp_path: Path, good: int) -> None:
             self.size, self.close, self._reader = reader.size, reader.close, reader
 
         def read(self, offset: int, length: int) -> bytes:
-            if offset + length > good:
+            if offset + length > readable_bytes:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return self._reader.read(offset, length)
 
     tree = Tree(BadDisk(), [(tmp_path, BadDisk())])
     findings = lint(
-        tree, [("by-architecture", ByArchitecture({"x86_64-uefi": "vmlinuz.gz"}))] if not good else [], ROOT
+        tree, [("by-architecture", ByArchitecture({"x86_64-uefi": "vmlinuz.gz"}))] if not readable_bytes else [], ROOT
     )
     assert [(finding.file.rpartition("/")[2], finding.rule) for finding in findings] == [
         ("vmlinuz.gz", "unreadable"),
@@ -493,7 +497,7 @@ def test_links_out_of_the_root_and_dangling_ones_are_reported(tmp_path: Path) ->
     (root / "out").symlink_to("../outside")
     (root / "far").symlink_to(tmp_path / "outside")
     (root / "gone").symlink_to("nothing")
-    assert found(root, {"file": "x"}) == [("far", "link"), ("gone", "link"), ("out", "link")]
+    assert findings_of(root, {"file": "x"}) == [("far", "link"), ("gone", "link"), ("out", "link")]
     out = next(finding for finding in lint(tree_of(root), [], ROOT) if finding.file.endswith("/out"))
     assert "leads out" in out.reason
 
@@ -501,7 +505,7 @@ def test_links_out_of_the_root_and_dangling_ones_are_reported(tmp_path: Path) ->
 def test_link_out_of_the_root_to_a_file_of_another_backend(tmp_path: Path) -> None:
     (tmp_path / "ipxe.efi").symlink_to("/boot/ipxe.efi")
     served: dict[str, Any] = {"ipxe.efi": pe(X64)}
-    assert found(tmp_path, {}, **served) == []
+    assert findings_of(tmp_path, {}, **served) == []
 
 
 def test_unreadable_files_are_reported(tmp_path: Path) -> None:
@@ -513,10 +517,14 @@ def test_unreadable_files_are_reported(tmp_path: Path) -> None:
         os.chmod(tmp_path / name, mode)
     status = (tmp_path / "all").stat()
     stranger = User("boot", status.st_uid + 1, frozenset({status.st_gid + 1}))
-    assert found(tmp_path, {}, user=stranger) == [("d", "unreadable"), ("group", "unreadable"), ("owner", "unreadable")]
-    friend = User("boot", status.st_uid + 1, frozenset({status.st_gid}))
-    assert found(tmp_path, {}, user=friend) == [("d", "unreadable"), ("owner", "unreadable")]
-    assert found(tmp_path, {}, user=User("owner", status.st_uid, frozenset())) == []
+    assert findings_of(tmp_path, {}, user=stranger) == [
+        ("d", "unreadable"),
+        ("group", "unreadable"),
+        ("owner", "unreadable"),
+    ]
+    group_member = User("boot", status.st_uid + 1, frozenset({status.st_gid}))
+    assert findings_of(tmp_path, {}, user=group_member) == [("d", "unreadable"), ("owner", "unreadable")]
+    assert findings_of(tmp_path, {}, user=User("owner", status.st_uid, frozenset())) == []
 
 
 NAMES = ["x.efi", "shimx64.efi", "pxelinux.0", "ldlinux.c32", "vmlinuz", "initrd.gz", "a.ipxe", "grub.cfg"]
@@ -543,23 +551,23 @@ PIECES = [
     st.integers(0, 3000),
 )
 def test_lint_raises_nothing_for_any_files(
-    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], cut: int
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], length: int
 ) -> None:
     root = tmp_path_factory.mktemp("tree")
-    found(root, {name: data[:cut] for name, data in files.items()})
+    findings_of(root, {name: data[:length] for name, data in files.items()})
 
 
-@pytest.mark.parametrize(("before", "rules"), [("directory", ["order"]), ("images", [])])
-def test_order(tmp_path: Path, before: str, rules: list[str]) -> None:
-    """ESXi's boot.cfg is what differs: that of another system is served as it is by both."""
+@pytest.mark.parametrize(("first_backend", "rules"), [("directory", ["order"]), ("images", [])])
+def test_order_of_directory_and_images_backends(tmp_path: Path, first_backend: str, rules: list[str]) -> None:
+    """Only the boot.cfg of ESXi differs; both backends serve that of another system unchanged."""
     for name, text in (("esxi", ESXI_BOOT_CFG), ("other", b"kernel=/vmlinuz\n")):
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "images" / name / "boot.cfg").write_bytes(text)
     directory, images = DirectoryBackend(tmp_path), ImagesBackend(tmp_path / "images")
     backends: list[tuple[str, IBackend]] = [("directory", directory), ("images", images)]
-    if before == "images":
+    if first_backend == "images":
         backends.reverse()
-    found = lint(Tree(LayeredBackend(backends), [(tmp_path, directory)]), [], ROOT, backends)
+    findings = lint(Tree(LayeredBackend(backends), [(tmp_path, directory)]), [], ROOT, backends)
     images.close()
-    assert [finding.rule for finding in found] == rules
-    assert all(finding.file == str(tmp_path / "images/esxi/boot.cfg") for finding in found)
+    assert [finding.rule for finding in findings] == rules
+    assert all(finding.file == str(tmp_path / "images/esxi/boot.cfg") for finding in findings)

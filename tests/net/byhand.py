@@ -1,10 +1,10 @@
-"""A DatagramPort that no reactor wakes: it is read by hand."""
+"""A DatagramPort that no reactor wakes: the test calls its doRead()."""
 
 from bootfw.net.udp.port import DatagramPort
 
 
-class Unused:
-    """The port's reactor."""
+class UnusedReactor:
+    """A reactor that never calls its readers."""
 
     def addReader(self, reader: DatagramPort) -> None:
         pass
@@ -13,7 +13,7 @@ class Unused:
 
 
 def read(port: DatagramPort, count: int) -> None:
-    """Have *port* take *count* datagrams that have been sent to it."""
-    end = port.counters.received + count
-    while port.counters.received < end:
+    """Have *port* read *count* datagrams that have been sent to it."""
+    total = port.counters.received + count
+    while port.counters.received < total:
         port.doRead()

@@ -12,21 +12,21 @@ from bootfw.values import BootFile, BootRequest
 
 @implementer(IBootFileResolver)
 class ByPersona:
-    """Answers with what ``files`` has for the client's persona; a callable there is called with the request.
+    """Returns what *files* has for the client's persona: a BootFile, its name, or a function that takes the request.
 
-    ``asked`` has all requests.
+    ``requests`` has all requests so far.
     """
 
     def __init__(self, files: Mapping[str, Any]) -> None:
         self.files: dict[str, Any] = dict(files)
-        self.asked: list[BootRequest] = []
+        self.requests: list[BootRequest] = []
 
     def resolve(self, request: BootRequest) -> BootFile | Deferred[Any] | None:
-        self.asked.append(request)
-        answer: Any = self.files.get(request.persona)
-        found: BootFile | Deferred[Any] | None
-        if callable(answer):
-            found = answer(request)
+        self.requests.append(request)
+        file: Any = self.files.get(request.persona)
+        result: BootFile | Deferred[Any] | None
+        if callable(file):
+            result = file(request)
         else:
-            found = BootFile(answer) if isinstance(answer, str) else answer
-        return found
+            result = BootFile(file) if isinstance(file, str) else file
+        return result

@@ -1,4 +1,4 @@
-"""A DHCPv6 protocol without a network, and the replies that clients get."""
+"""A DHCPv6 protocol without a network, and its replies to messages."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,12 +18,13 @@ from .bypersona import ByPersona
 
 _E = TypeVar("_E", bound=Event)
 
-Heard = tuple[Message, tuple[Relay, ...], tuple[str, int, int, int]]
-"""A message, the relays that it goes by, and where it goes to."""
+Sent = tuple[Message, tuple[Relay, ...], tuple[str, int, int, int]]
+"""A message, the relays that it goes by, and its destination."""
 
 DUID = b"\0\3\0\1RT\0\0\0\1"
 CLIENT = (LINK_LOCAL, 546, 0, 2)
 GROUP = Via("", 2, "ff02::1:2")
+"""How a message arrives that was sent to All_DHCP_Relay_Agents_and_Servers."""
 
 FILES = {
     "uefi-v6": "/efi/snponly.efi",
@@ -33,52 +34,62 @@ FILES = {
 
 
 @define(eq=False)
-class Wire:
-    """A transport that keeps what is sent."""
+class Transport:
+    """A transport that keeps the messages that are sent."""
 
-    sent: list[Heard]
+    sent: list[Sent]
 
-    def write(self, data: bytes, to: tuple[str, int, int, int]) -> None:
-        self.sent.append((*parse(data), to))
+    def write(self, data: bytes, destination: tuple[str, int, int, int]) -> None:
+        self.sent.append((*parse(data), destination))
 
 
 class Lab:
-    def __init__(self, kind: Callable[..., Any] = proxy6_port, **options: Any) -> None:
+    """A DHCPv6 protocol, its resolver and its events.
+
+    :param make_port: makes the protocol, as the functions of dhcpports do.
+    :param options: for *make_port*.
+    """
+
+    def __init__(self, make_port: Callable[..., Any] = proxy6_port, **options: Any) -> None:
         self.network = MemoryNetwork()
         self.events: list[Event] = []
-        self.sent: list[Heard] = []
+        self.sent: list[Sent] = []
         self.resolver = ByPersona(FILES)
         self.chain = ResolverChain(self.network.clock, [("by-persona", self.resolver)], self.events.append, 0.8)
         options = {"server": "fd77::1", "own_urls": lambda server: (f"http://[{server}]:8069", "")} | options
-        self.protocol = kind(self.network.clock, self.chain, self.events.append, DUID, **options)
-        self.protocol.transport = Wire(self.sent)
+        self.protocol = make_port(self.network.clock, self.chain, self.events.append, DUID, **options)
+        self.protocol.transport = Transport(self.sent)
         self.protocol.startProtocol()
 
-    def heard(
+    def replies_to(
         self, message: Message | bytes, peer: tuple[str, int, int, int] = CLIENT, via: Via = GROUP
-    ) -> list[Heard]:
-        """What is answered."""
+    ) -> list[Sent]:
+        """Deliver a message of *peer*, and return all replies that are sent at once."""
         data = message if isinstance(message, bytes) else pack(message)
         self.protocol.datagrams_received([(data, peer, via)])
-        heard, self.sent[:] = list(self.sent), []
-        return heard
+        return self._take()
 
-    def repeated(self, seconds: float = 3.0) -> list[Heard]:
-        """What is sent within so many seconds without a request."""
+    def repeated(self, seconds: float = 3.0) -> list[Sent]:
+        """Return what is sent within so many seconds without another message of a client."""
         for _ in range(round(seconds * 10)):
             self.network.clock.advance(0.1)
-        heard, self.sent[:] = list(self.sent), []
-        return heard
+        return self._take()
 
-    def only(self, message: Message, peer: tuple[str, int, int, int] = CLIENT, via: Via = GROUP) -> Message:
-        ((answer, relays, to),) = self.heard(message, peer, via)
-        assert (answer.xid, answer.first(Option.CLIENT_ID), answer.first(Option.SERVER_ID)) == (
+    def _take(self) -> list[Sent]:
+        sent, self.sent[:] = list(self.sent), []
+        return sent
+
+    def reply_to(self, message: Message, peer: tuple[str, int, int, int] = CLIENT, via: Via = GROUP) -> Message:
+        """Deliver a message of *peer*, and return the only reply, which has to go to *peer* without a relay."""
+        ((reply, relays, destination),) = self.replies_to(message, peer, via)
+        assert (reply.xid, reply.first(Option.CLIENT_ID), reply.first(Option.SERVER_ID)) == (
             message.xid,
             message.first(Option.CLIENT_ID),
             DUID,
         )
-        assert (relays, to) == ((), peer)
-        return answer
+        assert (relays, destination) == ((), peer)
+        return reply
 
-    def of(self, kind: type[_E]) -> list[_E]:
+    def events_of(self, kind: type[_E]) -> list[_E]:
+        """Return the events of that kind so far."""
         return [event for event in self.events if isinstance(event, kind)]

@@ -1,4 +1,4 @@
-"""Datagram protocols that write down what happens to them."""
+"""Datagram protocols that record the calls that they get."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from bootfw.values import Address, Via
 
 
 class Echo(DatagramProtocol):
-    """An ordinary protocol, which knows nothing of bootfw. The datagram ``crash`` makes it raise."""
+    """An ordinary protocol of Twisted, which sends back what it receives. The datagram ``crash`` makes it raise."""
 
     noisy = False
 
     def __init__(self) -> None:
         self.received: list[tuple[bytes, tuple[str | int, ...]]] = []
-        self.life: list[str] = []
+        self.lifecycle: list[str] = []
         self.refusals = 0
 
     def startProtocol(self) -> None:
-        self.life.append("started")
+        self.lifecycle.append("started")
 
     def stopProtocol(self) -> None:
-        self.life.append("stopped")
+        self.lifecycle.append("stopped")
 
     def datagramReceived(self, datagram: bytes, addr: Address) -> None:
         self.received.append((datagram, addr))
@@ -39,7 +39,7 @@ class Echo(DatagramProtocol):
 
 @implementer(IBatchReceiver)
 class Batches(DatagramProtocol):
-    """Takes batches, and gives each datagram to *answer*, called with (transport, data, peer, via)."""
+    """Receives batches, and calls *answer* with (transport, data, peer, via) for each datagram."""
 
     noisy = False
 
@@ -52,7 +52,7 @@ class Batches(DatagramProtocol):
     @property
     def received(self) -> list[tuple[bytes, tuple[str | int, ...], Via]]:
         """All datagrams as (data, peer, via)."""
-        return [arrival for batch in self.batches for arrival in batch]
+        return [datagram for batch in self.batches for datagram in batch]
 
     def datagrams_received(self, batch: Sequence[tuple[bytes, tuple[str | int, ...], Via]]) -> None:
         self.batches.append(list(batch))

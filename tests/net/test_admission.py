@@ -1,4 +1,4 @@
-"""Which requests are served: lists of addresses, limits of rate, and places that clients share."""
+"""Which requests are served: lists of addresses, rate limits, and the slots for transfers that clients share."""
 
 from math import inf
 from typing import Any
@@ -29,7 +29,7 @@ OTHER = ("127.0.0.9", 1000)
 
 
 class Gate:
-    """An Admission on a clock."""
+    """An Admission on a clock, and the events of the requests that it dropped."""
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
@@ -37,16 +37,16 @@ class Gate:
         self.admission = Admission(self.clock, self.dropped.append, Settings(**settings))
 
     def admits(self, peer: Address = CLIENT, *, alone: bool = False) -> bool:
-        """Whether a request is served; there is one of another client before it, unless it is *alone*."""
+        """Whether a request of *peer* is served. Another client sends one before it, unless the client is *alone*."""
         if not alone:
             self.admission.admits("tftp", OTHER, self.clock.seconds())
         return self.admission.admits("tftp", peer, self.clock.seconds())
 
-    def admits_dhcp(self, address: str, hardware: bytes = b"\2\0\0\0\0\1") -> bool:
-        return self.admission.admits_dhcp("dhcp", (address, 68), hardware, self.clock.seconds())
+    def admits_dhcp(self, address: str, mac: bytes = b"\2\0\0\0\0\1") -> bool:
+        return self.admission.admits_dhcp("dhcp", (address, 68), mac, self.clock.seconds())
 
     def burst(self, count: int, address: str = "10.0.0.9") -> int:
-        """How many of so many requests at once are served."""
+
         return sum(self.admits((address, port)) for port in range(count))
 
 
@@ -129,9 +129,9 @@ def test_the_clients_of_a_network_share_its_rate() -> None:
     served = [gate.burst(100, f"10.0.0.{number}") for number in range(1, 9)]
     assert served == [most] * NETWORK_SHARE + [0] * (8 - NETWORK_SHARE)
     assert gate.burst(100, "10.0.1.1") == most
-    six = Gate(requests_per_second=10)
-    assert [six.burst(100, f"fd77::{number}") for number in (1, 2, 3, 4, 5)] == [most] * NETWORK_SHARE + [0]
-    assert six.burst(100, "fd77:0:0:1::1") == most
+    ipv6_gate = Gate(requests_per_second=10)
+    assert [ipv6_gate.burst(100, f"fd77::{number}") for number in (1, 2, 3, 4, 5)] == [most] * NETWORK_SHARE + [0]
+    assert ipv6_gate.burst(100, "fd77:0:0:1::1") == most
 
 
 @given(st.lists(st.floats(0, 1), max_size=100), st.integers(1, 10))
@@ -186,8 +186,8 @@ def test_dropped_requests_are_reported_every_ten_seconds() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans())), st.integers(FEW, 40))
 def test_client_gets_slots_while_it_has_fewer_than_are_free(steps: list[tuple[str, bool]], most: int) -> None:
     shares, model = Shares(), {"a": 0, "b": 0, "c": 0}
-    for client, takes in steps:
-        if takes:
+    for client, takes_slot in steps:
+        if takes_slot:
             free = most - sum(model.values())
             assert shares.allows(client, most) == (model[client] < max(free, FEW))
             if shares.allows(client, most) and free:

@@ -1,4 +1,4 @@
-"""The alarm, alone and against a model that knows no heap."""
+"""The alarm, by itself and compared with a model that has no heap."""
 
 import gc
 import weakref
@@ -19,22 +19,24 @@ from bootfw.net.alarm import Alarm
 
 @define(eq=False, slots=True, weakref_slot=True)
 class Owner:
+    """An owner of a deadline."""
+
     deadline: float | None = None
     name: str = ""
 
 
 class CountingClock(Clock):
-    """Counts the delayed calls that were made."""
+    """Counts the delayed calls that are scheduled."""
 
-    made = 0
+    delayed_calls = 0
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
-        self.made += 1
+        self.delayed_calls += 1
         return super().callLater(delay, callable, *args, **kw)
 
 
-class Rung:
-    """Records the owner and time of each ring; then calls the test's function."""
+class RecordingRing:
+    """Records the owner and time of each ring, and returns what *then* returns."""
 
     def __init__(self, then: Callable[[Owner, float], float | None] = lambda owner, now: None) -> None:
         self.calls: list[tuple[Owner, float]] = []
@@ -51,7 +53,7 @@ def clock() -> Clock:
 
 
 def test_alarm_fires_once_at_the_deadline(clock: Clock) -> None:
-    ring = Rung()
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     owner = Owner(2.0)
     alarm.watch(owner)
@@ -64,7 +66,7 @@ def test_alarm_fires_once_at_the_deadline(clock: Clock) -> None:
 
 
 def test_no_delayed_call_is_left_after_the_last_ring(clock: Clock) -> None:
-    alarm = Alarm(clock, Rung())
+    alarm = Alarm(clock, RecordingRing())
     owner = Owner(60.0)
     alarm.watch(owner)
     owner.deadline = 1.0
@@ -74,7 +76,7 @@ def test_no_delayed_call_is_left_after_the_last_ring(clock: Clock) -> None:
 
 
 def test_later_deadline_needs_no_second_watch(clock: Clock) -> None:
-    ring = Rung()
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
     alarm.watch(owner)
@@ -88,7 +90,7 @@ def test_later_deadline_needs_no_second_watch(clock: Clock) -> None:
 
 
 def test_later_deadline_adds_no_delayed_call_and_no_heap_entry(clock: Clock) -> None:
-    alarm = Alarm(clock, Rung())
+    alarm = Alarm(clock, RecordingRing())
     owner = Owner(1.0)
     alarm.watch(owner)
     (before,) = clock.getDelayedCalls()
@@ -101,11 +103,11 @@ def test_later_deadline_adds_no_delayed_call_and_no_heap_entry(clock: Clock) -> 
 
 
 def test_owner_with_a_later_deadline_is_rescheduled(clock: Clock) -> None:
-    def found(owner: Owner, now: float) -> float | None:
+    def reschedule(owner: Owner, now: float) -> float | None:
         owner.deadline = now + 2 if now < 5 else None
         return owner.deadline
 
-    ring = Rung(found)
+    ring = RecordingRing(reschedule)
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
     alarm.watch(owner)
@@ -118,12 +120,12 @@ def test_owner_with_a_later_deadline_is_rescheduled(clock: Clock) -> None:
 
 
 def test_watch_of_a_later_deadline_during_the_ring_rings_once(clock: Clock) -> None:
-    def found(owner: Owner, now: float) -> float | None:
+    def reschedule(owner: Owner, now: float) -> float | None:
         owner.deadline = 2.0 if now < 2 else None
         alarm.watch(owner)
         return owner.deadline
 
-    ring = Rung(found)
+    ring = RecordingRing(reschedule)
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
     alarm.watch(owner)
@@ -132,7 +134,7 @@ def test_watch_of_a_later_deadline_during_the_ring_rings_once(clock: Clock) -> N
 
 
 def test_forgotten_owner_with_a_later_deadline_is_not_called(clock: Clock) -> None:
-    ring = Rung(lambda owner, now: now + 1)
+    ring = RecordingRing(lambda owner, now: now + 1)
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
     alarm.watch(owner)
@@ -144,7 +146,7 @@ def test_forgotten_owner_with_a_later_deadline_is_not_called(clock: Clock) -> No
 
 
 def test_earlier_deadline_rings_at_its_time(clock: Clock) -> None:
-    ring = Rung()
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     owner = Owner(10.0)
     alarm.watch(owner)
@@ -157,7 +159,7 @@ def test_earlier_deadline_rings_at_its_time(clock: Clock) -> None:
 
 
 def test_owner_without_a_deadline_does_not_ring(clock: Clock) -> None:
-    ring = Rung()
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
     alarm.watch(owner)
@@ -173,7 +175,7 @@ def test_owner_without_a_deadline_does_not_ring(clock: Clock) -> None:
 
 
 def test_alarm_without_owners_has_no_delayed_call(clock: Clock) -> None:
-    alarm = Alarm(clock, Rung())
+    alarm = Alarm(clock, RecordingRing())
     assert clock.getDelayedCalls() == []
     owners = [Owner(float(n)) for n in range(5)]
     for owner in owners:
@@ -185,7 +187,7 @@ def test_alarm_without_owners_has_no_delayed_call(clock: Clock) -> None:
 
 
 def test_forgotten_owner_does_not_ring(clock: Clock) -> None:
-    ring = Rung()
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     gone, stays = Owner(1.0), Owner(1.0)
     for owner in (gone, stays):
@@ -197,7 +199,7 @@ def test_forgotten_owner_does_not_ring(clock: Clock) -> None:
 
 
 def test_a_deadline_in_the_past_rings_in_the_next_turn(clock: Clock) -> None:
-    ring = Rung()
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     clock.advance(10)
     alarm.watch(Owner(3.0))
@@ -207,7 +209,7 @@ def test_a_deadline_in_the_past_rings_in_the_next_turn(clock: Clock) -> None:
 
 
 def test_stop_forgets_all_and_the_alarm_can_be_used_again(clock: Clock) -> None:
-    ring = Rung()
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     alarm.watch(Owner(1.0))
     alarm.stop()
@@ -222,11 +224,11 @@ def test_stop_forgets_all_and_the_alarm_can_be_used_again(clock: Clock) -> None:
 
 
 def test_ring_may_watch_again_with_the_next_deadline(clock: Clock) -> None:
-    def again(owner: Owner, now: float) -> None:
+    def watch_again(owner: Owner, now: float) -> None:
         owner.deadline = now + 1
         alarm.watch(owner)
 
-    ring = Rung(again)
+    ring = RecordingRing(watch_again)
     alarm = Alarm(clock, ring)
     alarm.watch(Owner(1.0))
     clock.pump([0.5] * 8)
@@ -235,22 +237,22 @@ def test_ring_may_watch_again_with_the_next_deadline(clock: Clock) -> None:
 
 
 def test_watch_during_a_ring_schedules_one_delayed_call() -> None:
-    def again(owner: Owner, now: float) -> None:
+    def watch_again(owner: Owner, now: float) -> None:
         owner.deadline = now + 10
         alarm.watch(owner)
 
     clock = CountingClock()
-    alarm = Alarm(clock, Rung(again))
+    alarm = Alarm(clock, RecordingRing(watch_again))
     for _ in range(3):
         alarm.watch(Owner(1.0))
     clock.advance(1)
     assert [call.getTime() for call in clock.getDelayedCalls()] == [11.0]
-    assert clock.made == 2
+    assert clock.delayed_calls == 2
 
 
 def test_ring_may_forget_another_that_is_due_too(clock: Clock) -> None:
     first, second = Owner(1.0), Owner(1.0)
-    ring = Rung(lambda owner, now: alarm.forget(second))
+    ring = RecordingRing(lambda owner, now: alarm.forget(second))
     alarm = Alarm(clock, ring)
     alarm.watch(first)
     alarm.watch(second)
@@ -260,7 +262,7 @@ def test_ring_may_forget_another_that_is_due_too(clock: Clock) -> None:
 
 
 def test_ring_may_stop_the_alarm(clock: Clock) -> None:
-    ring = Rung(lambda owner, now: alarm.stop())
+    ring = RecordingRing(lambda owner, now: alarm.stop())
     alarm = Alarm(clock, ring)
     for _ in range(3):
         alarm.watch(Owner(1.0))
@@ -274,7 +276,7 @@ def test_a_ring_that_raises_is_logged_and_the_others_still_ring(clock: Clock) ->
         if owner.name == "bad":
             raise ValueError("no")
 
-    ring = Rung(fail)
+    ring = RecordingRing(fail)
     alarm = Alarm(clock, ring)
     owners = [Owner(1.0, "good"), Owner(1.0, "bad"), Owner(1.0, "good"), Owner(2.0, "good")]
     for owner in owners:
@@ -288,22 +290,22 @@ def test_a_ring_that_raises_is_logged_and_the_others_still_ring(clock: Clock) ->
 
 
 def test_owners_due_at_once_ring_in_several_reactor_turns(clock: Clock) -> None:
-    ring = Rung()
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     owners = [Owner(1.0) for _ in range(1000)]
     for owner in owners:
         alarm.watch(owner)
-    seen: list[int] = []
-    clock.callLater(1, lambda: clock.callLater(0, lambda: seen.append(len(ring.calls))))
+    rung: list[int] = []
+    clock.callLater(1, lambda: clock.callLater(0, lambda: rung.append(len(ring.calls))))
     clock.advance(1)
     clock.advance(0)
     assert [owner for owner, _ in ring.calls] == owners
-    assert 0 < seen[0] < 1000
+    assert 0 < rung[0] < 1000
 
 
 def test_forgotten_owners_are_released_at_once_and_their_entries_soon(clock: Clock) -> None:
     """Ten thousand transfers begin and end while a deadline of the first is far away."""
-    alarm = Alarm(clock, Rung())
+    alarm = Alarm(clock, RecordingRing())
     alarm.watch(Owner(1e6))
     watched: weakref.WeakSet[Owner] = weakref.WeakSet()
     for n in range(10_000):
@@ -318,8 +320,8 @@ def test_forgotten_owners_are_released_at_once_and_their_entries_soon(clock: Clo
 
 
 def test_dead_entries_are_swept(clock: Clock) -> None:
-    """What stays rings on time: the order survives the sweeping."""
-    ring = Rung()
+    """The remaining owners ring on time, so sweeping keeps the order."""
+    ring = RecordingRing()
     alarm = Alarm(clock, ring)
     owners = [Owner(1.0 + n * 7919 % 3000) for n in range(3000)]
     for owner in owners:
@@ -334,7 +336,7 @@ def test_dead_entries_are_swept(clock: Clock) -> None:
 
 
 def test_earlier_deadlines_leave_no_dead_entries(clock: Clock) -> None:
-    alarm = Alarm(clock, Rung())
+    alarm = Alarm(clock, RecordingRing())
     owner = Owner()
     for n in range(10_000):
         owner.deadline = 20_000.0 - n
@@ -357,7 +359,7 @@ Step = tuple[Literal["watch"], int, float | None] | tuple[Literal["forget"], int
 @settings(max_examples=300, deadline=None)
 @given(steps=st.lists(_STEPS, max_size=60), after_ring=st.lists(_TIMES, max_size=20))
 def test_alarm_behaves_like_a_model_without_a_heap(steps: list[Step], after_ring: list[float | None]) -> None:
-    """After each ring the owner gets the next of *after_ring* as its wait, None for no more."""
+    """*after_ring* has the seconds from each ring to the next deadline of its owner; None: it has no more deadlines."""
     clock = Clock()
     owners = [Owner() for _ in range(5)]
     waits = iter(after_ring)
@@ -375,10 +377,10 @@ def test_alarm_behaves_like_a_model_without_a_heap(steps: list[Step], after_ring
     alarm = Alarm(clock, ring)
     for step in steps:
         if step[0] == "watch":
-            _, which, wait = step
-            owners[which].deadline = None if wait is None else clock.seconds() + wait
-            alarm.watch(owners[which])
-            watched[which] = owners[which].deadline
+            _, number, wait = step
+            owners[number].deadline = None if wait is None else clock.seconds() + wait
+            alarm.watch(owners[number])
+            watched[number] = owners[number].deadline
         elif step[0] == "forget":
             alarm.forget(owners[step[1]])
             watched.pop(step[1], None)
@@ -388,11 +390,11 @@ def test_alarm_behaves_like_a_model_without_a_heap(steps: list[Step], after_ring
                 now = clock.seconds()
                 due = sorted(n for n, deadline in watched.items() if deadline is not None and deadline <= now)
                 assert sorted(n for n, _ in rung[len(expected) :]) == due
-                assert all(when == now for _, when in rung[len(expected) :])
+                assert all(at == now for _, at in rung[len(expected) :])
                 expected = list(rung)
-                for which, _ in rung[len(rung) - len(due) :]:
+                for number, _ in rung[len(rung) - len(due) :]:
                     wait = next(expected_waits, None)
-                    watched[which] = None if wait is None else now + max(wait, 0.25)
+                    watched[number] = None if wait is None else now + max(wait, 0.25)
         assert len(clock.getDelayedCalls()) <= 1
         if any(deadline is not None for deadline in watched.values()):
             assert len(clock.getDelayedCalls()) == 1

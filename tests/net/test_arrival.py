@@ -1,4 +1,4 @@
-"""The interface that a TCP connection came by, on a real kernel."""
+"""The interface by which a TCP connection arrived, on a real kernel."""
 
 import socket
 from types import SimpleNamespace
@@ -11,15 +11,15 @@ from .namespaces import Host
 
 
 def connection(server: Host, client: Host, family: socket.AddressFamily, bind: str, address: str) -> socket.socket:
-    """The server's side of a connection to *address*."""
+    """The server's socket of a connection to *address*."""
     with server.inside():
-        listening = socket.create_server((bind, 0), family=family)
+        listener = socket.create_server((bind, 0), family=family)
     with client.inside():
-        connecting = socket.socket(family, socket.SOCK_STREAM)
-    with listening, connecting:
-        connecting.settimeout(30)
-        connecting.connect((address, listening.getsockname()[1]))
-        accepted, _ = listening.accept()
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    with listener, sock:
+        sock.settimeout(30)
+        sock.connect((address, listener.getsockname()[1]))
+        accepted, _ = listener.accept()
     return accepted
 
 
@@ -46,13 +46,13 @@ def test_interface_of_a_connection_is_that_of_its_first_packet(
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def test_a_connection_of_this_host_has_no_interface(family: socket.AddressFamily, address: str) -> None:
-    with socket.create_server((address, 0), family=family) as listening, socket.socket(family) as connecting:
-        connecting.settimeout(30)
-        connecting.connect(listening.getsockname())
-        accepted, _ = listening.accept()
+    with socket.create_server((address, 0), family=family) as listener, socket.socket(family) as sock:
+        sock.settimeout(30)
+        sock.connect(listener.getsockname())
+        accepted, _ = listener.accept()
         with accepted:
             assert arrived_by(SimpleNamespace(socket=accepted)) is None
 
 
-def test_port_without_a_socket_has_no_interface() -> None:
+def test_transport_without_a_socket_has_no_interface() -> None:
     assert arrived_by(SimpleNamespace()) is None

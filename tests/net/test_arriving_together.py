@@ -1,4 +1,4 @@
-"""Requests that arrive together, on a real port: one look tells all of them what is not there, and what is."""
+"""Requests that arrive in one batch, on a real port: for all of them, each file is looked up and opened once."""
 
 import contextlib
 import os
@@ -21,47 +21,47 @@ from bootfw.values import TransferRequest, Via
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
-from .byhand import Unused, read
+from .byhand import UnusedReactor, read
 
 MISSING = tftp.error(1, "File not found")
 
 
 @implementer_only(IUniformBackend)
-class Counted(DirectoryBackend):
+class RecordingBackend(DirectoryBackend):
     """Records the requested paths."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.asked: list[str] = []
+        self.paths: list[str] = []
 
     def open(self, path: str, request: TransferRequest) -> FileReader:
-        self.asked.append(path)
+        self.paths.append(path)
         reader: FileReader = super().open(path, request)
         return reader
 
 
 class Served:
-    """Clients, and a directory that is served to them."""
+    """A directory that is served by TFTP, and its clients."""
 
     def __init__(self, root: Path, mtu: Callable[[Via], int | None] | None = None) -> None:
-        self.directory = Counted(root)
+        self.directory = RecordingBackend(root)
         backend = LayeredBackend([("directory", self.directory)])
         self.protocol = TFTPProtocol(Clock(), backend, Adaptive(), lambda event: None, mtu=mtu)
-        self.port = DatagramPort(Unused(), self.protocol, "127.0.0.1", 0)
+        self.port = DatagramPort(UnusedReactor(), self.protocol, "127.0.0.1", 0)
         self.port.startListening()
-        self.sockets: list[socket.socket] = []
+        self.clients: list[socket.socket] = []
 
-    def ask(self, *names: str, options: Sequence[tuple[str, str]] = ()) -> list[bytes]:
-        """One client for each name, all at once; gives what each gets."""
+    def first_replies(self, *names: str, options: Sequence[tuple[str, str]] = ()) -> list[bytes]:
+        """Have a client for each name request it, all in one batch, and return the first reply to each."""
         clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in names]
-        self.sockets += clients
+        self.clients += clients
         for client, name in zip(clients, names, strict=True):
             client.sendto(tftp.request(False, name, "octet", options), ("127.0.0.1", self.port.getHost().port))
         read(self.port, len(names))
         return [client.recv(600) for client in clients]
 
-    def acknowledged(self, client: socket.socket, block: int) -> bytes | None:
-        """What is sent for an ACK, if anything."""
+    def acknowledge(self, client: socket.socket, block: int) -> bytes | None:
+        """Send an ACK, and return the reply to it, if there is one."""
         client.sendto(tftp.ack(block), ("127.0.0.1", self.port.getHost().port))
         read(self.port, 1)
         with contextlib.suppress(BlockingIOError):
@@ -71,7 +71,7 @@ class Served:
     def close(self) -> None:
         self.protocol.close()
         self.port.connectionLost()
-        for client in self.sockets:
+        for client in self.clients:
             client.close()
 
 
@@ -84,8 +84,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.mark.skipif(not mmsg.AVAILABLE, reason="datagrams are read and sent one by one")
 def test_a_missing_file_is_looked_up_once_for_a_batch(served: Served) -> None:
-    assert served.ask(*["pxelinux.cfg/default"] * 20, "other") == [MISSING] * 21
-    assert served.directory.asked == ["pxelinux.cfg/default", "other"]
+    assert served.first_replies(*["pxelinux.cfg/default"] * 20, "other") == [MISSING] * 21
+    assert served.directory.paths == ["pxelinux.cfg/default", "other"]
 
 
 @pytest.mark.skipif(not mmsg.AVAILABLE, reason="datagrams are read and sent one by one")
@@ -93,20 +93,22 @@ def test_the_mtu_is_looked_up_once_for_a_batch(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"now")
     sizes = iter([1000, 900])
     served = Served(tmp_path, lambda via: next(sizes))
-    wanted = [("blksize", "1468")]
-    assert served.ask("a", "a", "a", options=wanted) == [tftp.option_ack((("blksize", "968"),))] * 3
-    assert served.ask("a", options=wanted) == [tftp.option_ack((("blksize", "868"),))], "it may have changed"
+    options = [("blksize", "1468")]
+    assert served.first_replies("a", "a", "a", options=options) == [tftp.option_ack((("blksize", "968"),))] * 3
+    assert served.first_replies("a", options=options) == [tftp.option_ack((("blksize", "868"),))], (
+        "the MTU may have changed"
+    )
     served.close()
 
 
 def test_a_new_file_is_there_for_the_next_batch(served: Served, tmp_path: Path) -> None:
-    assert served.ask("a", "a") == [MISSING] * 2
+    assert served.first_replies("a", "a") == [MISSING] * 2
     (tmp_path / "a").write_bytes(b"now")
-    assert served.ask("a", "a") == [b"\0\3\0\1now"] * 2
+    assert served.first_replies("a", "a") == [b"\0\3\0\1now"] * 2
     (tmp_path / "a").unlink()
-    assert served.ask("a") == [MISSING]
+    assert served.first_replies("a") == [MISSING]
     (tmp_path / "a").write_bytes(b"again")
-    assert served.ask("a") == [b"\0\3\0\1again"]
+    assert served.first_replies("a") == [b"\0\3\0\1again"]
 
 
 @pytest.mark.skipif(not mmsg.AVAILABLE, reason="datagrams are read and sent one by one")
@@ -114,38 +116,38 @@ def test_a_shared_file_is_opened_once_for_a_batch(served: Served, tmp_path: Path
     (tmp_path / "a").write_bytes(bytes(1000))
     before = os.listdir("/proc/self/fd")
     first = b"\0\3\0\1" + bytes(512)
-    assert served.ask("a", "missing", "a", "missing", "a") == [first, MISSING, first, MISSING, first]
-    assert served.directory.asked == ["a", "missing"]
-    clients = served.sockets
+    assert served.first_replies("a", "missing", "a", "missing", "a") == [first, MISSING, first, MISSING, first]
+    assert served.directory.paths == ["a", "missing"]
+    clients = served.clients
     last = b"\0\3\0\2" + bytes(488)
     for client in (clients[4], clients[0], clients[2]):
         assert len(os.listdir("/proc/self/fd")) == len(before) + len(clients) + 1
-        assert served.acknowledged(client, 1) == last
-        served.acknowledged(client, 2)
+        assert served.acknowledge(client, 1) == last
+        served.acknowledge(client, 2)
     assert served.protocol.transfers == 0
     assert len(os.listdir("/proc/self/fd")) == len(before) + len(clients)
 
 
 @pytest.mark.skipif(not mmsg.AVAILABLE, reason="datagrams are read and sent one by one")
 def test_an_unused_reader_is_closed_at_the_end_of_the_batch(served: Served, tmp_path: Path) -> None:
-    """The first one's transfer has ended when the second one's begins."""
+    """The first transfer has ended when the second one begins."""
     (tmp_path / "a").write_bytes(b"now")
     before = len(os.listdir("/proc/self/fd"))
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    served.sockets.append(client)
+    served.clients.append(client)
     address = "127.0.0.1", served.port.getHost().port
     client.sendto(tftp.request(False, "a", "octet", []), address)
     client.sendto(tftp.request(False, "a", "netascii", []), address)
     client.sendto(tftp.error(0, "no"), address)
     read(served.port, 3)
-    assert served.directory.asked == ["a"]
+    assert served.directory.paths == ["a"]
     assert served.protocol.transfers == 0
     assert len(os.listdir("/proc/self/fd")) == before + 1
 
 
-def test_a_replaced_file_is_another_one_for_the_next(served: Served, tmp_path: Path) -> None:
+def test_a_replaced_file_is_opened_for_the_next_batch(served: Served, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"now")
-    assert served.ask("a", "a") == [b"\0\3\0\1now"] * 2
+    assert served.first_replies("a", "a") == [b"\0\3\0\1now"] * 2
     (tmp_path / "b").write_bytes(b"then")
     (tmp_path / "b").rename(tmp_path / "a")
-    assert served.ask("a", "a") == [b"\0\3\0\1then"] * 2
+    assert served.first_replies("a", "a") == [b"\0\3\0\1then"] * 2

@@ -7,7 +7,10 @@ from bootfw.net.bindingstates import RETRY_EVERY, BindingStates, Do, Input, Stat
 from bootfw.table import IllegalInput
 
 
-def takes(state: State, event: Input, after: State, *out: Do, reason: str = "", deadline: float | None = None) -> None:
+def check_input(
+    state: State, event: Input, after: State, *out: Do, reason: str = "", deadline: float | None = None
+) -> None:
+    """Check what an input at 10 s leads to: the state, its actions, the reason and the deadline."""
     binding = BindingStates(state)
     binding.reason = "before"
     binding.handle(event, reason or None, 10.0)
@@ -15,15 +18,16 @@ def takes(state: State, event: Input, after: State, *out: Do, reason: str = "", 
     assert (binding.state, binding.out, binding.reason, binding.deadline) == (after, [*out], expected, deadline)
 
 
-def retried(state: State) -> BindingStates:
-    """Held or failed, with the deadline of the next attempt."""
+def waiting_for_retry(state: State) -> BindingStates:
+    """A socket that is held or has failed, with the deadline of its next attempt."""
     binding = BindingStates(state)
     binding.reason, binding.deadline = "before", 11.0
     return binding
 
 
-def leaves_the_deadline(state: State, event: Input, after: State, *out: Do, reason: str = "") -> None:
-    binding = retried(state)
+def check_deadline_removed(state: State, event: Input, after: State, *out: Do, reason: str = "") -> None:
+    """Check what an input before the deadline leads to, and that there is no deadline after it."""
+    binding = waiting_for_retry(state)
     binding.handle(event, reason, 10.5)
     assert (binding.state, binding.out, binding.reason, binding.deadline) == (after, [*out], reason, None)
 
@@ -31,132 +35,132 @@ def leaves_the_deadline(state: State, event: Input, after: State, *out: Do, reas
 # WAITING
 
 
-def test_it_waits_at_first() -> None:
+def test_first_state_is_waiting() -> None:
     assert BindingStates().state is State.WAITING
 
 
-def test_waiting_absent_notes_what_exists_now() -> None:
-    takes(State.WAITING, Input.ABSENT, State.WAITING, reason="no interface s9; there are: lo, s8")
+def test_waiting_absent_updates_the_reason() -> None:
+    check_input(State.WAITING, Input.ABSENT, State.WAITING, reason="no interface s9; there are: lo, s8")
 
 
 def test_waiting_present_binds() -> None:
-    takes(State.WAITING, Input.PRESENT, State.BINDING, Do.BIND)
+    check_input(State.WAITING, Input.PRESENT, State.BINDING, Do.BIND)
 
 
 def test_waiting_recreated_binds() -> None:
-    takes(State.WAITING, Input.RECREATED, State.BINDING, Do.BIND)
+    check_input(State.WAITING, Input.RECREATED, State.BINDING, Do.BIND)
 
 
-def test_waiting_close_ends_it() -> None:
-    takes(State.WAITING, Input.CLOSE, State.CLOSED)
+def test_waiting_close_is_final() -> None:
+    check_input(State.WAITING, Input.CLOSE, State.CLOSED)
 
 
 # BINDING
 
 
 def test_binding_absent_waits_again() -> None:
-    takes(State.BINDING, Input.ABSENT, State.WAITING, reason="no interface s9")
+    check_input(State.BINDING, Input.ABSENT, State.WAITING, reason="no interface s9")
 
 
 def test_binding_opened_is_bound() -> None:
-    takes(State.BINDING, Input.OPENED, State.BOUND)
+    check_input(State.BINDING, Input.OPENED, State.BOUND)
 
 
 def test_binding_held_is_retried() -> None:
-    takes(State.BINDING, Input.HELD, State.HELD, reason="dnsmasq (pid 7)", deadline=10 + RETRY_EVERY)
+    check_input(State.BINDING, Input.HELD, State.HELD, reason="dnsmasq (pid 7)", deadline=10 + RETRY_EVERY)
 
 
 def test_binding_failed_is_retried() -> None:
-    takes(State.BINDING, Input.FAILED, State.FAILED, reason="no memory", deadline=10 + RETRY_EVERY)
+    check_input(State.BINDING, Input.FAILED, State.FAILED, reason="no memory", deadline=10 + RETRY_EVERY)
 
 
-def test_binding_close_ends_it_when_the_start_fails() -> None:
-    takes(State.BINDING, Input.CLOSE, State.CLOSED)
+def test_binding_close_is_final_when_the_start_fails() -> None:
+    check_input(State.BINDING, Input.CLOSE, State.CLOSED)
 
 
 # BOUND
 
 
 def test_bound_absent_is_waited_for() -> None:
-    takes(State.BOUND, Input.ABSENT, State.WAITING, reason="this host has no such address")
+    check_input(State.BOUND, Input.ABSENT, State.WAITING, reason="this host has no such address")
 
 
 def test_bound_present_stays() -> None:
-    takes(State.BOUND, Input.PRESENT, State.BOUND)
+    check_input(State.BOUND, Input.PRESENT, State.BOUND)
 
 
 def test_bound_recreated_binds_again() -> None:
-    takes(State.BOUND, Input.RECREATED, State.BINDING, Do.BIND)
+    check_input(State.BOUND, Input.RECREATED, State.BINDING, Do.BIND)
 
 
-def test_bound_close_ends_it() -> None:
-    takes(State.BOUND, Input.CLOSE, State.CLOSED)
+def test_bound_close_is_final() -> None:
+    check_input(State.BOUND, Input.CLOSE, State.CLOSED)
 
 
 # HELD
 
 
 def test_held_absent_is_waited_for() -> None:
-    leaves_the_deadline(State.HELD, Input.ABSENT, State.WAITING, reason="no interface s9")
+    check_deadline_removed(State.HELD, Input.ABSENT, State.WAITING, reason="no interface s9")
 
 
 def test_held_present_waits_for_the_deadline() -> None:
-    binding = retried(State.HELD)
+    binding = waiting_for_retry(State.HELD)
     binding.handle(Input.PRESENT, None, 10.5)
     assert (binding.state, binding.out, binding.reason, binding.deadline) == (State.HELD, [], "before", 11.0)
 
 
 def test_held_recreated_binds_at_once() -> None:
-    leaves_the_deadline(State.HELD, Input.RECREATED, State.BINDING, Do.BIND, reason="before")
+    check_deadline_removed(State.HELD, Input.RECREATED, State.BINDING, Do.BIND, reason="before")
 
 
 def test_held_tick_binds() -> None:
-    leaves_the_deadline(State.HELD, Input.TICK, State.BINDING, Do.BIND, reason="before")
+    check_deadline_removed(State.HELD, Input.TICK, State.BINDING, Do.BIND, reason="before")
 
 
-def test_held_close_ends_it() -> None:
-    leaves_the_deadline(State.HELD, Input.CLOSE, State.CLOSED)
+def test_held_close_is_final() -> None:
+    check_deadline_removed(State.HELD, Input.CLOSE, State.CLOSED)
 
 
 # FAILED
 
 
 def test_failed_absent_is_waited_for() -> None:
-    leaves_the_deadline(State.FAILED, Input.ABSENT, State.WAITING, reason="no interface s9")
+    check_deadline_removed(State.FAILED, Input.ABSENT, State.WAITING, reason="no interface s9")
 
 
 def test_failed_present_waits_for_the_deadline() -> None:
-    binding = retried(State.FAILED)
+    binding = waiting_for_retry(State.FAILED)
     binding.handle(Input.PRESENT, None, 10.5)
     assert (binding.state, binding.out, binding.reason, binding.deadline) == (State.FAILED, [], "before", 11.0)
 
 
 def test_failed_recreated_binds_at_once() -> None:
-    leaves_the_deadline(State.FAILED, Input.RECREATED, State.BINDING, Do.BIND, reason="before")
+    check_deadline_removed(State.FAILED, Input.RECREATED, State.BINDING, Do.BIND, reason="before")
 
 
 def test_failed_tick_binds() -> None:
-    leaves_the_deadline(State.FAILED, Input.TICK, State.BINDING, Do.BIND, reason="before")
+    check_deadline_removed(State.FAILED, Input.TICK, State.BINDING, Do.BIND, reason="before")
 
 
-def test_failed_close_ends_it() -> None:
-    leaves_the_deadline(State.FAILED, Input.CLOSE, State.CLOSED)
+def test_failed_close_is_final() -> None:
+    check_deadline_removed(State.FAILED, Input.CLOSE, State.CLOSED)
 
 
 # CLOSED
 
 
-def test_closed_close_is_the_second_one() -> None:
-    takes(State.CLOSED, Input.CLOSE, State.CLOSED)
+def test_closed_close_is_ignored() -> None:
+    check_input(State.CLOSED, Input.CLOSE, State.CLOSED)
 
 
-# What can't happen
+# Inputs that are impossible
 
 AFTER_BIND = (Input.OPENED, Input.HELD, Input.FAILED)
-"""What follows BIND, and nothing else."""
+"""The results of BIND."""
 ILLEGAL = [
     *((State.WAITING, event) for event in (*AFTER_BIND, Input.TICK)),
-    # Binding takes no turn of the reactor, so that nothing comes between.
+    # Binding takes no turn of the reactor, so no other input comes before its result.
     *((State.BINDING, event) for event in (Input.PRESENT, Input.RECREATED, Input.TICK)),
     *((State.BOUND, event) for event in (*AFTER_BIND, Input.TICK)),
     *((State.HELD, event) for event in AFTER_BIND),

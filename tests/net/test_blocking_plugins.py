@@ -1,4 +1,4 @@
-"""Plugins that block the reactor, and backends that take long: the log says which, and what to do."""
+"""Plugins that block the reactor, and backends that answer late: events and the log name them, and say what to do."""
 
 import os
 import socket
@@ -32,7 +32,7 @@ from bootfw.values import BootFile, BootRequest, Outcome, TransferRequest
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
-from .byhand import Unused, read
+from .byhand import UnusedReactor, read
 from .webclient import Reader, Web
 
 REQUEST = TransferRequest("file", "file", ("192.0.2.7", 2070))
@@ -40,8 +40,8 @@ REQUEST = TransferRequest("file", "file", ("192.0.2.7", 2070))
 
 @implementer(IBackend, IBootFileResolver)
 @define
-class Slow:
-    """Takes some seconds of the clock for each call."""
+class SlowPlugin:
+    """A backend and resolver whose calls block for some seconds of the clock."""
 
     clock: Clock
     seconds: float
@@ -58,7 +58,8 @@ class Slow:
         return self.answer
 
 
-def attempt(backend: LayeredBackend) -> None:
+def open_file(backend: LayeredBackend) -> None:
+    """Open a file that *backend* may not have."""
     try:
         backend.open("file", REQUEST)
     except FileMissing:
@@ -69,23 +70,26 @@ def attempt(backend: LayeredBackend) -> None:
 def test_a_backend_that_blocks_is_named_once_a_minute(answer: MemoryReader | type[FileMissing]) -> None:
     clock = Clock()
     events: list[Event] = []
-    slow, quick = Slow(clock, 3.0, answer), Slow(clock, 0.05)
+    slow, quick = SlowPlugin(clock, 3.0, answer), SlowPlugin(clock, 0.05)
     layered = LayeredBackend([("quick", quick), ("slow", slow)], None, events.append, clock.seconds)
     for _ in range(5):
-        attempt(layered)
+        open_file(layered)
     [event] = events
     assert isinstance(event, PluginBlocked)
     assert (event.plugin, event.doing) == ("backend slow", "open('file')")
     assert event.seconds == pytest.approx(3.0)
     clock.advance(60)
-    attempt(layered)
+    open_file(layered)
     assert len(events) == 2
 
 
 def test_a_resolver_that_blocks_is_named() -> None:
     clock = Clock()
     events: list[Event] = []
-    resolvers = [("quick", Slow(clock, 0.05, None)), ("slow", Slow(clock, 3.0, BootFile("a", server="192.0.2.1")))]
+    resolvers = [
+        ("quick", SlowPlugin(clock, 0.05, None)),
+        ("slow", SlowPlugin(clock, 3.0, BootFile("a", server="192.0.2.1"))),
+    ]
     chain = ResolverChain(clock, resolvers, events.append, 0.8)
     for _ in range(2):
         chain.resolve(BootRequest("52:54:00:00:00:01", "discover", "pxe-bios", "x86-bios"))
@@ -105,41 +109,43 @@ def test_log_line_of_a_blocking_plugin_has_a_remedy() -> None:
 
 @implementer(IBackend)
 @define
-class Late:
-    """Answers when the test does."""
+class PendingBackend:
+    """A backend that opens a file when the test fires the Deferred in ``openings``."""
 
-    answers: list[Deferred[Any]]
+    openings: list[Deferred[Any]]
 
     def open(self, path: str, request: TransferRequest) -> Deferred[Any]:
-        answer: Deferred[Any] = Deferred()
-        self.answers.append(answer)
-        return answer
+        opening: Deferred[Any] = Deferred()
+        self.openings.append(opening)
+        return opening
 
 
-LateTransfer = tuple[MemoryNetwork, list[Deferred[Any]], FakePeer, list[Event]]
+PendingTransfer = tuple[MemoryNetwork, list[Deferred[Any]], FakePeer, list[Event]]
+"""A network, the pending calls of open(), a client, and the events."""
 
 
 @pytest.fixture
-def late() -> Iterator[LateTransfer]:
+def pending_transfer() -> Iterator[PendingTransfer]:
+    """A client has requested a file of two layers, of which the first has not answered."""
     network = MemoryNetwork()
     events: list[Event] = []
-    answers: list[Deferred[Any]] = []
-    layered = LayeredBackend([("first", Late(answers)), ("second", Late(answers))])
+    openings: list[Deferred[Any]] = []
+    layered = LayeredBackend([("first", PendingBackend(openings)), ("second", PendingBackend(openings))])
     protocol = TFTPProtocol(network.clock, layered, Adaptive(), events.append)
     network.host("192.0.2.1").listenUDP(69, protocol)
     peer = FakePeer(network.host("192.0.2.7"))
     peer.send(tftp.request(False, "file", "octet", []), ("192.0.2.1", 69))
     network.advance(0.1)
-    yield network, answers, peer, events
+    yield network, openings, peer, events
     protocol.close()
     network.advance(1.0)
 
 
-def test_log_line_of_a_transfer_has_the_wait_for_its_backend(late: LateTransfer) -> None:
-    network, answers, peer, events = late
+def test_log_line_of_a_transfer_has_the_wait_for_its_backend(pending_transfer: PendingTransfer) -> None:
+    network, openings, peer, events = pending_transfer
     network.advance(2.0)
-    answers[0].errback(FileMissing())
-    answers[1].callback(MemoryReader(b"content"))
+    openings[0].errback(FileMissing())
+    openings[1].callback(MemoryReader(b"content"))
     network.advance(0.1)
     peer.send(tftp.ack(1), ("192.0.2.1", 69))
     network.advance(0.1)
@@ -149,43 +155,44 @@ def test_log_line_of_a_transfer_has_the_wait_for_its_backend(late: LateTransfer)
     assert " s of waiting for backend second" in transfer_line(report)
 
 
-def test_a_backend_that_never_answers_is_named(late: LateTransfer) -> None:
-    network, answers, _, events = late
-    answers[0].errback(FileMissing())
+def test_a_backend_that_never_answers_is_named(pending_transfer: PendingTransfer) -> None:
+    network, openings, _, events = pending_transfer
+    openings[0].errback(FileMissing())
     network.advance(61.0)
     [refused] = [event for event in events if isinstance(event, TransferRefused)]
     assert refused.detail == "backend second has not answered"
 
 
-def blocked(events: Sequence[Event]) -> list[tuple[str, str, Any]]:
+def blocked_plugins(events: Sequence[Event]) -> list[tuple[str, str, Any]]:
+    """(plugin, call, seconds) of each PluginBlocked."""
     return [(e.plugin, e.doing, pytest.approx(e.seconds)) for e in events if isinstance(e, PluginBlocked)]
 
 
 @define(eq=False)
 class SlowWriter:
-    """Blocks in one of its methods."""
+    """A writer that blocks in one of its methods."""
 
     clock: Clock
     method: str
 
     def write(self, offset: int, data: bytes) -> None:
-        self._take("write")
+        self._block_in("write")
 
     def finish(self) -> None:
-        self._take("finish")
+        self._block_in("finish")
 
     def cancel(self) -> None:
-        self._take("cancel")
+        self._block_in("cancel")
 
-    def _take(self, method: str) -> None:
+    def _block_in(self, method: str) -> None:
         if method == self.method:
             self.clock.advance(2.0)
 
 
 @implementer(IWritableBackend)
 @define(eq=False)
-class Opens:
-    """Returns the same result to every caller."""
+class SameFile:
+    """A backend that returns the same reader or writer for every path."""
 
     file: Any = None
 
@@ -196,7 +203,7 @@ class Opens:
 
 
 def test_a_reader_that_blocks_is_named_once_a_minute() -> None:
-    backend = Opens()
+    backend = SameFile()
     direct = Direct(backend)
 
     def answer(data: bytes) -> bytes:
@@ -209,17 +216,17 @@ def test_a_reader_that_blocks_is_named_once_a_minute() -> None:
         direct.say(tftp.ack(1))
         direct.say(tftp.ack(2))
         backend.file.closed = 0
-    assert blocked(direct.events) == [(f"reader {Reader.__module__}:Reader", "read() of 'file-0'", 2.0)]
+    assert blocked_plugins(direct.events) == [(f"reader {Reader.__module__}:Reader", "read() of 'file-0'", 2.0)]
 
 
-def test_blocking_reader_of_a_download_is_named_once_a_minute() -> None:
+def test_blocking_reader_of_an_http_download_is_named() -> None:
     def answer(data: bytes) -> bytes:
         web.clock.advance(2.0)
         return data
 
     web = Web(Reader(bytes(1000), answer))
     assert web.get().body == bytes(1000)
-    assert blocked(web.events) == [(f"reader {Reader.__module__}:Reader", "read() of '/file.img'", 2.0)]
+    assert blocked_plugins(web.events) == [(f"reader {Reader.__module__}:Reader", "read() of '/file.img'", 2.0)]
 
 
 @implementer_only(IFileReader)
@@ -237,14 +244,14 @@ class SlowDescriptor(FileReader):
 def test_blocking_descriptor_of_a_reader_is_named_once_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is read by what keeps frames."""
+    """The frame cache reads by it."""
     monkeypatch.setattr(readers, "_TICK", -1)
     (tmp_path / "file").write_bytes(bytes(5000))
     clock = Clock()
     events: list[Event] = []
     file = SlowDescriptor(os.open(tmp_path / "file", os.O_RDONLY), clock)
-    protocol = TFTPProtocol(clock, Opens(file), Adaptive(), events.append, frame_cache=FrameCache(1 << 20))
-    port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
+    protocol = TFTPProtocol(clock, SameFile(file), Adaptive(), events.append, frame_cache=FrameCache(1 << 20))
+    port = DatagramPort(UnusedReactor(), protocol, "127.0.0.1", 0)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.connect(("127.0.0.1", port.getHost().port))
@@ -253,13 +260,13 @@ def test_blocking_descriptor_of_a_reader_is_named_once_a_minute(
             read(port, 1)
     protocol.close()
     port.connectionLost()
-    assert blocked(events) == [(f"reader {__name__}:SlowDescriptor", "reading the descriptor of 'file'", 2.0)]
+    assert blocked_plugins(events) == [(f"reader {__name__}:SlowDescriptor", "reading the descriptor of 'file'", 2.0)]
 
 
 @implementer_only(IFileReader)
 @define(eq=False)
 class BrokenDescriptor(FileReader):
-    """Its descriptor can't be used, and it says so in its own way."""
+    """A reader whose fileno() raises an exception that is not documented."""
 
     def fileno(self) -> int:
         raise ValueError("no descriptor")
@@ -273,8 +280,8 @@ def test_a_reader_whose_descriptor_fails_is_reported_and_read_by_its_read(
     (tmp_path / "file").write_bytes(bytes(700))
     events: list[Event] = []
     file = BrokenDescriptor(os.open(tmp_path / "file", os.O_RDONLY))
-    protocol = TFTPProtocol(Clock(), Opens(file), Adaptive(), events.append, frame_cache=FrameCache(1 << 20))
-    port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
+    protocol = TFTPProtocol(Clock(), SameFile(file), Adaptive(), events.append, frame_cache=FrameCache(1 << 20))
+    port = DatagramPort(UnusedReactor(), protocol, "127.0.0.1", 0)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.connect(("127.0.0.1", port.getHost().port))
@@ -292,24 +299,24 @@ def test_a_reader_whose_descriptor_fails_is_reported_and_read_by_its_read(
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
 @pytest.mark.parametrize("method", ["write", "finish", "cancel"])
 def test_a_writer_that_blocks_is_named(method: str, mode: str) -> None:
-    backend = Opens()
+    backend = SameFile()
     direct = Direct(backend)
     backend.file = SlowWriter(direct.clock, method)
     direct.say(tftp.request(True, "file", mode, []))
     direct.say(tftp.error(0, "enough") if method == "cancel" else tftp.data(1, b"x"))
-    assert blocked(direct.events) == [(f"writer {__name__}:SlowWriter", f"{method}() of 'file'", 2.0)]
+    assert blocked_plugins(direct.events) == [(f"writer {__name__}:SlowWriter", f"{method}() of 'file'", 2.0)]
 
 
 @implementer(IBootObserver)
 class SlowObserver:
-    """Blocks for each event."""
+    """Blocks for each event that it observes."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.seen: list[Event] = []
+        self.events: list[Event] = []
 
     def observe(self, event: Event) -> None:
-        self.seen.append(event)
+        self.events.append(event)
         self.clock.advance(2.0)
 
 
@@ -320,22 +327,24 @@ def test_an_observer_that_blocks_is_named_once_a_minute() -> None:
     for _ in range(3):
         publisher.publish(Event(0.0))
         clock.advance(0)
-    assert blocked(slow.seen) == [("observer slow", "1 event(s)", 2.0)]
+    assert blocked_plugins(slow.events) == [("observer slow", "1 event(s)", 2.0)]
 
 
-def test_an_observer_that_blocks_at_the_end_is_named_too() -> None:
+def test_an_observer_that_blocks_in_a_flush_is_named_too() -> None:
     clock = Clock()
     slow = SlowObserver(clock)
     publisher = Publisher(clock, [("slow", slow)])
     publisher.publish(Event(0.0))
     publisher.flush()
-    assert [type(event) for event in slow.seen] == [Event, PluginBlocked]
+    assert [type(event) for event in slow.events] == [Event, PluginBlocked]
     assert not clock.getDelayedCalls()
 
 
 @implementer(IStartable)
 @define
-class SlowStart:
+class SlowToStart:
+    """A plugin whose start() blocks."""
+
     clock: Clock
     seconds: float
 
@@ -349,6 +358,6 @@ class SlowStart:
 def test_a_plugin_whose_start_blocks_is_named() -> None:
     clock = Clock()
     events: list[Event] = []
-    plugins = [("quick", SlowStart(clock, 0.5)), ("slow", SlowStart(clock, 3.0))]
+    plugins = [("quick", SlowToStart(clock, 0.5)), ("slow", SlowToStart(clock, 3.0))]
     PluginLifecycle(clock, plugins, events.append, "backend").start()
-    assert blocked(events) == [("backend slow", "start()", 3.0)]
+    assert blocked_plugins(events) == [("backend slow", "start()", 3.0)]

@@ -22,12 +22,13 @@ from bootfw.wire import tftp
 
 CONTENT = numbered(20_000)
 HONOURING = [Fixed(), HPA(), Exponential()]
+"""Policies whose watchdogs wait as long as the client requests."""
 
 
 @implementer(IWatchdogPolicy)
 @frozen
-class Own:
-    """A policy of a plugin, with one watchdog for all transfers."""
+class PluginPolicy:
+    """A policy with one watchdog for all transfers, as a plugin may have it."""
 
     watchdog: IWatchdog
 
@@ -36,64 +37,75 @@ class Own:
 
 
 @implementer(IWatchdog)
-class Plain:
+class PlainWatchdog:
     def wait(self, attempt: int) -> float | None:
         return 2.0 if attempt < 5 else None
 
 
 @implementer(IAdaptiveWatchdog)
-class Learning(Plain):
+class LearningWatchdog(PlainWatchdog):
     def progressed(self, seconds: float | None) -> None:
         pass
 
 
 @implementer(ITimeoutWatchdog)
-class Ignoring(Plain):
+class IgnoringWatchdog(PlainWatchdog):
     honours_timeout = False
 
 
 @implementer(ITimeoutWatchdog)
-class LearningAndHonouring(Learning):
+class LearningAndHonouringWatchdog(LearningWatchdog):
     honours_timeout = True
 
 
-class OverridesWait(Ignoring):
-    """What it inherits says nothing of its own wait."""
+class WaitOverridingWatchdog(IgnoringWatchdog):
+    """The inherited ``honours_timeout`` says nothing about its own wait(), so it counts as one that honours it."""
 
     def wait(self, attempt: int) -> float | None:
         return 3.0 if attempt < 5 else None
 
 
-def names(answer: Sequence[tftp.Packet]) -> list[str]:
-    [packet] = answer
+def option_names(replies: Sequence[tftp.Packet]) -> list[str]:
+    """The names of the options in an OACK, the only reply."""
+    [packet] = replies
     assert isinstance(packet, tftp.OptionAck), packet
     return [name for name, _ in packet.options]
 
 
-@pytest.mark.parametrize("policy", [Adaptive(), Own(Learning()), Own(Ignoring())])
-def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(serve: Serve, policy: Adaptive | Own) -> None:
+@pytest.mark.parametrize("policy", [Adaptive(), PluginPolicy(LearningWatchdog()), PluginPolicy(IgnoringWatchdog())])
+def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(
+    serve: Serve, policy: Adaptive | PluginPolicy
+) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
-    assert names(served.peer().ask("file", blksize=1400, TimeOut=6, tsize=0)) == ["blksize", "tsize"]
-    assert names(served.peer().put("new", timeout=6, blksize=1400)) == ["blksize"]
+    assert option_names(served.peer().ask("file", blksize=1400, TimeOut=6, tsize=0)) == ["blksize", "tsize"]
+    assert option_names(served.peer().put("new", timeout=6, blksize=1400)) == ["blksize"]
 
 
-@pytest.mark.parametrize("policy", [Adaptive(), Own(Learning())])
-def test_no_oack_if_the_timeout_is_the_only_option_and_left_out(serve: Serve, policy: Adaptive | Own) -> None:
+@pytest.mark.parametrize("policy", [Adaptive(), PluginPolicy(LearningWatchdog())])
+def test_no_oack_if_the_timeout_is_the_only_option_and_left_out(serve: Serve, policy: Adaptive | PluginPolicy) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
     assert served.peer().ask("file", timeout=6) == [tftp.Data(1, CONTENT[:512])]
     assert served.peer().put("new", timeout=6) == [tftp.Ack(0)]
 
 
-@pytest.mark.parametrize("policy", [*HONOURING, Own(Plain()), Own(LearningAndHonouring()), Own(OverridesWait())])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *HONOURING,
+        PluginPolicy(PlainWatchdog()),
+        PluginPolicy(LearningAndHonouringWatchdog()),
+        PluginPolicy(WaitOverridingWatchdog()),
+    ],
+)
 def test_a_watchdog_that_honours_the_timeout_acknowledges_it(
-    serve: Serve, policy: Fixed | HPA | Exponential | Own
+    serve: Serve, policy: Fixed | HPA | Exponential | PluginPolicy
 ) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
-    assert names(served.peer().ask("file", blksize=1400, timeout=6)) == ["blksize", "timeout"]
-    assert names(served.peer().put("new", timeout=6)) == ["timeout"]
+    assert option_names(served.peer().ask("file", blksize=1400, timeout=6)) == ["blksize", "timeout"]
+    assert option_names(served.peer().put("new", timeout=6)) == ["timeout"]
 
 
 @pytest.mark.parametrize("policy", HONOURING)
@@ -109,7 +121,7 @@ def test_acknowledged_timeout_is_used_for_every_wait(serve: Serve, policy: Fixed
     assert peer.take() == [tftp.Data(1, CONTENT[:512])]
 
 
-def test_an_option_that_is_left_out_does_not_slow_down_retransmission(serve: Serve) -> None:
+def test_a_timeout_that_is_left_out_of_the_oack_does_not_delay_retransmission(serve: Serve) -> None:
     served = serve({"file": CONTENT}, watchdog=Adaptive())
     peer = served.peer()
     peer.ask("file", timeout=255, blksize=512)
@@ -124,7 +136,7 @@ def test_an_option_that_is_left_out_does_not_slow_down_retransmission(serve: Ser
 def test_lost_packets_are_retransmitted_before_the_timeout_of_the_client(
     serve: Serve, wire: Wire, timeout: int, seed: int
 ) -> None:
-    """400 blocks at 5 % loss: 40 of them are lost once or more, which took 40 timeouts."""
+    """About 40 of the 400 blocks are lost: 40 waits for the client's timeout would exceed this test's limit."""
     content = numbered(200_000)
     served = serve({"file": content}, watchdog=Adaptive())
     network = of_type(MemoryWire, wire).network
@@ -146,13 +158,13 @@ def test_the_order_of_the_options_makes_no_difference(
     options: dict[str, Any] = {"tsize": 0, "blksize": size, "timeout": 2} | (
         {"windowsize": windowsize} if windowsize else {}
     )
-    answers = set()
+    oack_options = set()
     for order in permutations(options.items()):
         [packet] = served.peer().ask("file", **dict(order))
         oack = of_type(tftp.OptionAck, packet)
         assert [name for name, _ in order if name in dict(oack.options)] == [name for name, _ in oack.options]
-        answers.add(frozenset(oack.options))
+        oack_options.add(frozenset(oack.options))
 
-    [answer] = answers
-    assert ("blksize", str(size)) in answer
-    assert windowsize is None or ("windowsize", "16") in answer
+    [agreed] = oack_options
+    assert ("blksize", str(size)) in agreed
+    assert windowsize is None or ("windowsize", "16") in agreed

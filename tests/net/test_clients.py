@@ -23,7 +23,7 @@ from bootfw.values import Address, BootRequest, Client, TransferRequest
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
-MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:09"
+MAC, OTHER_MAC = "52:54:00:00:00:01", "52:54:00:00:00:09"
 UUID = "00112233-4455-6677-8899-aabbccddeeff"
 FIRMWARE = BootRequest(
     MAC, "discover", "uefi", "x86_64-uefi", uuid=UUID, vendor_class="PXEClient:Arch:00007:UNDI:003000"
@@ -32,7 +32,7 @@ PEER = ("10.77.0.100", 2070)
 
 
 def neighbours(macs: dict[Address, str]) -> Callable[[Address], str]:
-    """The kernel's table."""
+    """The kernel's neighbour table, as a function that returns the MAC of a peer."""
     return lambda peer: macs.get(peer, "")
 
 
@@ -64,10 +64,10 @@ def test_neighbour_table_identifies_clients_of_other_servers() -> None:
 
 
 def test_mac_of_the_kernel_precedes_that_of_an_older_packet() -> None:
-    other = "52:54:00:00:00:02"
-    clients = Clients(neighbours({PEER: other}))
+    other_mac = "52:54:00:00:00:02"
+    clients = Clients(neighbours({PEER: other_mac}))
     clients.remember(FIRMWARE, "10.77.0.100")
-    assert clients.lookup(PEER) == Client("10.77.0.100", other, leased=True)
+    assert clients.lookup(PEER) == Client("10.77.0.100", other_mac, leased=True)
 
 
 def test_mac_that_the_kernel_has_is_looked_up_once_a_second() -> None:
@@ -123,8 +123,8 @@ def test_later_request_with_fewer_options_removes_nothing() -> None:
     clients = Clients()
     clients.remember(FIRMWARE, "10.77.0.100")
     clients.remember(BootRequest(MAC, "request", "ipxe", "unknown", ipxe=True))
-    known = clients.lookup(PEER)
-    assert (known.uuid, known.architecture, known.persona, known.ipxe) == (UUID, "x86_64-uefi", "ipxe", True)
+    client = clients.lookup(PEER)
+    assert (client.uuid, client.architecture, client.persona, client.ipxe) == (UUID, "x86_64-uefi", "ipxe", True)
 
 
 def test_unknown_client_has_only_its_address() -> None:
@@ -132,17 +132,17 @@ def test_unknown_client_has_only_its_address() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40))
-def test_number_of_remembered_clients_is_bounded(asked: list[tuple[int, int]]) -> None:
-    """Against a model: an address belongs to its latest machine, and only the latest addresses and machines are
+def test_number_of_remembered_clients_is_bounded(leases: list[tuple[int, int]]) -> None:
+    """Compared with a model: an address belongs to its latest machine, and only the latest addresses and machines are
     stored."""
     machines, addresses = list[str](), dict[str, str]()
     before, module.MACHINES = module.MACHINES, 5
     try:
         clients = Clients()
-        for machine, address in asked:
+        for machine, address in leases:
             mac, ip = f"52:54:00:00:00:{machine:02x}", f"10.77.0.{address}"
             clients.remember(evolve(FIRMWARE, mac=mac), ip)
-            machines = [*(known for known in machines if known != mac), mac][-5:]
+            machines = [*(machine_mac for machine_mac in machines if machine_mac != mac), mac][-5:]
             addresses.pop(ip, None)
             addresses[ip] = mac
             addresses = dict(list(addresses.items())[-5:])
@@ -156,27 +156,27 @@ def test_number_of_remembered_clients_is_bounded(asked: list[tuple[int, int]]) -
 
 
 def test_known_clients_can_be_sent_to_another_process() -> None:
-    """All of it at once, or each as it comes."""
-    told: list[Client] = []
-    clients = Clients(broadcast=told.append)
+    """All of them at once, or each when it is remembered."""
+    sent: list[Client] = []
+    clients = Clients(broadcast=sent.append)
     clients.remember(FIRMWARE, "10.77.0.100")
     clients.remember(evolve(FIRMWARE, mac="52:54:00:00:00:02", uuid=None))
     clients.remember(evolve(FIRMWARE, persona="ipxe"), "10.77.0.101")
-    everything, each = Clients(), Clients()
+    from_all, from_broadcasts = Clients(), Clients()
     for client in clients.all():
-        everything.on_message(client)
-    for client in told:
-        each.on_message(client)
-    for other in (everything, each):
+        from_all.on_message(client)
+    for client in sent:
+        from_broadcasts.on_message(client)
+    for receiver in (from_all, from_broadcasts):
         for address in ("10.77.0.100", "10.77.0.101", "10.77.0.102"):
-            assert other.lookup((address, 2070)) == clients.lookup((address, 2070))
+            assert receiver.lookup((address, 2070)) == clients.lookup((address, 2070))
     assert Clients(neighbours({PEER: "52:54:00:00:00:02"})).lookup(PEER).persona == ""
-    assert len(told) == 3
+    assert len(sent) == 3
 
 
 @implementer(IBackend)
 class Files:
-    """Keeps the requests and has none of the files; *late*: it says so by a Deferred."""
+    """Records the requests and has no file; if it is *late*, it fails by a Deferred."""
 
     def __init__(self, late: bool = False) -> None:
         self.requests: list[TransferRequest] = []
@@ -190,13 +190,15 @@ class Files:
 
 
 class Transport:
+    """A transport that sends nothing."""
+
     def write(self, data: bytes, peer: Address) -> None:
-        """The client gets its answer."""
+        pass
 
 
 @implementer(IPerClientBackend)
 class PerClientFiles(Files):
-    """Needs the client."""
+    """A backend that needs to know the client."""
 
 
 def own_urls(local: str) -> tuple[str, str]:
@@ -257,7 +259,7 @@ def test_without_a_lookup_only_the_address_is_filled_in() -> None:
 
 
 def test_listener_looks_up_the_client_for_its_own_backend() -> None:
-    """An embedder may give a protocol or a resource one backend, without a BootService."""
+    """A program may use a protocol with one backend, without a BootService."""
     files, clients = PerClientFiles(), Clients(neighbours({PEER: MAC}))
     protocol = TFTPProtocol(Clock(), files, Fixed(), lambda event: None, clients=clients)
     protocol.makeConnection(cast(IUDPTransport, Transport()))
@@ -267,14 +269,14 @@ def test_listener_looks_up_the_client_for_its_own_backend() -> None:
 
 
 def test_a_lease_and_the_kernel_connect_an_address_with_its_machine() -> None:
-    kernel = {"10.0.0.3": OTHER, "10.0.0.4": OTHER}
+    kernel = {"10.0.0.3": OTHER_MAC, "10.0.0.4": OTHER_MAC}
     leases = {"10.0.0.1": MAC, "10.0.0.4": MAC}
     clients = Clients(lambda peer: kernel.get(peer[0], ""), leased_to=lambda address: leases.get(address, ""))
     assert [clients.lookup((f"10.0.0.{n}", 1)) for n in (1, 2, 3, 4)] == [
         Client("10.0.0.1", MAC, leased=True),
         Client("10.0.0.2"),
-        Client("10.0.0.3", OTHER, leased=True),
-        Client("10.0.0.4", OTHER, leased=True),
+        Client("10.0.0.3", OTHER_MAC, leased=True),
+        Client("10.0.0.4", OTHER_MAC, leased=True),
     ]
     del leases["10.0.0.1"]  # it has expired
     assert clients.lookup(("10.0.0.1", 1)) == Client("10.0.0.1")
@@ -295,10 +297,10 @@ def test_processes_that_have_files_for_systems_learn_their_leases() -> None:
     assert worker.lookup(("10.0.0.1", 1)) == Client("10.0.0.1", MAC, leased=True)
 
 
-def test_what_a_client_says_of_its_address_is_no_lease_and_takes_none_away() -> None:
+def test_address_that_a_client_claims_is_no_lease_and_ends_none() -> None:
     clients = Clients()
     clients.on_message(Client("10.0.0.1", MAC, leased=True))
     for address in ("10.0.0.1", "10.0.0.2"):
-        clients.on_message(Client(address, OTHER))
+        clients.on_message(Client(address, OTHER_MAC))
     found = [clients.lookup((address, 1)) for address in ("10.0.0.1", "10.0.0.2")]
-    assert [(each.mac, each.leased) for each in found] == [(MAC, True), (OTHER, False)]
+    assert [(each.mac, each.leased) for each in found] == [(MAC, True), (OTHER_MAC, False)]

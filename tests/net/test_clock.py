@@ -1,4 +1,4 @@
-"""Delayed calls by a clock that is never set, on a real reactor."""
+"""Delayed calls that do not depend on the wall clock, on a real reactor."""
 
 import os
 import time
@@ -27,8 +27,8 @@ from bootfw.web.site import add_web
 from .webservice import RunClient
 
 
-class Wall:
-    """The clock of a machine, which is set now and then."""
+class WallClock:
+    """The clock of a machine, which the test sets."""
 
     def __init__(self) -> None:
         self.time = 1_700_000_000.0
@@ -38,17 +38,17 @@ class Wall:
 
 
 @pytest.fixture
-def wall() -> Wall:
-    return Wall()
+def wall() -> WallClock:
+    return WallClock()
 
 
 @pytest.fixture
-def reactor(private_reactor: EPollReactor, wall: Wall) -> Iterator[MonotonicReactor]:
-    """Whose calls are made by CLOCK_MONOTONIC. After the test nothing of it is left."""
+def reactor(private_reactor: EPollReactor, wall: WallClock) -> Iterator[MonotonicReactor]:
+    """A reactor whose delayed calls use CLOCK_MONOTONIC. After the test, none of its timers and calls may be left."""
     before = set(private_reactor.getReaders()), os.listdir("/proc/self/fd")
-    made = MonotonicReactor(private_reactor, wall=wall)
-    yield made
-    for call in made.getDelayedCalls():
+    monotonic_reactor = MonotonicReactor(private_reactor, wall=wall)
+    yield monotonic_reactor
+    for call in monotonic_reactor.getDelayedCalls():
         call.cancel()
     assert (set(private_reactor.getReaders()), os.listdir("/proc/self/fd")) == before
     assert private_reactor.getDelayedCalls() == []
@@ -63,7 +63,7 @@ def test_delayed_calls_run_sorted_by_time(reactor: MonotonicReactor, turn_until:
     assert called == [0, 0, 0.01, 0.02]
 
 
-def test_seconds_are_those_of_the_wall_clock_until_that_is_set(private_reactor: EPollReactor, wall: Wall) -> None:
+def test_seconds_are_those_of_the_wall_clock_until_that_is_set(private_reactor: EPollReactor, wall: WallClock) -> None:
     now = [5.0]
     reactor = MonotonicReactor(private_reactor, lambda: now[0], wall)
     assert (reactor.seconds(), shift_of(reactor)()) == (1_700_000_000.0, 0.0)
@@ -75,7 +75,7 @@ def test_seconds_are_those_of_the_wall_clock_until_that_is_set(private_reactor: 
 
 @pytest.mark.parametrize("step", [-86400.0, 86400.0])
 def test_delayed_calls_are_not_affected_by_setting_the_clock(
-    reactor: MonotonicReactor, wall: Wall, turn_until: TurnUntil, step: float
+    reactor: MonotonicReactor, wall: WallClock, turn_until: TurnUntil, step: float
 ) -> None:
     called: list[str] = []
     reactor.callLater(3600, called.append, "later")
@@ -88,12 +88,12 @@ def test_delayed_calls_are_not_affected_by_setting_the_clock(
 
 def test_cancelling_twice_or_after_the_call_raises(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[int] = []
-    made, cancelled = reactor.callLater(0, called.append, 1), reactor.callLater(0, called.append, 2)
+    call, cancelled = reactor.callLater(0, called.append, 1), reactor.callLater(0, called.append, 2)
     cancelled.cancel()
     turn_until(lambda: called)
 
     with pytest.raises(AlreadyCalled):
-        made.cancel()
+        call.cancel()
     with pytest.raises(AlreadyCancelled):
         cancelled.cancel()
     assert called == [1]
@@ -135,16 +135,16 @@ def test_call_that_is_moved_later_is_not_made_early(reactor: MonotonicReactor, t
 def test_calls_scheduled_by_calls_run_in_a_later_turn(
     reactor: MonotonicReactor, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> None:
-    """So that calls which schedule themselves leave the sockets their turn."""
+    """So that the sockets are read although a call schedules itself again and again."""
     called: list[object] = []
 
-    def again() -> None:
+    def call_again() -> None:
         called.append(len(called))
-        reactor.callLater(0, again)
+        reactor.callLater(0, call_again)
 
     read, write = os.pipe()
     os.write(write, b"x")
-    seen: list[int] = []
+    calls_before_read: list[int] = []
 
     class Pipe:
         fileno = staticmethod(lambda: read)
@@ -152,16 +152,16 @@ def test_calls_scheduled_by_calls_run_in_a_later_turn(
         connectionLost = staticmethod(lambda reason: None)
 
         def doRead(self) -> None:
-            seen.append(len(called))
+            calls_before_read.append(len(called))
             private_reactor.removeReader(self)
 
-    again()
+    call_again()
     private_reactor.addReader(Pipe())
-    turn_until(lambda: seen)
+    turn_until(lambda: calls_before_read)
     os.close(read)
     os.close(write)
 
-    assert seen[0] < 10
+    assert calls_before_read[0] < 10
 
 
 def test_a_call_without_a_delay_is_made_at_the_end_of_the_turn(
@@ -183,7 +183,7 @@ def test_a_call_without_a_delay_is_made_although_the_clock_was_set_back(
     now = [5.0]
     reactor = MonotonicReactor(private_reactor, lambda: now[0])
     called: list[int] = []
-    # The timer of an earlier call is closed, and is set again.
+    # An earlier call has closed the timer, so that it has to be opened again.
     reactor.callLater(0, called.append, 0)
     private_reactor.runUntilCurrent()
     assert called.pop() == 0
@@ -226,11 +226,11 @@ def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor: MonotonicR
 
 
 def test_cancelled_calls_are_removed_from_the_queue(reactor: MonotonicReactor) -> None:
-    kept = reactor.callLater(60, print)
+    pending = reactor.callLater(60, print)
     for _ in range(1000):
         reactor.callLater(30, print).cancel()
 
-    assert reactor.getDelayedCalls() == [kept]
+    assert reactor.getDelayedCalls() == [pending]
     assert len(reactor._queue) < 100
 
 
@@ -271,36 +271,36 @@ def test_fake_reactor_is_returned_unchanged(private_reactor: EPollReactor) -> No
     clock, host = Clock(), MemoryNetwork().host("10.0.0.1")
     assert monotonic(clock) is clock
     assert monotonic(host) is host
-    once = monotonic(private_reactor)
-    assert isinstance(once, MonotonicReactor)
-    assert monotonic(once) is once
+    wrapped = monotonic(private_reactor)
+    assert isinstance(wrapped, MonotonicReactor)
+    assert monotonic(wrapped) is wrapped
     assert shift_of(clock)() == 0.0
 
 
 def test_every_timer_uses_the_monotonic_clock(
     private_reactor: EPollReactor, run_client: RunClient, turn_until: TurnUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of TFTP, HTTP, the web pages and DHCP: nobody has the reactor's own clock wait."""
-    waits: list[float] = []
+    """In TFTP, HTTP, the web pages and DHCP, no delayed call is scheduled with the reactor's own clock."""
+    delays: list[float] = []
     call_later = private_reactor.callLater
 
-    def noted(delay: float, *arguments: Any, **named: Any) -> Any:
+    def recording_call_later(delay: float, *arguments: Any, **named: Any) -> Any:
         if delay:
-            waits.append(delay)
+            delays.append(delay)
         return call_later(delay, *arguments, **named)
 
-    monkeypatch.setattr(private_reactor, "callLater", noted)
-    anywhere = (("127.0.0.1", 0),)
+    monkeypatch.setattr(private_reactor, "callLater", recording_call_later)
+    any_port = (("127.0.0.1", 0),)
     subnet = Subnet(network="127.0.0.0/8", pool=["127.1.0.1-127.1.0.9"])
     settings = Settings(
-        tftp=TFTPSettings(listen=anywhere),
-        http=HTTPSettings(listen=anywhere),
+        tftp=TFTPSettings(listen=any_port),
+        http=HTTPSettings(listen=any_port),
         dhcp=DHCPSettings(mode="server", subnets=(subnet,), server_port=free_port(), probe_seconds=0),
     )
     backend = MemoryBackend(files={"file": "content"})
-    timed = monotonic(private_reactor)
-    service = BootService(timed, settings=settings, backend=backend, store=MemoryStore(), attempts=MemoryStore())
-    add_web(timed, service, WebSettings(listen=anywhere))
+    reactor = monotonic(private_reactor)
+    service = BootService(reactor, settings=settings, backend=backend, store=MemoryStore(), attempts=MemoryStore())
+    add_web(reactor, service, WebSettings(listen=any_port))
     service.startService()
     try:
         ports = {row.service: row.address[1] for row in service.summary()}
@@ -312,4 +312,4 @@ def test_every_timer_uses_the_monotonic_clock(
         stopped: list[object] = []
         service.stopService().addBoth(stopped.append)
         turn_until(lambda: stopped)
-    assert waits == []
+    assert delays == []

@@ -23,17 +23,17 @@ from bootfw.errors import StateError
 from bootfw.net.control import ControlError, ControlFactory, Operation, listen_control
 
 
-class Asked:
-    """A connection with one question."""
+class ControlClient:
+    """A connection that sends one request when it is made."""
 
-    def __init__(self, operations: Mapping[str, Operation], question: Mapping[str, object] | bytes) -> None:
+    def __init__(self, operations: Mapping[str, Operation], request: Mapping[str, object] | bytes) -> None:
         self.transport = StringTransport()
         self.protocol = of_type(Protocol, ControlFactory(operations).buildProtocol(None))
         self.protocol.makeConnection(self.transport)
-        self.protocol.dataReceived(question if isinstance(question, bytes) else json.dumps(question).encode() + b"\n")
+        self.protocol.dataReceived(request if isinstance(request, bytes) else json.dumps(request).encode() + b"\n")
 
     def take(self) -> list[dict[str, Any]]:
-        """What has come since."""
+        """Have the next portion sent, and return all lines that have arrived since the last call."""
         if self.transport.producer is not None:
             assert self.transport.streaming is False
             self.transport.producer.resumeProducing()
@@ -43,50 +43,52 @@ class Asked:
 
 
 def refusing(error: ZeroDivisionError | ControlError | StateError) -> Operation:
-    def operation(given: Mapping[str, Any]) -> None:
+    def operation(arguments: Mapping[str, Any]) -> None:
         raise error
 
     return operation
 
 
 def test_records_are_sent_and_the_connection_closed() -> None:
-    asked = Asked({"count": lambda given: [{"n": n} for n in range(given["to"])]}, {"do": "count", "with": {"to": 2}})
-    assert asked.take() == [{"record": {"n": 0}}, {"record": {"n": 1}}, {"done": 2}]
-    assert asked.transport.disconnecting
-    assert asked.transport.producer is None
+    client = ControlClient(
+        {"count": lambda arguments: [{"n": n} for n in range(arguments["to"])]}, {"do": "count", "with": {"to": 2}}
+    )
+    assert client.take() == [{"record": {"n": 0}}, {"record": {"n": 1}}, {"done": 2}]
+    assert client.transport.disconnecting
+    assert client.transport.producer is None
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
-def test_long_answers_are_sent_in_portions(count: int) -> None:
-    """No more at a time than the other side takes."""
-    asked = Asked({"count": lambda given: iter([{}] * count)}, {"do": "count"})
+def test_long_responses_are_sent_in_portions(count: int) -> None:
+    """The next portion is not sent before the client has read the last one."""
+    client = ControlClient({"count": lambda arguments: iter([{}] * count)}, {"do": "count"})
     portions = []
-    while not asked.transport.disconnecting:
-        portions.append(asked.take())
+    while not client.transport.disconnecting:
+        portions.append(client.take())
     assert [line for portion in portions for line in portion] == [{"record": {}}] * count + [{"done": count}]
     assert max(map(len, portions)) <= 101
 
 
 def test_asynchronous_operation_is_answered() -> None:
-    later: Deferred[list[dict[str, int]]] = Deferred()
-    asked = Asked({"release": lambda given: later}, {"do": "release"})
-    assert asked.transport.value() == b""
-    later.callback([{"a": 1}])
-    assert asked.take() == [{"record": {"a": 1}}, {"done": 1}]
+    pending: Deferred[list[dict[str, int]]] = Deferred()
+    client = ControlClient({"release": lambda arguments: pending}, {"do": "release"})
+    assert client.transport.value() == b""
+    pending.callback([{"a": 1}])
+    assert client.take() == [{"record": {"a": 1}}, {"done": 1}]
 
 
 @pytest.mark.parametrize("error", [ControlError("no"), StateError("no")])
 def test_failed_operation_is_answered_with_its_reason(error: ControlError | StateError) -> None:
-    asked = Asked({"release": refusing(error)}, {"do": "release"})
-    assert asked.take() == [{"error": "no"}]
-    assert asked.transport.disconnecting
-    later: Deferred[list[dict[str, int]]] = Deferred()
-    asked = Asked({"release": lambda given: later}, {"do": "release"})
-    later.errback(Failure(error))
-    assert asked.take() == [{"error": "no"}]
+    client = ControlClient({"release": refusing(error)}, {"do": "release"})
+    assert client.take() == [{"error": "no"}]
+    assert client.transport.disconnecting
+    pending: Deferred[list[dict[str, int]]] = Deferred()
+    client = ControlClient({"release": lambda arguments: pending}, {"do": "release"})
+    pending.errback(Failure(error))
+    assert client.take() == [{"error": "no"}]
 
 
-def broken(given: Mapping[str, Any]) -> Iterator[dict[str, int]]:
+def broken(arguments: Mapping[str, Any]) -> Iterator[dict[str, int]]:
     yield {"n": 1}
     raise ZeroDivisionError
 
@@ -95,73 +97,73 @@ def broken(given: Mapping[str, Any]) -> Iterator[dict[str, int]]:
 def test_exception_in_an_operation_is_logged_and_answered_without_details(
     operation: Operation, failures: list[BaseException]
 ) -> None:
-    asked = Asked({"list": operation}, {"do": "list"})
-    assert asked.take() == [{"error": "it failed in the server; its log has more"}]
-    assert asked.transport.disconnecting
+    client = ControlClient({"list": operation}, {"do": "list"})
+    assert client.take() == [{"error": "it failed in the server; its log has more"}]
+    assert client.transport.disconnecting
     (found,) = failures
     assert isinstance(found, ZeroDivisionError)
     failures.clear()
 
 
-@pytest.mark.parametrize("question", [b"\n", b"{\n", b"[]\n", b"1\n", b'"do"\n', b"{}\n", b'{"do": []}\n', b"\xff\n"])
-def test_malformed_requests_are_refused(question: bytes) -> None:
-    asked = Asked({"list": lambda given: []}, question)
-    assert asked.take() == [{"error": "this server does not understand the request; is it of another version?"}]
+@pytest.mark.parametrize("line", [b"\n", b"{\n", b"[]\n", b"1\n", b'"do"\n', b"{}\n", b'{"do": []}\n', b"\xff\n"])
+def test_malformed_requests_are_refused(line: bytes) -> None:
+    client = ControlClient({"list": lambda arguments: []}, line)
+    assert client.take() == [{"error": "this server does not understand the request; is it of another version?"}]
 
 
 def test_unknown_operation_is_refused() -> None:
-    [answer] = Asked({"list": lambda given: []}, {"do": "none"}).take()
-    assert answer["error"].startswith(
+    [response] = ControlClient({"list": lambda arguments: []}, {"do": "none"}).take()
+    assert response["error"].startswith(
         'this server has no operation "none": its configuration has nothing to do with it'
     )
 
 
 def test_request_longer_than_the_limit_is_refused() -> None:
-    asked = Asked({}, b"x" * 100_000)
-    assert asked.take() == [{"error": "the request is too long"}]
-    assert asked.transport.disconnecting
+    client = ControlClient({}, b"x" * 100_000)
+    assert client.take() == [{"error": "the request is too long"}]
+    assert client.transport.disconnecting
 
 
 def test_a_connection_serves_one_request() -> None:
     calls: list[Mapping[str, Any]] = []
-    later: Deferred[list[dict[str, int]]] = Deferred()
+    pending: Deferred[list[dict[str, int]]] = Deferred()
 
-    def operation(given: Mapping[str, Any]) -> Deferred[list[dict[str, int]]]:
-        calls.append(given)
-        return later
+    def operation(arguments: Mapping[str, Any]) -> Deferred[list[dict[str, int]]]:
+        calls.append(arguments)
+        return pending
 
-    asked = Asked({"list": operation}, b'{"do": "list"}\n{"do": "list"}\n')
-    asked.protocol.dataReceived(b'{"do": "list"}\n')
-    later.callback([])
+    client = ControlClient({"list": operation}, b'{"do": "list"}\n{"do": "list"}\n')
+    client.protocol.dataReceived(b'{"do": "list"}\n')
+    pending.callback([])
     assert len(calls) == 1
-    assert asked.take() == [{"done": 0}]
+    assert client.take() == [{"done": 0}]
 
 
-def test_too_much_data_after_the_request_aborts_the_answer() -> None:
-    asked = Asked({"count": lambda given: iter([{}] * 1000)}, {"do": "count"})
-    assert len(asked.take()) == 100
-    asked.protocol.dataReceived(b"x" * 20_000)
-    assert asked.transport.producer is None
-    assert asked.take() == [{"error": "the request is too long"}]
-    assert asked.transport.disconnecting
+def test_too_much_data_after_the_request_aborts_the_response() -> None:
+    client = ControlClient({"count": lambda arguments: iter([{}] * 1000)}, {"do": "count"})
+    assert len(client.take()) == 100
+    client.protocol.dataReceived(b"x" * 20_000)
+    assert client.transport.producer is None
+    assert client.take() == [{"error": "the request is too long"}]
+    assert client.transport.disconnecting
 
 
-def test_an_answer_for_a_client_that_is_gone_is_dropped() -> None:
-    later: Deferred[list[dict[str, int]]] = Deferred()
-    asked = Asked({"release": lambda given: later}, {"do": "release"})
-    asked.protocol.connectionLost(Failure(ConnectionDone()))
-    later.callback([{"a": 1}])
-    assert asked.transport.producer is None
-    assert asked.transport.value() == b""
+def test_the_response_to_a_client_that_is_gone_is_dropped() -> None:
+    pending: Deferred[list[dict[str, int]]] = Deferred()
+    client = ControlClient({"release": lambda arguments: pending}, {"do": "release"})
+    client.protocol.connectionLost(Failure(ConnectionDone()))
+    pending.callback([{"a": 1}])
+    assert client.transport.producer is None
+    assert client.transport.value() == b""
 
 
-def test_client_disconnecting_during_the_reply_is_handled() -> None:
-    given: Iterator[dict[str, int]] = iter([{}] * 1000)
-    asked = Asked({"list": lambda _: given}, {"do": "list"})
-    asked.take()
-    asked.protocol.connectionLost(Failure(ConnectionDone()))
-    present(asked.transport.producer).resumeProducing()
-    assert len(list(given)) == 900
+def test_client_disconnecting_during_the_response_is_handled() -> None:
+    records: Iterator[dict[str, int]] = iter([{}] * 1000)
+    client = ControlClient({"list": lambda arguments: records}, {"do": "list"})
+    client.take()
+    client.protocol.connectionLost(Failure(ConnectionDone()))
+    present(client.transport.producer).resumeProducing()
+    assert len(list(records)) == 900
 
 
 # The socket
@@ -171,11 +173,11 @@ def test_client_disconnecting_during_the_reply_is_handled() -> None:
 def listen(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[..., Port]]:
     ports: list[Port] = []
 
-    def begin(path: Path = tmp_path / "control.sock") -> Port:
+    def start(path: Path = tmp_path / "control.sock") -> Port:
         ports.append(listen_control(private_reactor, path, {}))
         return ports[-1]
 
-    yield begin
+    yield start
     for port in ports:
         port.stopListening()
     private_reactor.iterate(0)
@@ -200,18 +202,19 @@ def test_files_made_by_root_belong_to_the_owner_of_the_directory(listen: Callabl
 def test_link_in_place_of_the_socket_gives_nothing_away(
     listen: Callable[..., Port], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The account of the server owns the directory, and could replace the socket before root gives it away."""
+    """The account of the server owns the directory, and could replace the socket by a link before root changes its
+    owner."""
     target = tmp_path / "shadow"
     target.write_text("")
     os.chown(tmp_path, 65534, 65533)
-    start: Callable[[Port], None] = Port.startListening
+    start_listening: Callable[[Port], None] = Port.startListening
 
-    def replaced(port: Port) -> None:
-        start(port)
+    def start_and_replace(port: Port) -> None:
+        start_listening(port)
         (tmp_path / "control.sock").unlink()
         (tmp_path / "control.sock").symlink_to(target)
 
-    monkeypatch.setattr(Port, "startListening", replaced)
+    monkeypatch.setattr(Port, "startListening", start_and_replace)
     listen()
     assert (target.stat().st_uid, (tmp_path / "control.sock").lstat().st_uid) == (0, 65534)
 

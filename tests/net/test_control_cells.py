@@ -9,20 +9,23 @@ from bootfw.table import IllegalInput
 REFUSAL = {"error": "no"}
 
 
-def takes(state: State, event: Input, after: State, *out: Do, argument: object = None, last: object = None) -> None:
+def check_input(
+    state: State, event: Input, after: State, *out: Do, argument: object = None, last_line: object = None
+) -> None:
+    """Check what an input leads to: the state, its actions and the last line of the response."""
     control = ControlStates(state)
     control.handle(event, argument)
-    assert (control.state, control.out, control.last_line) == (after, [*out], last or {})
+    assert (control.state, control.out, control.last_line) == (after, [*out], last_line or {})
 
 
-def too_long(state: State) -> None:
-    takes(state, Input.TOO_LONG, State.ENDED, Do.CLOSE, last={"error": "the request is too long"})
+def check_too_long(state: State) -> None:
+    check_input(state, Input.TOO_LONG, State.ENDED, Do.CLOSE, last_line={"error": "the request is too long"})
 
 
 # RECEIVING
 
 
-def test_it_receives_at_first() -> None:
+def test_first_state_is_receiving() -> None:
     assert ControlStates().state is State.RECEIVING
 
 
@@ -33,100 +36,100 @@ def test_receiving_line_calls_the_operation() -> None:
 
 
 def test_receiving_too_long_is_refused() -> None:
-    too_long(State.RECEIVING)
+    check_too_long(State.RECEIVING)
 
 
 def test_receiving_lost_ends_it() -> None:
-    takes(State.RECEIVING, Input.LOST, State.ENDED, Do.RELEASE)
+    check_input(State.RECEIVING, Input.LOST, State.ENDED, Do.RELEASE)
 
 
 # WAITING
 
 
 def test_waiting_line_is_a_second_request() -> None:
-    takes(State.WAITING, Input.LINE, State.WAITING, argument=b"again")
+    check_input(State.WAITING, Input.LINE, State.WAITING, argument=b"again")
 
 
 def test_waiting_too_long_is_refused() -> None:
-    too_long(State.WAITING)
+    check_too_long(State.WAITING)
 
 
 def test_waiting_records_are_sent() -> None:
-    takes(State.WAITING, Input.RECORDS, State.SENDING, Do.SEND)
+    check_input(State.WAITING, Input.RECORDS, State.SENDING, Do.SEND)
 
 
 def test_waiting_refused_sends_the_reason() -> None:
-    takes(State.WAITING, Input.REFUSED, State.ENDED, Do.CLOSE, argument=REFUSAL, last=REFUSAL)
+    check_input(State.WAITING, Input.REFUSED, State.ENDED, Do.CLOSE, argument=REFUSAL, last_line=REFUSAL)
 
 
 def test_waiting_lost_ends_it() -> None:
-    takes(State.WAITING, Input.LOST, State.ENDED, Do.RELEASE)
+    check_input(State.WAITING, Input.LOST, State.ENDED, Do.RELEASE)
 
 
 # SENDING
 
 
 def test_sending_line_is_a_second_request() -> None:
-    takes(State.SENDING, Input.LINE, State.SENDING, argument=b"again")
+    check_input(State.SENDING, Input.LINE, State.SENDING, argument=b"again")
 
 
 def test_sending_too_long_is_refused() -> None:
-    last = {"error": "the request is too long"}
-    takes(State.SENDING, Input.TOO_LONG, State.ENDED, Do.STOP_SENDING, Do.CLOSE, last=last)
+    last_line = {"error": "the request is too long"}
+    check_input(State.SENDING, Input.TOO_LONG, State.ENDED, Do.STOP_SENDING, Do.CLOSE, last_line=last_line)
 
 
 def test_sending_refused_sends_the_reason() -> None:
-    takes(
+    check_input(
         State.SENDING,
         Input.REFUSED,
         State.ENDED,
         Do.STOP_SENDING,
         Do.CLOSE,
         argument=REFUSAL,
-        last={"error": "no"},
+        last_line={"error": "no"},
     )
 
 
 def test_sending_pull_sends_more() -> None:
-    takes(State.SENDING, Input.PULL, State.SENDING, Do.SEND_MORE)
+    check_input(State.SENDING, Input.PULL, State.SENDING, Do.SEND_MORE)
 
 
 def test_sending_last_sends_the_number() -> None:
-    takes(State.SENDING, Input.LAST, State.ENDED, Do.STOP_SENDING, Do.CLOSE, argument=0, last={"done": 0})
+    check_input(State.SENDING, Input.LAST, State.ENDED, Do.STOP_SENDING, Do.CLOSE, argument=0, last_line={"done": 0})
 
 
 def test_sending_lost_ends_it() -> None:
-    takes(State.SENDING, Input.LOST, State.ENDED, Do.RELEASE)
+    check_input(State.SENDING, Input.LOST, State.ENDED, Do.RELEASE)
 
 
 # ENDED
 
 
 def test_ended_line_is_ignored() -> None:
-    takes(State.ENDED, Input.LINE, State.ENDED, argument=b"again")
+    check_input(State.ENDED, Input.LINE, State.ENDED, argument=b"again")
 
 
 def test_ended_too_long_is_ignored() -> None:
-    takes(State.ENDED, Input.TOO_LONG, State.ENDED)
+    check_input(State.ENDED, Input.TOO_LONG, State.ENDED)
 
 
-def test_ended_records_are_for_a_client_that_is_gone() -> None:
-    takes(State.ENDED, Input.RECORDS, State.ENDED)
+def test_ended_records_are_dropped() -> None:
+    check_input(State.ENDED, Input.RECORDS, State.ENDED)
 
 
-def test_ended_refused_is_for_a_client_that_is_gone() -> None:
-    takes(State.ENDED, Input.REFUSED, State.ENDED, argument=REFUSAL)
+def test_ended_refused_is_dropped() -> None:
+    check_input(State.ENDED, Input.REFUSED, State.ENDED, argument=REFUSAL)
 
 
 def test_ended_pull_is_ignored() -> None:
-    takes(State.ENDED, Input.PULL, State.ENDED)
+    check_input(State.ENDED, Input.PULL, State.ENDED)
 
 
-def test_ended_lost_is_expected() -> None:
-    takes(State.ENDED, Input.LOST, State.ENDED)
+def test_ended_lost_is_ignored() -> None:
+    check_input(State.ENDED, Input.LOST, State.ENDED)
 
 
-# What can't happen
+# Inputs that are impossible
 
 ILLEGAL = [
     (State.RECEIVING, Input.RECORDS),

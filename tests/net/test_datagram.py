@@ -1,4 +1,4 @@
-"""Our UDP port on loopback, on a reactor of its own."""
+"""Our UDP port on loopback, on a reactor that is not the global one."""
 
 import errno
 import os
@@ -33,44 +33,46 @@ ADDRESSES = ["127.0.0.1", "0.0.0.0", "::1", "::"]
 
 
 @pytest.fixture
-def peer() -> Iterator[Callable[..., socket.socket]]:
-    """Makes client sockets, on an address of their own, that wait a second for what they are sent."""
-    made = []
+def open_client() -> Iterator[Callable[..., socket.socket]]:
+    """Opens a client's socket on a loopback address. A read from it takes at most 10 s."""
+    sockets = []
 
-    def make(host: str = "127.0.0.1", room: int = 1 << 22) -> socket.socket:
+    def open_socket(host: str = "127.0.0.1") -> socket.socket:
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        made.append(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        sockets.append(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         sock.settimeout(10)
         sock.bind((host, 0))
         return sock
 
-    yield make
-    for sock in made:
+    yield open_socket
+    for sock in sockets:
         sock.close()
 
 
 def loopback_of(address: str) -> str:
+    """The loopback address of the family of *address*."""
     return "::1" if ":" in address else "127.0.0.1"
 
 
 def ports_of(reactor: EPollReactor) -> list[DatagramPort]:
+    """Our ports among the readers of *reactor*."""
     return [reader for reader in reactor.getReaders() if isinstance(reader, DatagramPort)]
 
 
-def at(port: DatagramPort) -> tuple[str, int]:
-    """Where a port that listens on loopback or everywhere is reached."""
+def address_of(port: DatagramPort) -> tuple[str, int]:
+    """The loopback address and number of a port that listens on loopback or on all addresses."""
     host = port.getHost()
     return loopback_of(host.host), host.port
 
 
 @pytest.fixture
-def listening(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Callable[..., DatagramPort]]:
-    """listen() on the private reactor; what is still open at the end is closed, and must then be gone."""
+def start_port(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Callable[..., DatagramPort]]:
+    """Calls listen() on the private reactor. After the test the ports are closed, and must have left the reactor."""
     ports: list[DatagramPort] = []
 
-    def start(protocol: Echo | Batches, address: str = "127.0.0.1", port: int = 0) -> DatagramPort:
-        ports.append(listen(private_reactor, protocol, address, port))
+    def start(protocol: Echo | Batches, address: str = "127.0.0.1") -> DatagramPort:
+        ports.append(listen(private_reactor, protocol, address, 0))
         return ports[-1]
 
     yield start
@@ -81,8 +83,8 @@ def listening(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[
     assert ports_of(private_reactor) == []
 
 
-def test_provides_the_interfaces_of_twisted_and_bootfw(listening: Callable[..., DatagramPort]) -> None:
-    port = listening(Echo())
+def test_provides_the_interfaces_of_twisted_and_bootfw(start_port: Callable[..., DatagramPort]) -> None:
+    port = start_port(Echo())
     for interface in (IReadDescriptor, IListeningPort, IUDPTransport, ISystemHandle, IViaTransport):
         assert verifyObject(interface, port)
     assert port.getHandle().fileno() == port.fileno()
@@ -95,18 +97,18 @@ def test_provides_the_interfaces_of_twisted_and_bootfw(listening: Callable[..., 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("count", [1, 2, 200])
 def test_an_ordinary_protocol_works_unchanged(
-    listening: Callable[..., DatagramPort],
+    start_port: Callable[..., DatagramPort],
     turn_until: TurnUntil,
-    peer: Callable[..., socket.socket],
+    open_client: Callable[..., socket.socket],
     address: str,
     count: int,
 ) -> None:
     protocol = Echo()
-    port = listening(protocol, address)
-    client = peer(loopback_of(address))
+    port = start_port(protocol, address)
+    client = open_client(loopback_of(address))
     sent = [b"%d" % n for n in range(count)]
     for data in sent:
-        client.sendto(data, at(port))
+        client.sendto(data, address_of(port))
     turn_until(lambda: len(protocol.received) == count)
     assert protocol.received == [(data, client.getsockname()) for data in sent]
     assert [client.recv(100) for _ in sent] == sent
@@ -115,18 +117,18 @@ def test_an_ordinary_protocol_works_unchanged(
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("count", [1, 2, 200])
 def test_batches_contain_the_via_of_each_datagram(
-    listening: Callable[..., DatagramPort],
+    start_port: Callable[..., DatagramPort],
     turn_until: TurnUntil,
-    peer: Callable[..., socket.socket],
+    open_client: Callable[..., socket.socket],
     address: str,
     count: int,
 ) -> None:
     protocol = Batches()
-    port = listening(protocol, address)
-    client = peer(loopback_of(address))
+    port = start_port(protocol, address)
+    client = open_client(loopback_of(address))
     sent = [b"%d" % n for n in range(count)]
     for data in sent:
-        client.sendto(data, at(port))
+        client.sendto(data, address_of(port))
     turn_until(lambda: len(protocol.received) == count)
     loopback = loopback_of(address)
     via = Via(loopback, socket.if_nametoindex("lo"), loopback)
@@ -134,17 +136,17 @@ def test_batches_contain_the_via_of_each_datagram(
     assert [client.recv(100) for _ in sent] == sent
 
 
-@pytest.mark.parametrize("make", [SelectReactor, PollReactor, AsyncioSelectorReactor])
+@pytest.mark.parametrize("reactor_type", [SelectReactor, PollReactor, AsyncioSelectorReactor])
 def test_port_works_on_select_poll_and_asyncio_reactors(
     run_reactor: RunReactor,
-    peer: Callable[..., socket.socket],
-    make: type[SelectReactor] | type[PollReactor] | type[AsyncioSelectorReactor],
+    open_client: Callable[..., socket.socket],
+    reactor_type: type[SelectReactor] | type[PollReactor] | type[AsyncioSelectorReactor],
 ) -> None:
-    with run_reactor(make()) as reactor:
+    with run_reactor(reactor_type()) as reactor:
         protocol = Echo()
         port = listen(reactor, protocol, "127.0.0.1", 0)
-        client = peer()
-        client.sendto(b"hello", at(port))
+        client = open_client()
+        client.sendto(b"hello", address_of(port))
         for _ in range(100):
             if protocol.received:
                 break
@@ -152,7 +154,7 @@ def test_port_works_on_select_poll_and_asyncio_reactors(
         assert client.recv(100) == b"hello"
         port.stopListening()
         reactor.iterate(0.01)
-        assert protocol.life == ["started", "stopped"]
+        assert protocol.lifecycle == ["started", "stopped"]
 
 
 def test_reactor_without_file_descriptors_uses_its_own_udp_port() -> None:
@@ -166,21 +168,21 @@ def test_reactor_without_file_descriptors_uses_its_own_udp_port() -> None:
 
 @pytest.mark.skipif(not mmsg.AVAILABLE, reason="datagrams are read and sent one by one")
 def test_queued_datagrams_are_delivered_in_batches(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     protocol = Batches()
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     for expected in (1, 2):
-        client.sendto(b"alone", at(port))
+        client.sendto(b"alone", address_of(port))
 
-        def came(expected: int = expected) -> bool:
+        def arrived(expected: int = expected) -> bool:
             return len(protocol.received) == expected
 
-        turn_until(came)
+        turn_until(arrived)
     assert [len(batch) for batch in protocol.batches] == [1, 1]
     for _ in range(3 * mmsg.BATCH):
-        client.sendto(b"queued", at(port))
+        client.sendto(b"queued", address_of(port))
     turn_until(lambda: len(protocol.received) == 2 + 3 * mmsg.BATCH)
     assert len(protocol.batches) <= 2 + 8
     assert max(len(batch) for batch in protocol.batches) == mmsg.BATCH
@@ -189,44 +191,48 @@ def test_queued_datagrams_are_delivered_in_batches(
 
 
 @pytest.mark.skipif(not mmsg.AVAILABLE, reason="datagrams are read one by one")
-def test_what_comes_during_a_delivery_is_read_in_the_same_turn(listening: Callable[..., DatagramPort]) -> None:
+def test_datagram_that_arrives_during_a_delivery_is_read_in_the_same_turn(
+    start_port: Callable[..., DatagramPort],
+) -> None:
     """A turn of the reactor for each datagram would cost more than a read that finds nothing."""
     second = [b"second"]
-    protocol = Batches(lambda transport, *_: second and transport.write_via(second.pop(), at(port), None))
-    port = listening(protocol)
-    port.write_via(b"first", at(port), None)
+    protocol = Batches(lambda transport, *_: second and transport.write_via(second.pop(), address_of(port), None))
+    port = start_port(protocol)
+    port.write_via(b"first", address_of(port), None)
     port.doRead()
     assert [data for data, *_ in protocol.received] == [b"first", b"second"]
 
 
 def test_a_flood_does_not_keep_the_reactor_from_its_timers(
-    listening: Callable[..., DatagramPort],
+    start_port: Callable[..., DatagramPort],
     private_reactor: EPollReactor,
     turn_until: TurnUntil,
-    peer: Callable[..., socket.socket],
+    open_client: Callable[..., socket.socket],
 ) -> None:
     protocol = Batches(answer=lambda *_: None)
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     for _ in range(1000):
-        client.sendto(b"flood", at(port))
-    seen: list[int] = []
-    private_reactor.callLater(0, lambda: private_reactor.callLater(0, lambda: seen.append(len(protocol.received))))
+        client.sendto(b"flood", address_of(port))
+    received_counts: list[int] = []
+    private_reactor.callLater(
+        0, lambda: private_reactor.callLater(0, lambda: received_counts.append(len(protocol.received)))
+    )
     turn_until(lambda: len(protocol.received) == 1000)
-    assert 0 < seen[0] < 600
+    assert 0 < received_counts[0] < 600
 
 
 def test_a_burst_of_a_thousand_requests_waits_for_a_busy_process(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
-    """Issue 2 item 13: the usual receive buffer holds some 270 datagrams of a request's size."""
+    """Issue 2 item 13: a receive buffer of the usual size holds some 270 requests."""
     protocol = Batches(answer=lambda *_: None)
-    port = listening(protocol, "0.0.0.0")
+    port = start_port(protocol, "0.0.0.0")
     if port.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 1 << 22:
         pytest.skip("net.core.rmem_max is small here, and only CAP_NET_ADMIN may pass it")
-    clients = [peer() for _ in range(20)]
+    clients = [open_client() for _ in range(20)]
     for n in range(1000):
-        clients[n % 20].sendto(b"\0\1undionly.kpxe\0octet\0blksize\x001432\0tsize\x000\0" + b"%d" % n, at(port))
+        clients[n % 20].sendto(b"\0\1undionly.kpxe\0octet\0blksize\x001432\0tsize\x000\0" + b"%d" % n, address_of(port))
     turn_until(lambda: len(protocol.received) == 1000)
     assert len({data for data, _, _ in protocol.received}) == 1000
 
@@ -234,20 +240,20 @@ def test_a_burst_of_a_thousand_requests_waits_for_a_busy_process(
 @pytest.mark.parametrize("address", LOOPBACKS)
 @pytest.mark.parametrize("count", [1, 3])
 def test_d1_largest_datagrams_are_received_whole(
-    listening: Callable[..., DatagramPort],
+    start_port: Callable[..., DatagramPort],
     turn_until: TurnUntil,
-    peer: Callable[..., socket.socket],
+    open_client: Callable[..., socket.socket],
     address: str,
     count: int,
 ) -> None:
-    """peers.md D1: a limit of 8192 bytes made an upload of 8188 bytes out of a larger one."""
+    """peers.md D1: a limit of 8192 bytes cut larger DATA packets to 8188 bytes, and a short block ends an upload."""
     protocol = Batches()
-    port = listening(protocol, address)
-    client = peer(address)
+    port = start_port(protocol, address)
+    client = open_client(address)
     largest = 65507
     data = os.urandom(largest)
     for _ in range(count):
-        client.sendto(data, at(port))
+        client.sendto(data, address_of(port))
     turn_until(lambda: len(protocol.received) == count)
     assert all(received == data for received, _, _ in protocol.received)
     assert [client.recv(65535) for _ in range(count)] == [data] * count
@@ -255,57 +261,60 @@ def test_d1_largest_datagrams_are_received_whole(
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_empty_datagrams_are_delivered(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], count: int
+    start_port: Callable[..., DatagramPort],
+    turn_until: TurnUntil,
+    open_client: Callable[..., socket.socket],
+    count: int,
 ) -> None:
     protocol = Batches()
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     for data in [b"", b"x", b""][-count:]:
-        client.sendto(data, at(port))
+        client.sendto(data, address_of(port))
     turn_until(lambda: len(protocol.received) == count)
     assert [client.recv(10) for _ in range(count)] == [b"", b"x", b""][-count:]
 
 
 def test_port_works_without_recvmmsg_and_sendmmsg(
-    listening: Callable[..., DatagramPort],
+    start_port: Callable[..., DatagramPort],
     turn_until: TurnUntil,
-    peer: Callable[..., socket.socket],
+    open_client: Callable[..., socket.socket],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(mmsg, "AVAILABLE", False)
     protocol = Batches(lambda transport, data, peer, via: transport.write_via(data * 3, peer, via, len(data)))
-    port = listening(protocol, "0.0.0.0")
-    client = peer()
+    port = start_port(protocol, "0.0.0.0")
+    client = open_client()
     for n in range(300):
-        client.sendto(b"%03d" % n, at(port))
+        client.sendto(b"%03d" % n, address_of(port))
     turn_until(lambda: len(protocol.received) == 300)
     assert [client.recv(10) for _ in range(900)] == [b"%03d" % n for n in range(300) for _ in range(3)]
 
 
 @pytest.mark.skipif(not mmsg.AVAILABLE, reason="datagrams are read and sent one by one")
 def test_answers_to_a_batch_are_sent_at_its_end(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
-    sent = []
+    sent_before = []
 
     def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(data, peer, via)
-        sent.append(port.counters.sent)
+        sent_before.append(port.counters.sent)
 
     protocol = Batches(answer)
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     for _ in range(4):
-        client.sendto(b"x", at(port))
+        client.sendto(b"x", address_of(port))
     turn_until(lambda: len(protocol.received) == 4)
-    assert sent == [0, 0, 0, 0]
+    assert sent_before == [0, 0, 0, 0]
     assert port.counters.sent == 4
 
 
 def test_answers_to_a_batch_are_sent_in_order(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
-    """Small ones are collected; windows and large blocks leave by calls of their own."""
+    """Small datagrams are collected for one call; a window or a large block is sent by a call of its own."""
 
     def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(b"before", peer, via)
@@ -315,30 +324,30 @@ def test_answers_to_a_batch_are_sent_in_order(
         transport.write_via(b"last", peer, None)
 
     protocol = Batches(answer)
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     for _ in range(3):
-        client.sendto(b"go", at(port))
+        client.sendto(b"go", address_of(port))
     turn_until(lambda: len(protocol.received) == 3)
-    got = [client.recv(10000) for _ in range(21)]
-    assert got == [b"before", b"window", b"window", b"window", b"after", bytes(5000), b"last"] * 3
+    received = [client.recv(10000) for _ in range(21)]
+    assert received == [b"before", b"window", b"window", b"window", b"after", bytes(5000), b"last"] * 3
     assert port.counters.sent == 21
 
 
 def test_more_answers_than_fit_into_one_call_are_sent(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     protocol = Batches(lambda transport, data, peer, via: [transport.write_via(data, peer, via) for _ in range(100)])
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     for n in range(5):
-        client.sendto(b"%d" % n, at(port))
+        client.sendto(b"%d" % n, address_of(port))
     turn_until(lambda: len(protocol.received) == 5)
     assert [client.recv(10) for _ in range(500)] == [b"%d" % n for n in range(5) for _ in range(100)]
 
 
 def test_any_buffer_can_be_sent(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     image = memoryview(b"0123456789" * 10)
 
@@ -348,31 +357,31 @@ def test_any_buffer_can_be_sent(
         transport.write_via(image[10:35], peer, via, 10)
 
     protocol = Batches(answer)
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     for _ in range(4):  # one alone, then three in a batch
-        client.sendto(b"go", at(port))
+        client.sendto(b"go", address_of(port))
     turn_until(lambda: len(protocol.received) == 4)
     expected = [b"0123456789", b"bytearray", b"0123456789", b"0123456789", b"01234"]
     assert [client.recv(100) for _ in range(20)] == expected * 4
 
 
 def test_exception_of_a_protocol_affects_one_datagram_only(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     protocol = Echo()
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     with capturedLogs() as logged:
         for data in (b"crash", b"one", b"crash", b"two"):
-            client.sendto(data, at(port))
+            client.sendto(data, address_of(port))
         turn_until(lambda: len(protocol.received) == 4)
     assert [client.recv(100), client.recv(100)] == [b"one", b"two"]
     assert [event["log_failure"].type for event in logged if "log_failure" in event] == [ValueError, ValueError]
 
 
 def test_exception_of_a_batch_receiver_keeps_its_port_and_its_answers(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(data, peer, via)
@@ -380,23 +389,26 @@ def test_exception_of_a_batch_receiver_keeps_its_port_and_its_answers(
             raise ValueError("as asked")
 
     protocol = Batches(answer)
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     with capturedLogs() as logged:
         for data in (b"alone", b"first", b"crash"):
-            client.sendto(data, at(port))
+            client.sendto(data, address_of(port))
         turn_until(lambda: len(protocol.received) == 3)
     assert [event["log_failure"].type for event in logged if "log_failure" in event] == [ValueError]
-    client.sendto(b"still there", at(port))
+    client.sendto(b"still there", address_of(port))
     turn_until(lambda: len(protocol.received) == 4)
     assert [client.recv(100) for _ in range(4)] == [b"alone", b"first", b"crash", b"still there"]
 
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_refused_datagrams_are_counted_and_the_others_sent(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], batched: bool
+    start_port: Callable[..., DatagramPort],
+    turn_until: TurnUntil,
+    open_client: Callable[..., socket.socket],
+    batched: bool,
 ) -> None:
-    """Port 0 is no destination (EINVAL); 70,000 bytes are no datagram (EMSGSIZE)."""
+    """Nothing can be sent to port 0 (EINVAL), and 70,000 bytes are too long for a datagram (EMSGSIZE)."""
 
     def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(b"to nobody", (peer[0], 0), via)
@@ -404,19 +416,19 @@ def test_refused_datagrams_are_counted_and_the_others_sent(
         transport.write_via(b"to you", peer, via)
 
     protocol = Batches(answer)
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     count = 3 if batched else 1
     for _ in range(count):
-        client.sendto(b"go", at(port))
+        client.sendto(b"go", address_of(port))
     turn_until(lambda: len(protocol.received) == count)
     assert [client.recv(100) for _ in range(count)] == [b"to you"] * count
     assert port.counters.send_errors == 2 * count
     assert port.counters.sent == count
 
 
-def test_a_broadcast_that_is_not_allowed_is_a_lost_datagram(listening: Callable[..., DatagramPort]) -> None:
-    port = listening(Echo())
+def test_a_broadcast_that_is_not_allowed_is_a_lost_datagram(start_port: Callable[..., DatagramPort]) -> None:
+    port = start_port(Echo())
     port.setBroadcastAllowed(False)
     port.write(b"x", ("127.255.255.255", 9))
     assert port.counters.send_errors == 1
@@ -433,23 +445,26 @@ def test_a_broadcast_that_is_not_allowed_is_a_lost_datagram(listening: Callable[
     ],
 )
 def test_sending_to_an_invalid_address_raises(
-    listening: Callable[..., DatagramPort], address: str, target: str
+    start_port: Callable[..., DatagramPort], address: str, target: str
 ) -> None:
-    port = listening(Echo(), address)
+    port = start_port(Echo(), address)
     with pytest.raises(InvalidAddressError):
         port.write(b"x", (target, 9))
 
 
 @pytest.mark.parametrize("address", LOOPBACKS)
 def test_a_connected_port_receives_from_its_peer_only(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], address: str
+    start_port: Callable[..., DatagramPort],
+    turn_until: TurnUntil,
+    open_client: Callable[..., socket.socket],
+    address: str,
 ) -> None:
     protocol = Echo()
-    port = listening(protocol, address)
-    client, stranger = peer(address), peer(address)
+    port = start_port(protocol, address)
+    client, stranger = open_client(address), open_client(address)
     port.connect(*client.getsockname()[:2])
-    stranger.sendto(b"let me in", at(port))
-    client.sendto(b"it's me", at(port))
+    stranger.sendto(b"let me in", address_of(port))
+    client.sendto(b"it's me", address_of(port))
     turn_until(lambda: protocol.received)
     assert protocol.received == [(b"it's me", client.getsockname())]
     assert client.recv(100) == b"it's me"
@@ -458,52 +473,52 @@ def test_a_connected_port_receives_from_its_peer_only(
 
 
 def test_connected_port_survives_connection_refused(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
-    """The reactor sees the ICMP error as the end of the descriptor; the port goes on."""
+    """The reactor takes the ICMP error for the end of the connection; the port goes on."""
     protocol = Echo()
-    port = listening(protocol)
-    client = peer()
-    where = client.getsockname()
-    port.connect(*where)
+    port = start_port(protocol)
+    client = open_client()
+    address = client.getsockname()
+    port.connect(*address)
     client.close()
     port.write(b"anybody there?")
     turn_until(lambda: protocol.refusals)
     assert protocol.refusals == 1
     assert port.counters.receive_errors == 1
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
-        back.bind(where)
-        back.sendto(b"back again", at(port))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(address)
+        sock.sendto(b"back again", address_of(port))
         turn_until(lambda: protocol.received)
-    assert protocol.life == ["started"]
+    assert protocol.lifecycle == ["started"]
 
 
 def test_a_protocol_may_stop_its_port_when_its_peer_is_gone(
-    private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    private_reactor: EPollReactor, turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     stopped: list[None] = []
 
-    class Done(Echo):
+    class StopsWhenRefused(Echo):
         def connectionRefused(self) -> None:
             present(present(self.transport).stopListening()).addCallback(stopped.append)
 
-    protocol = Done()
+    protocol = StopsWhenRefused()
     port = listen(private_reactor, protocol, "127.0.0.1", 0)
-    client = peer()
+    client = open_client()
     port.connect(*client.getsockname())
     client.close()
     port.write(b"anybody there?")
     turn_until(lambda: stopped)
     assert ports_of(private_reactor) == []
-    assert protocol.life == ["started", "stopped"]
+    assert protocol.lifecycle == ["started", "stopped"]
 
 
 def test_refused_send_is_reported_to_a_connected_protocol(
-    listening: Callable[..., DatagramPort], peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], open_client: Callable[..., socket.socket]
 ) -> None:
     protocol = Echo()
-    port = listening(protocol)
-    client = peer()
+    port = start_port(protocol)
+    client = open_client()
     port.connect(*client.getsockname())
     client.close()
     port.write(b"draws the ICMP message")
@@ -513,29 +528,29 @@ def test_refused_send_is_reported_to_a_connected_protocol(
 
 
 def test_unreachable_peer_does_not_affect_an_unconnected_port(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     protocol = Echo()
-    port = listening(protocol)
-    gone, stays = peer(), peer()
-    gone.sendto(b"bye", at(port))
+    port = start_port(protocol)
+    gone, stays = open_client(), open_client()
+    gone.sendto(b"bye", address_of(port))
     gone.close()
-    stays.sendto(b"hello", at(port))
-    stays.sendto(b"again", at(port))
+    stays.sendto(b"hello", address_of(port))
+    stays.sendto(b"again", address_of(port))
     turn_until(lambda: len(protocol.received) == 3)
     assert [stays.recv(100), stays.recv(100)] == [b"hello", b"again"]
     assert protocol.refusals == 0
 
 
 def test_the_error_of_a_taken_port_names_its_program(
-    listening: Callable[..., DatagramPort], private_reactor: EPollReactor
+    start_port: Callable[..., DatagramPort], private_reactor: EPollReactor
 ) -> None:
-    port = listening(Echo())
+    port = start_port(Echo())
     with pytest.raises(CannotListenError) as caught:
-        listen(private_reactor, Echo(), *at(port))
+        listen(private_reactor, Echo(), *address_of(port))
     assert caught.value.socketError.errno == errno.EADDRINUSE
     assert f"(pid {os.getpid()})" in str(caught.value)
-    assert caught.value.port == at(port)[1]
+    assert caught.value.port == address_of(port)[1]
 
 
 def test_a_protocol_that_fails_to_start_leaves_no_socket(private_reactor: EPollReactor) -> None:
@@ -553,20 +568,20 @@ def test_a_protocol_that_fails_to_start_leaves_no_socket(private_reactor: EPollR
 
 
 def test_start_stop_start_leaks_no_descriptor(
-    private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    private_reactor: EPollReactor, turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     def descriptors() -> int:
         return len(open_descriptors())
 
     protocol = Echo()
     port = DatagramPort(private_reactor, protocol, "127.0.0.1", 0)
-    client = peer()
+    client = open_client()
     before = descriptors()
     stopped: list[None] = []
     for _ in range(3):
         port.startListening()
         for n in range(3):
-            client.sendto(b"%d" % n, at(port))
+            client.sendto(b"%d" % n, address_of(port))
         turn_until(lambda: len(protocol.received) == 3)
         assert [client.recv(10) for _ in range(3)] == [b"0", b"1", b"2"]
         protocol.received.clear()
@@ -579,19 +594,19 @@ def test_start_stop_start_leaks_no_descriptor(
         assert port.fileno() == -1
         assert private_reactor.getDelayedCalls() == []
         assert descriptors() == before
-    assert protocol.life == ["started", "stopped"] * 3
+    assert protocol.lifecycle == ["started", "stopped"] * 3
 
 
 def test_a_protocol_may_stop_its_port_before_it_reads(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
     stopped: list[None] = []
 
-    class Hesitant(DatagramProtocol):
+    class StopsAtTheStart(DatagramProtocol):
         noisy = False
 
         def startProtocol(self) -> None:
             present(present(self.transport).stopListening()).addCallback(stopped.append)
 
-    listen(private_reactor, Hesitant(), "127.0.0.1", 0)
+    listen(private_reactor, StopsAtTheStart(), "127.0.0.1", 0)
     assert ports_of(private_reactor) == []
     turn_until(lambda: stopped)
 
@@ -615,20 +630,20 @@ def test_datagram_sent_after_the_stop_is_dropped(private_reactor: EPollReactor, 
 
 
 def test_datagrams_can_be_sent_while_stopping(
-    private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    private_reactor: EPollReactor, turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
-    client = peer()
+    client = open_client()
 
-    class Polite(DatagramProtocol):
+    class SendsAtTheStop(DatagramProtocol):
         noisy = False
 
         def startProtocol(self) -> None:
-            self.way_out = self.transport
+            self.kept_transport = self.transport
 
         def stopProtocol(self) -> None:
-            present(self.way_out).write(b"bye", client.getsockname())
+            present(self.kept_transport).write(b"bye", client.getsockname())
 
-    port = listen(private_reactor, Polite(), "127.0.0.1", 0)
+    port = listen(private_reactor, SendsAtTheStop(), "127.0.0.1", 0)
     stopped: list[None] = []
     port.stopListening().addCallback(stopped.append)
     turn_until(lambda: stopped)
@@ -636,14 +651,14 @@ def test_datagrams_can_be_sent_while_stopping(
 
 
 def test_a_protocol_may_stop_its_port_from_within_a_delivery(
-    private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    private_reactor: EPollReactor, turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
     stopped: list[None] = []
     protocol = Batches(lambda transport, *_: port.stopListening().addCallback(stopped.append))
     port = listen(private_reactor, protocol, "127.0.0.1", 0)
-    client = peer()
+    client = open_client()
     for _ in range(3):
-        client.sendto(b"stop", at(port))
+        client.sendto(b"stop", address_of(port))
     turn_until(lambda: stopped)
     assert port.counters.batches == 1
     assert ports_of(private_reactor) == []
@@ -653,16 +668,16 @@ def test_disconnect_all_of_the_reactor_closes_the_port(private_reactor: EPollRea
     protocol = Echo()
     port = listen(private_reactor, protocol, "127.0.0.1", 0)
     private_reactor.disconnectAll()
-    assert protocol.life == ["started", "stopped"]
+    assert protocol.lifecycle == ["started", "stopped"]
     assert port.fileno() == -1
 
 
 def test_caches_of_sources_and_destinations_are_bounded(
-    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+    start_port: Callable[..., DatagramPort], turn_until: TurnUntil, open_client: Callable[..., socket.socket]
 ) -> None:
-    """Sources can be forged: what is remembered of them is bounded."""
+    """Sources can be forged, so the number of those that are cached is bounded."""
     protocol = Batches()
-    port = listening(protocol)
+    port = start_port(protocol)
     for n in range(10_000):
         port.write_via(b"", (f"127.{n >> 8}.{n & 255}.1", 9), Via(f"127.0.{n >> 8}.{n & 255}", 1, ""))
     sender = port.sender

@@ -1,4 +1,4 @@
-"""Ports of single interfaces, on a real kernel: beside other servers, and when interfaces come and go."""
+"""Sockets of one port on single interfaces, on a real kernel, beside those of other servers."""
 
 import errno
 import os
@@ -22,98 +22,99 @@ PORT = 4067
 
 
 @pytest.fixture
-def opened(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
-    """open_socket() on the server; closed at the end."""
-    made: list[socket.socket] = []
+def open_on_server(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
+    """Calls open_socket() on the server. The sockets are closed after the test."""
+    sockets: list[socket.socket] = []
 
-    def make(device: str = "", address: str = "0.0.0.0", port: int = PORT) -> socket.socket:
+    def open_device_socket(device: str = "", address: str = "0.0.0.0", port: int = PORT) -> socket.socket:
         with hosts[0].inside():
-            made.append(open_socket(address, port, device=device)[0])
-        return made[-1]
+            sockets.append(open_socket(address, port, device=device)[0])
+        return sockets[-1]
 
-    yield make
-    for sock in made:
+    yield open_device_socket
+    for sock in sockets:
         sock.close()
 
 
 @pytest.fixture
-def sent_from(hosts: tuple[Host, Host]) -> Iterator[Callable[[str, bytes], None]]:
-    """Sends a datagram to everybody on a wire of the client."""
-    made: list[socket.socket] = []
+def broadcast_from(hosts: tuple[Host, Host]) -> Iterator[Callable[[str, bytes], None]]:
+    """Broadcasts a datagram from an interface of the client."""
+    sockets: list[socket.socket] = []
 
     def send(interface: str, data: bytes) -> None:
         with hosts[1].inside():
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.append(sock)
+        sockets.append(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        sock.setsockopt(socket.SOL_SOCKET, 25, interface.encode())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         sock.sendto(data, ("255.255.255.255", PORT))
 
     yield send
-    for sock in made:
+    for sock in sockets:
         sock.close()
 
 
 def read(sock: socket.socket) -> list[bytes]:
-    found = []
+    """The datagrams in the buffer of *sock*."""
+    datagrams = []
     with suppress(BlockingIOError):
         while True:
-            found.append(sock.recv(100))
-    return found
+            datagrams.append(sock.recv(100))
+    return datagrams
 
 
 def test_each_interface_has_its_own_socket_of_the_port(
-    opened: Callable[..., socket.socket], sent_from: Callable[[str, bytes], None]
+    open_on_server: Callable[..., socket.socket], broadcast_from: Callable[[str, bytes], None]
 ) -> None:
-    one, other = opened("s0"), opened("s1")
-    sent_from("c0", b"zero")
-    sent_from("c1", b"one")
-    assert (read(one), read(other)) == ([b"zero"], [b"one"])
+    first, second = open_on_server("s0"), open_on_server("s1")
+    broadcast_from("c0", b"zero")
+    broadcast_from("c1", b"one")
+    assert (read(first), read(second)) == ([b"zero"], [b"one"])
 
 
-def test_second_socket_on_an_interface_is_refused_with_the_holder(opened: Callable[..., socket.socket]) -> None:
-    opened("s0")
-    opened("s1")
+def test_second_socket_on_an_interface_is_refused_with_the_holder(open_on_server: Callable[..., socket.socket]) -> None:
+    open_on_server("s0")
+    open_on_server("s1")
     for device, holder in (("s0", f"(pid {os.getpid()}) on s0"), ("", f"(pid {os.getpid()}) on s0, s1")):
         with pytest.raises(CannotListenError) as caught:
-            opened(device)
+            open_on_server(device)
         assert caught.value.socketError.errno == errno.EADDRINUSE
         assert str(caught.value.socketError).endswith(holder)
 
 
-def test_port_held_on_all_interfaces_is_an_error(opened: Callable[..., socket.socket]) -> None:
-    opened()
+def test_port_held_on_all_interfaces_is_an_error(open_on_server: Callable[..., socket.socket]) -> None:
+    open_on_server()
     with pytest.raises(CannotListenError) as caught:
-        opened("s0")
+        open_on_server("s0")
     assert str(caught.value.socketError).endswith(f"(pid {os.getpid()})")
 
 
 def test_server_that_binds_all_interfaces_briefly_can_start(
-    opened: Callable[..., socket.socket], hosts: tuple[Host, Host]
+    open_on_server: Callable[..., socket.socket], hosts: tuple[Host, Host]
 ) -> None:
     """dnsmasq binds its port before its interface."""
-    opened("s0")
+    open_on_server("s0")
     with hosts[0].inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("", PORT))
-        other.setsockopt(socket.SOL_SOCKET, 25, b"s1\0")
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"s1\0")
 
 
 def test_holders_are_found_without_sock_diag(
-    opened: Callable[..., socket.socket], hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+    open_on_server: Callable[..., socket.socket], hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened("s0")
+    open_on_server("s0")
     monkeypatch.setattr("bootfw.net.linux.portowner.NETLINK_SOCK_DIAG", 4711)
     with hosts[0].inside():
         assert who_holds(PORT, socket.AF_INET).endswith(f"(pid {os.getpid()})")
 
 
 def test_errors_of_the_kernel_are_reported(
-    opened: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+    open_on_server: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Refusing(socket.socket):
         def setsockopt(self, *arguments: Any) -> None:
-            if arguments[1] == 25:
+            if arguments[1] == socket.SO_BINDTODEVICE:
                 raise PermissionError(errno.EPERM, "Operation not permitted")
             super().setsockopt(*arguments)
 

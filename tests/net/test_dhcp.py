@@ -1,4 +1,4 @@
-"""The proxy's ports, on Twisted's kind of port and on our own: whole conversations, and what goes wrong."""
+"""The proxy's DHCPv4 ports, on Twisted's UDP port and on ours: complete exchanges, and failures."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -64,29 +64,33 @@ class Lab:
         """The replies that the client gets on port 68 after it has sent *message*."""
         data = message if isinstance(message, bytes) else pack(message, 1472)
         self.client.send(data, (BROADCAST, 67))
-        return self.heard()
+        return self.replies()
 
-    def heard(self, peer: FakePeer | None = None, source: int = 67) -> list[Message]:
+    def replies(self, peer: FakePeer | None = None, source: int = 67) -> list[Message]:
+        """The replies that *peer*, or the client, gets from port *source* within 10 ms."""
         self.network.advance(0.01)
-        taken = (peer or self.client).take()
+        datagrams = (peer or self.client).take()
         # The client receives its own broadcasts, too.
-        replies = [received for received in taken if received.data[0] == 2]
+        replies = [received for received in datagrams if received.data[0] == 2]
         assert all(received.peer == (SERVER, source) for received in replies)
         return [parse(received.data) for received in replies]
 
-    def said(self, kind: type[_E]) -> list[_E]:
+    def events_of(self, kind: type[_E]) -> list[_E]:
+        """The events of that kind so far."""
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
     def reason(self) -> str:
-        [event] = self.said(OfferWithheld)
+        """The reason of the only OfferWithheld so far."""
+        [event] = self.events_of(OfferWithheld)
         return event.reason
 
 
 @pytest.fixture(params=[True, False], ids=["our port", "Twisted's port"])
 def rich(request: pytest.FixtureRequest) -> bool:
-    own: bool = request.param
-    return own
+    """Whether the server's host has our UDP port, with batches and local addresses."""
+    our_port: bool = request.param
+    return our_port
 
 
 @pytest.fixture
@@ -97,12 +101,14 @@ def lab(rich: bool) -> Iterator[Lab]:
     events: list[Event] = []
     chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     protocols = tuple(
-        kind(host, chain, events.append, server="" if rich else SERVER, own_urls=lambda server: made.own_urls(server))
-        for kind in (proxy_port, boot_server_port)
+        make_port(
+            host, chain, events.append, server="" if rich else SERVER, own_urls=lambda server: dhcp_lab.own_urls(server)
+        )
+        for make_port in (proxy_port, boot_server_port)
     )
     ports = [host.listenUDP(port, protocol) for port, protocol in zip((67, 4011), protocols, strict=True)]
-    made: Lab = Lab(network, resolver, events, chain, protocols, FakePeer(network.host(), 68))
-    yield made
+    dhcp_lab: Lab = Lab(network, resolver, events, chain, protocols, FakePeer(network.host(), 68))
+    yield dhcp_lab
     chain.cancel_all()
     for protocol in protocols:
         protocol.close()
@@ -113,7 +119,7 @@ def lab(rich: bool) -> Iterator[Lab]:
 
 
 def boot_client(lab: Lab, port: int) -> FakePeer:
-    """The client, when the DHCP server has given it its address."""
+    """The client with the address that the DHCP server has assigned to it."""
     return FakePeer(lab.network.host("10.0.0.9"), port)
 
 
@@ -122,7 +128,7 @@ def test_ports_are_batch_receivers(lab: Lab) -> None:
         verifyObject(IBatchReceiver, protocol)
 
 
-# Conversations
+# Exchanges
 
 
 def test_bios_rom_gets_the_file_in_the_offer(lab: Lab) -> None:
@@ -131,7 +137,7 @@ def test_bios_rom_gets_the_file_in_the_offer(lab: Lab) -> None:
     assert offer.message_type is MessageType.OFFER
     assert (offer.yiaddr, offer.siaddr, offer.file) == ("0.0.0.0", SERVER, b"pxelinux.0")
     assert offer.options[43] == b"\6\1\x08\xff"
-    [event] = lab.said(OfferMade)
+    [event] = lab.events_of(OfferMade)
     assert (event.message, event.file, event.destination) == ("OFFER", BootFile("pxelinux.0"), (BROADCAST, 68))
 
 
@@ -149,38 +155,38 @@ def test_uefi_gets_the_file_on_port_4011(lab: Lab) -> None:
 
     assert (offer.siaddr, offer.file) == (SERVER, b"")
     assert not {43, 67} & offer.options.keys()
-    assert lab.said(OfferMade)[0].file is None
+    assert lab.events_of(OfferMade)[0].file is None
 
     machine = boot_client(lab, 4011)
-    question = firmware.asks_boot_server(firmware.OVMF)
-    machine.send(pack(question, 1472), (SERVER, 4011))
-    [ack] = lab.heard(machine, source=4011)
+    request = firmware.boot_server_request(firmware.OVMF)
+    machine.send(pack(request, 1472), (SERVER, 4011))
+    [ack] = lab.replies(machine, source=4011)
 
     assert ack.message_type is MessageType.ACK
-    assert (ack.xid, ack.siaddr, ack.file, ack.options[67]) == (question.xid, SERVER, b"snponly.efi", b"snponly.efi\0")
+    assert (ack.xid, ack.siaddr, ack.file, ack.options[67]) == (request.xid, SERVER, b"snponly.efi", b"snponly.efi\0")
     assert 43 not in ack.options
-    event = lab.said(OfferMade)[1]
+    event = lab.events_of(OfferMade)[1]
     assert (event.message, event.file) == ("ACK", BootFile("snponly.efi"))
     assert event.destination == ("10.0.0.9", 4011)
-    assert [event.request.phase for event in lab.said(RequestClassified)] == ["discover", "boot-server"]
+    assert [event.request.phase for event in lab.events_of(RequestClassified)] == ["discover", "boot-server"]
 
 
 def test_ipxe_sends_to_the_boot_server_from_port_68(lab: Lab) -> None:
     machine = boot_client(lab, 68)
-    machine.send(pack(firmware.ipxe_asks_for_boot_item(), 1472), (SERVER, 4011))
+    machine.send(pack(firmware.ipxe_boot_item_request(), 1472), (SERVER, 4011))
 
-    [ack] = lab.heard(machine, source=4011)
+    [ack] = lab.replies(machine, source=4011)
 
     assert (ack.xid, ack.file) == (0, b"boot.ipxe")
     assert ack.options[43] == b"\6\1\x08" + firmware.BOOT_ITEM
 
 
-def test_http_boot(lab: Lab) -> None:
+def test_http_boot_client_gets_a_url_and_option_60(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.OVMF_HTTP.message())
 
     assert offer.options[60] == b"HTTPClient"
     assert offer.options[67] == b"http://10.0.0.1/x\0"
-    assert lab.said(OfferMade)[0].file == BootFile("http://10.0.0.1/x")
+    assert lab.events_of(OfferMade)[0].file == BootFile("http://10.0.0.1/x")
 
 
 def test_ipxe_gets_its_script_after_uefi(lab: Lab) -> None:
@@ -196,18 +202,18 @@ def test_a_relayed_client_is_answered_through_its_relay(lab: Lab) -> None:
     message = firmware.OVMF.changed({82: agent}).message(giaddr="10.1.0.254", hops=1)
     relay.send(pack(message, 1472), (SERVER, 67))
 
-    [offer] = lab.heard(relay)
+    [offer] = lab.replies(relay)
 
     assert (offer.giaddr, offer.flags, offer.options[82]) == ("10.1.0.254", 0x8000, agent)
     assert lab.client.take() == []
-    [event] = lab.said(OfferMade)
+    [event] = lab.events_of(OfferMade)
     assert (event.request.circuit_id, event.destination) == (b"ge-1", ("10.1.0.254", 67))
 
 
 @pytest.mark.parametrize("rich", [True], ids=["our port"])
 def test_a_reply_leaves_from_the_requested_address(lab: Lab) -> None:
     machine = boot_client(lab, 4011)
-    machine.send(pack(firmware.asks_boot_server(firmware.OVMF), 1472), ("10.0.0.2", 4011))
+    machine.send(pack(firmware.boot_server_request(firmware.OVMF), 1472), ("10.0.0.2", 4011))
     lab.network.advance(0.01)
 
     [received] = machine.take()
@@ -233,7 +239,7 @@ def test_configured_ports_are_used() -> None:
     assert parse(relay.take()[-1].data).giaddr == "10.1.0.254"
 
 
-# Nobody of ours
+# Requests that get no reply
 
 
 @pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS + firmware.U_BOOTS, ids=lambda client: client.name)
@@ -243,7 +249,7 @@ def test_clients_that_do_not_boot_get_no_reply(lab: Lab, client: firmware.Client
     [event] = lab.events
     assert isinstance(event, RequestIgnored)
     assert event.mac == firmware.MAC_TEXT
-    assert lab.resolver.asked == []
+    assert lab.resolver.requests == []
 
 
 def test_request_to_another_dhcp_server_is_ignored_without_an_event(lab: Lab) -> None:
@@ -258,8 +264,8 @@ def test_malformed_datagrams_are_counted_and_reported_once_a_second(lab: Lab) ->
         assert lab.broadcast(data) == []
     lab.network.advance(1)
 
-    assert [event.count for event in lab.said(DatagramsMalformed)] == [1, 3]
-    assert lab.said(DatagramsMalformed)[1].service == "dhcp"
+    assert [event.count for event in lab.events_of(DatagramsMalformed)] == [1, 3]
+    assert lab.events_of(DatagramsMalformed)[1].service == "dhcp"
     assert len(lab.events) == 2
     assert lab.broadcast(firmware.BIOS_ROM.message())
 
@@ -269,7 +275,7 @@ def test_closing_reports_the_remaining_malformed_count(lab: Lab) -> None:
         lab.broadcast(b"x")
     lab.protocols[0].close()
 
-    assert [event.count for event in lab.said(DatagramsMalformed)] == [1, 2]
+    assert [event.count for event in lab.events_of(DatagramsMalformed)] == [1, 2]
     assert not [call for call in lab.network.leaks() if "pending" in call]
 
 
@@ -291,17 +297,17 @@ def test_exception_for_one_datagram_does_not_affect_others() -> None:
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], publish, 0.8)
     protocol = proxy_port(host, chain, publish)
     host.listenUDP(67, protocol)
-    way = Via(SERVER, 2, BROADCAST)
+    via = Via(SERVER, 2, BROADCAST)
     with capturedLogs() as logs:
         protocol.datagrams_received(
-            [(firmware.BIOS_ROM.datagram(xid=xid), ("0.0.0.0", 68), way) for xid in (1, 2)],
+            [(firmware.BIOS_ROM.datagram(xid=xid), ("0.0.0.0", 68), via) for xid in (1, 2)],
         )
 
     assert [event.request.xid for event in published if isinstance(event, OfferMade)] == [2]
     assert len([entry for entry in logs if "log_failure" in entry]) == 1
 
 
-# Withheld
+# Offers that are withheld
 
 
 def test_missing_file_for_an_architecture_is_reported_with_its_key(lab: Lab) -> None:
@@ -350,7 +356,7 @@ def test_refusal_of_a_resolver_sends_no_offer(lab: Lab) -> None:
     assert lab.reason == "the machine is to be scrapped"
 
 
-def test_ipxe_gets_no_ipxe(lab: Lab) -> None:
+def test_ipxe_is_not_offered_ipxe_again(lab: Lab) -> None:
     lab.resolver.files["ipxe"] = "undionly.kpxe"
 
     assert lab.broadcast(firmware.IPXE_ROM.message()) == []
@@ -364,7 +370,7 @@ def test_path_for_http_boot_needs_an_http_server(lab: Lab) -> None:
     assert "[http] listen" in lab.reason
 
 
-def test_http_boot_takes_a_path_from_our_own_http(lab: Lab) -> None:
+def test_path_for_http_boot_becomes_a_url_of_our_http_server(lab: Lab) -> None:
     lab.resolver.files["uefi-http"] = "bootx64.efi"
     lab.serves_http = True
 
@@ -373,7 +379,7 @@ def test_http_boot_takes_a_path_from_our_own_http(lab: Lab) -> None:
     assert (offer.options[60], offer.options[67]) == (b"HTTPClient", b"http://10.0.0.1:8069/bootx64.efi\0")
 
 
-def test_an_answer_that_is_too_large_is_not_cut(lab: Lab) -> None:
+def test_a_reply_that_is_too_large_is_withheld(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = BootFile("n" * 250, configfile="c" * 250, pathprefix="p" * 250)
     client = firmware.BIOS_ROM.changed({57: None})
 
@@ -396,7 +402,7 @@ def test_no_offer_on_an_interface_without_an_address(lab: Lab) -> None:
 
     assert lab.broadcast(firmware.BIOS_ROM.message()) == []
     assert "no IPv4 address" in lab.reason
-    assert lab.resolver.asked == []
+    assert lab.resolver.requests == []
 
 
 def test_twisted_port_requires_the_server_address() -> None:
@@ -422,53 +428,53 @@ def test_configured_server_address_takes_precedence() -> None:
     assert parse(received.data).siaddr == "192.0.2.1"
 
 
-class Served(Interfaces):
-    """Interface 2 of every host in memory is called eth0."""
+class FakeInterfaces(Interfaces):
+    """Interfaces of which number 2, the only one of a host in memory, is eth0."""
 
     def name(self, index: int) -> str:
         return {2: "eth0"}.get(index, "")
 
 
-@pytest.mark.parametrize(("names", "answers"), [((), 1), (("eth0",), 1), (("eth1",), 0)])
-def test_only_the_interfaces_that_are_named_are_served(names: tuple[str, ...], answers: int) -> None:
+@pytest.mark.parametrize(("names", "replies"), [((), 1), (("eth0",), 1), (("eth1",), 0)])
+def test_only_the_interfaces_that_are_named_are_served(names: tuple[str, ...], replies: int) -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
     events: list[Event] = []
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], events.append, 0.8)
-    host.listenUDP(67, proxy_port(host, chain, events.append, interfaces=Served(names)))
+    host.listenUDP(67, proxy_port(host, chain, events.append, interfaces=FakeInterfaces(names)))
     client = FakePeer(network.host(), 68)
     client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 67))
     network.advance(0.01)
 
-    assert len(client.take()) == answers
-    assert [event.request.interface for event in events if isinstance(event, OfferMade)] == ["eth0"] * answers
-    assert bool(events) is bool(answers)
+    assert len(client.take()) == replies
+    assert [event.request.interface for event in events if isinstance(event, OfferMade)] == ["eth0"] * replies
+    assert bool(events) is bool(replies)
 
 
 # Resolvers that answer later
 
 
 def test_repeated_request_is_answered_once(lab: Lab) -> None:
-    waiting: Deferred[Any] = Deferred()
-    lab.resolver.files["pxe-bios"] = lambda request: waiting
+    resolution: Deferred[Any] = Deferred()
+    lab.resolver.files["pxe-bios"] = lambda request: resolution
     for _ in range(3):
         assert lab.broadcast(firmware.BIOS_ROM.message()) == []
-    assert len(lab.resolver.asked) == 1
-    assert len(lab.said(RequestClassified)) == 3
+    assert len(lab.resolver.requests) == 1
+    assert len(lab.events_of(RequestClassified)) == 3
 
-    waiting.callback(BootFile("pxelinux.0"))
+    resolution.callback(BootFile("pxelinux.0"))
 
-    assert len(lab.heard()) == 1
-    assert len(lab.said(OfferMade)) == 1
+    assert len(lab.replies()) == 1
+    assert len(lab.events_of(OfferMade)) == 1
 
 
 def test_later_request_is_answered_again(lab: Lab) -> None:
-    first: Deferred[Any] = Deferred()
-    lab.resolver.files["pxe-bios"] = lambda request: first
+    resolution: Deferred[Any] = Deferred()
+    lab.resolver.files["pxe-bios"] = lambda request: resolution
     lab.broadcast(firmware.BIOS_ROM.message())
-    first.callback(BootFile("pxelinux.0"))
+    resolution.callback(BootFile("pxelinux.0"))
     lab.resolver.files["pxe-bios"] = "pxelinux.0"
-    lab.heard()
+    lab.replies()
 
     assert len(lab.broadcast(firmware.BIOS_ROM.message())) == 1
 
@@ -479,26 +485,26 @@ def test_two_clients_and_two_boots_of_one_do_not_wait_for_each_other(lab: Lab) -
     lab.broadcast(firmware.BIOS_ROM.message(xid=5))
     lab.broadcast(firmware.BIOS_ROM.message(chaddr=b"\2\0\0\0\0\1"))
 
-    assert len(lab.resolver.asked) == 3
+    assert len(lab.resolver.requests) == 3
 
 
-def test_slow_resolver_gets_no_reply(lab: Lab) -> None:
+def test_client_gets_no_reply_when_the_resolver_is_slow(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = lambda request: Deferred()
     lab.broadcast(firmware.BIOS_ROM.message())
     lab.network.advance(0.8)
 
     assert "no resolver has a file" in lab.reason
     assert lab.broadcast(firmware.BIOS_ROM.message()) == []
-    assert len(lab.resolver.asked) == 2
+    assert len(lab.resolver.requests) == 2
 
 
 def test_asynchronous_refusal_sends_no_offer(lab: Lab) -> None:
-    waiting: Deferred[Any] = Deferred()
-    lab.resolver.files["pxe-bios"] = lambda request: waiting
+    resolution: Deferred[Any] = Deferred()
+    lab.resolver.files["pxe-bios"] = lambda request: resolution
     lab.broadcast(firmware.BIOS_ROM.message())
-    waiting.errback(BootRefused("no"))
+    resolution.errback(BootRefused("no"))
 
-    assert lab.heard() == []
+    assert lab.replies() == []
     assert lab.reason == "no"
 
 
@@ -509,7 +515,7 @@ def test_closing_cancels_pending_resolutions(lab: Lab) -> None:
         lab.protocols[0].close()
 
     assert logs == []
-    assert lab.said(OfferMade) + lab.said(OfferWithheld) == []
+    assert lab.events_of(OfferMade) + lab.events_of(OfferWithheld) == []
     assert not [call for call in lab.network.leaks() if "pending" in call]
 
 

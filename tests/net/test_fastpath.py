@@ -1,4 +1,4 @@
-"""The fast path equals the table: every datagram, deadline, event and count."""
+"""The fast path does what the session's table does: the same datagrams, deadlines, events and counts."""
 
 import os
 import resource
@@ -41,23 +41,24 @@ from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
-from .byhand import Unused, read
+from .byhand import UnusedReactor, read
 
 CLIENTS = 3
 SIZES = (0, 63, 64, 4000, 64 * 40)
 BLKSIZES = (None, 8, 64, 600)
 
 Packets = Iterable[tuple[int, bytes | int]]
-"""(number of the client, data or how far its ACK is from what it has got)."""
+"""(number of the client, the datagram or the distance of its ACK from the last block that it has received)."""
 
 Step = tuple[tuple[Packets, float], str | None]
-"""((what arrives together, how long nothing comes then), what is changed before)."""
+"""((the packets that arrive together, the seconds until the next step), the change that is made before them)."""
 
-Seen = tuple[list[list[bytes]], list[int], dict[int, float | None], list[tuple[int, TransferReport]], int, int]
+VisibleState = tuple[list[list[bytes]], list[int], dict[int, float | None], list[tuple[int, TransferReport]], int, int]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_pieces_of_files_that_are_never_too_new() -> Iterator[None]:
+def small_chunks_of_settled_files() -> Iterator[None]:
+    """Chunks are small, and no file is too new to be cached."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "_TICK", -1)
         patch.setattr(framecache, "CHUNK_SIZE", 500)
@@ -78,8 +79,8 @@ class Server:
     protocol: TFTPProtocol = field(init=False)
     port: DatagramPort = field(init=False)
     clients: list[socket.socket] = field(init=False)
-    heard: list[int] = field(init=False)
-    """The block that each client has got last."""
+    last_blocks: list[int] = field(init=False)
+    """The last block that each client has received."""
 
     def __attrs_post_init__(self) -> None:
         backend = DirectoryBackend(self.root)
@@ -91,45 +92,45 @@ class Server:
             frame_cache=self.frame_cache,
             randbelow=lambda below: below - 1,
         )
-        self.port = DatagramPort(Unused(), self.protocol, self.address, 0)
+        self.port = DatagramPort(UnusedReactor(), self.protocol, self.address, 0)
         self.port.startListening()
         loopback = "::1" if ":" in self.address else "127.0.0.1"
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         self.clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(self.count)]
-        self.heard = [0] * self.count
+        self.last_blocks = [0] * self.count
         for client in self.clients:
             client.setblocking(False)
             client.bind((loopback, 0))
             client.connect((loopback, self.port.getHost().port))
 
     def send(self, packets: Packets) -> None:
-        """Have packets arrive together."""
+        """Let packets arrive together."""
         sent = 0
-        for number, what in packets:
-            data = what if isinstance(what, bytes) else tftp.ack((self.heard[number] + what) & 0xFFFF)
+        for number, packet in packets:
+            data = packet if isinstance(packet, bytes) else tftp.ack((self.last_blocks[number] + packet) & 0xFFFF)
             sent += self.clients[number].send(data) == len(data)
         read(self.port, sent)
 
-    def took(self) -> list[list[bytes]]:
-        """What has come to each client."""
-        return [self._taken(number) for number in range(self.count)]
+    def received(self) -> list[list[bytes]]:
+        """The datagrams that have arrived at each client since the last call."""
+        return [self._received_by(number) for number in range(self.count)]
 
-    def _taken(self, number: int) -> list[bytes]:
-        found: list[bytes] = []
+    def _received_by(self, number: int) -> list[bytes]:
+        datagrams: list[bytes] = []
         while True:
             try:
-                found.append(self.clients[number].recv(2000))
+                datagrams.append(self.clients[number].recv(2000))
             except BlockingIOError:
-                return found
-            if found[-1][1] == tftp.Opcode.DATA:
-                block = int.from_bytes(found[-1][2:4], "big")
-                if len(found[-1]) > 4 or block == (self.heard[number] + 1) & 0xFFFF:
-                    self.heard[number] = block
-            elif found[-1][1] == tftp.Opcode.OACK:
-                self.heard[number] = 0
+                return datagrams
+            if datagrams[-1][1] == tftp.Opcode.DATA:
+                block = int.from_bytes(datagrams[-1][2:4], "big")
+                if len(datagrams[-1]) > 4 or block == (self.last_blocks[number] + 1) & 0xFFFF:
+                    self.last_blocks[number] = block
+            elif datagrams[-1][1] == tftp.Opcode.OACK:
+                self.last_blocks[number] = 0
 
-    def seen(self) -> Seen:
-        """All state that is visible from outside, and the deadline of each transfer."""
+    def visible_state(self) -> VisibleState:
+        """What clients and observers can see, and the deadline of each transfer."""
         ports = {client.getsockname(): number for number, client in enumerate(self.clients)}
         deadlines = {ports[peer]: transfer.deadline for peer, transfer in self.protocol._transfers.items()}
         reports = [
@@ -139,7 +140,14 @@ class Server:
         ]
         # Those of one batch end in an order that is not defined.
         reports.sort(key=lambda report: report[0])
-        return self.took(), self.heard, deadlines, reports, self.port.counters.sent, self.port.counters.received
+        return (
+            self.received(),
+            self.last_blocks,
+            deadlines,
+            reports,
+            self.port.counters.sent,
+            self.port.counters.received,
+        )
 
     def ended(self) -> list[TransferEnded]:
         return [event for event in self.events if isinstance(event, TransferEnded)]
@@ -157,14 +165,16 @@ def request(size: int, blksize: int | None, window: int | None) -> bytes:
     return tftp.request(False, f"{size}", "octet", [*options, *([("windowsize", str(window))] if window else [])])
 
 
-again = st.sampled_from([request(4000, 64, 1), request(4000, 64, None), request(4000, 64, 2)])
+common_requests = st.sampled_from([request(4000, 64, 1), request(4000, 64, None), request(4000, 64, 2)])
 """Requests that most examples have in common, so that a chunk of the file is cached."""
 requests = st.builds(request, st.sampled_from(SIZES), st.sampled_from(BLKSIZES), st.sampled_from([None, 1, 2, 5]))
 acks = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, -1, 2, -2, 300])
-others = st.sampled_from(
+other_packets = st.sampled_from(
     [b"\0\5\0\5", b"\0\5\0\0\0", tftp.error(5, "who?"), b"\0\4\0", b"\0\4\0\1\0", b"\0\3\0\1", b""]
 )
-packets = st.tuples(st.integers(0, CLIENTS - 1), st.one_of(acks, acks, acks, acks, acks, acks, others, requests, again))
+packets = st.tuples(
+    st.integers(0, CLIENTS - 1), st.one_of(acks, acks, acks, acks, acks, acks, other_packets, requests, common_requests)
+)
 steps = st.tuples(
     st.lists(packets, min_size=1, max_size=40), st.sampled_from([0.0, 0.0001, 0.0001, 0.003, 0.02, 0.04, 1.0, 9.0])
 )
@@ -179,17 +189,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(root)
 
 
-FRAMES_OF_ALL = 1 << 20
-"""Bytes: a cache of that size evicts nothing in these tests."""
+LARGE_CACHE = 1 << 20
+"""Bytes; a cache of this size evicts nothing in these tests."""
 
 changes = st.sampled_from([*[None] * 20, "evicted", "overwritten", "cancelled"])
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    begins=st.lists(requests, min_size=CLIENTS, max_size=CLIENTS),
+    first_requests=st.lists(requests, min_size=CLIENTS, max_size=CLIENTS),
     course=st.lists(st.tuples(steps, changes), max_size=30),
-    capacity=st.sampled_from([2000, 8000, FRAMES_OF_ALL]),
+    capacity=st.sampled_from([2000, 8000, LARGE_CACHE]),
     policy=policies,
     address=st.sampled_from(["127.0.0.1", "0.0.0.0", "::1"]),
 )
@@ -212,32 +222,32 @@ changes = st.sampled_from([*[None] * 20, "evicted", "overwritten", "cancelled"])
 )
 @example(
     [request(4000, 64, 1)] * CLIENTS,
-    # The frames are forgotten, and others are made in their place, while one sends from them.
+    # The frames are evicted, and new ones are made for another client, while one transfer sends from the old ones.
     [*[(([(0, 0)], 0.001), None)] * 4, (([(1, 0)], 0.001), "evicted"), *[(([(0, 0), (1, 0)], 0.001), None)] * 20],
     2000,
     Adaptive(),
     "127.0.0.1",
 )
 def test_fast_path_sends_the_same_datagrams_as_the_session(
-    root: str, begins: list[bytes], course: list[Step], capacity: int, policy: IWatchdogPolicy, address: str
+    root: str, first_requests: list[bytes], course: list[Step], capacity: int, policy: IWatchdogPolicy, address: str
 ) -> None:
-    """With the fast path, with its frames only, and with neither: each datagram, deadline, report and count."""
+    """Compares servers with the fast path, with cached frames only, and with neither."""
     fast, framed, plain = (Server(FrameCache(size), policy, root, address) for size in (capacity, capacity, 0))
     servers = [fast, framed, plain]
     framed.port.first_look = None
     original = {size: Path(root, f"{size}").read_bytes() for size in SIZES}
     changed = False
     try:
-        begin: Step = (([*enumerate(begins)], 0.0), None)
+        begin: Step = (([*enumerate(first_requests)], 0.0), None)
         evicted = False
-        for (together, wait), change in [begin, *course]:
+        for (arriving, wait), change in [begin, *course]:
             evicted = evicted or change == "evicted"
             changed = changed or change == "overwritten"
-            if changed and (evicted or capacity < FRAMES_OF_ALL):
-                # Frames without a holder are read again, from the new file, and the fast path holds more of them.
+            if changed and (evicted or capacity < LARGE_CACHE):
+                # Frames that no transfer holds are read again, from the new file, and the fast path holds more of them.
                 break
             if change == "overwritten":
-                # Frames are of the file as it was; without them there is an error. So those two are compared only.
+                # Cached frames have the old content; the server without them sends an error, and is compared no more.
                 for size in SIZES:
                     Path(root, f"{size}").write_bytes(bytes(size))
             outcomes = []
@@ -247,9 +257,9 @@ def test_fast_path_sends_the_same_datagrams_as_the_session(
                 elif change == "cancelled":
                     for transfer in server.protocol.on_this_port[:1]:
                         transfer.cancel("enough", server.clock.seconds())
-                server.send(together)
+                server.send(arriving)
                 server.clock.advance(wait)
-                outcomes.append(server.seen())
+                outcomes.append(server.visible_state())
                 if not changed:
                     assert server.frame_cache.evicted_in_use <= CLIENTS * 2500
             assert outcomes[0] == outcomes[1]
@@ -275,8 +285,9 @@ def test_fast_path_sends_the_same_datagrams_as_the_session(
 def test_fast_path_answers_acks(
     root: str, address: str, window: int | None, round_trip: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without this, the comparison could be one of the same with the same."""
-    # Windows of such small blocks could all be sent to a peer that has proven nothing; then the fast path is not used.
+    """Without this test, the comparisons would also pass if the fast path were never used."""
+    # With the usual ratio, all windows of such small blocks could be sent to a peer that has proven nothing, and the
+    # fast path would not be used.
     monkeypatch.setattr(read_session, "RATIO", 1)
     monkeypatch.setattr(proof, "RATIO", 1)
     server = Server(FrameCache(1 << 20), Adaptive(), root, address)
@@ -291,18 +302,18 @@ def test_fast_path_answers_acks(
     try:
         server.send([(number, request(64 * 40, 8, window)) for number in range(CLIENTS)])
         content = [b""] * CLIENTS
-        deliveries = server.port.counters.batches
+        batches_before = server.port.counters.batches
         while len(server.ended()) < CLIENTS:
-            for number, taken in enumerate(server.took()):
-                content[number] += b"".join(data[4:] for data in taken if data[1] == tftp.Opcode.DATA)
+            for number, datagrams in enumerate(server.received()):
+                content[number] += b"".join(data[4:] for data in datagrams if data[1] == tftp.Opcode.DATA)
             server.clock.advance(round_trip)
             server.send([(number, 0) for number in range(CLIENTS)])
         assert set(content) == {Path(root, f"{64 * 40}").read_bytes()}
         assert all(event.report.outcome is Outcome.COMPLETE for event in server.ended())
         # 321 blocks; without the fast path there would be a delivery to the protocol for each round.
-        assert server.port.counters.batches - deliveries < (80 if window is None else 40)
-        # The session is called at the end of each piece only, unless there is something to learn; not when a deadline
-        # comes that has moved on meanwhile, as it does with the longest of these round trips.
+        assert server.port.counters.batches - batches_before < (80 if window is None else 40)
+        # The session is called at the end of each chunk only, unless the watchdog learns from the round trip. It is not
+        # called at a deadline that has moved on meanwhile, as it does with the longest of these round trips.
         if round_trip:
             assert len(calls) < 55 * CLIENTS
         else:
@@ -311,83 +322,84 @@ def test_fast_path_answers_acks(
         server.close()
 
 
-class Watched(Server):
-    """Notes what each look at the socket has found. *near* is called after each that has found nothing."""
+class PolledServer(Server):
+    """Records how many datagrams each look at the socket finds."""
 
-    def watch(self, near: Callable[[], object] = lambda: None) -> None:
+    def watch(self, on_empty: Callable[[], object] = lambda: None) -> None:
+        """Call *on_empty* after each look that finds nothing."""
         self.looks: list[int] = []
         inbox: Any = present(self.port._inbox)
         take: Callable[[int], int] = inbox.take
 
-        def watched(descriptor: int) -> int:
+        def counting(descriptor: int) -> int:
             self.looks.append(take(descriptor))
             if not self.looks[-1]:
-                near()
+                on_empty()
             return self.looks[-1]
 
-        inbox.take = watched
+        inbox.take = counting
 
-    def wake_up(self, what: bytes | int = 0) -> list[int]:
-        """One datagram of the first client, and one wake-up of the port; how many looks found how much."""
+    def wake_up(self, packet: bytes | int = 0) -> list[int]:
+        """Send one datagram of the first client and wake the port up once. Returns what each look found."""
         del self.looks[:]
-        self.clients[0].send(what if isinstance(what, bytes) else tftp.ack(self.heard[0] + what))
+        self.clients[0].send(packet if isinstance(packet, bytes) else tftp.ack(self.last_blocks[0] + packet))
         self.port.doRead()
-        self.took()
+        self.received()
         return self.looks
 
 
 @pytest.fixture
-def watched(root: str) -> Iterator[Watched]:
-    """The first client's transfer is under way."""
-    server = Watched(FrameCache(1 << 20), Adaptive(), root)
+def polled_server(root: str) -> Iterator[PolledServer]:
+    """A server on which the first client's transfer is under way."""
+    server = PolledServer(FrameCache(1 << 20), Adaptive(), root)
     server.send([(0, request(64 * 40, 8, None))])
     for _ in range(3):
-        server.took()
+        server.received()
         server.send([(0, 0)])
-    server.took()
+    server.received()
     server.port._pause = server.port._pause_left = 0
     yield server
     server.close()
 
 
-def test_near_client_is_answered_in_the_same_reactor_turn(watched: Watched) -> None:
-    """On a quiet machine most of a single transfer's time was that of falling asleep and being woken."""
+def test_near_client_is_answered_in_the_same_reactor_turn(polled_server: PolledServer) -> None:
+    """On a quiet machine, a single transfer spent most of its time in falling asleep and waking up."""
 
     def answer() -> None:
-        watched.took()
-        watched.clients[0].send(tftp.ack(watched.heard[0]))
+        polled_server.received()
+        polled_server.clients[0].send(tftp.ack(polled_server.last_blocks[0]))
 
-    watched.watch(answer)
-    before = watched.heard[0]
-    looks = watched.wake_up()
-    assert watched.heard[0] - before == sum(looks)
+    polled_server.watch(answer)
+    first = polled_server.last_blocks[0]
+    looks = polled_server.wake_up()
+    assert polled_server.last_blocks[0] - first == sum(looks)
     # Other ports get their turn after a while.
     assert 20 < sum(looks) < 50
 
 
-def test_a_slow_client_is_polled_for_less_and_less(watched: Watched) -> None:
-    watched.watch()
-    assert [len(watched.wake_up()) for _ in range(12)] == [34, 2, 34, 2, 2, 2, 34, 2, 2, 2, 2, 2]
+def test_a_slow_client_is_polled_for_less_and_less(polled_server: PolledServer) -> None:
+    polled_server.watch()
+    assert [len(polled_server.wake_up()) for _ in range(12)] == [34, 2, 34, 2, 2, 2, 34, 2, 2, 2, 2, 2]
 
 
-def test_polling_resumes_when_the_client_answers_again(watched: Watched) -> None:
+def test_polling_resumes_when_the_client_answers_again(polled_server: PolledServer) -> None:
     answers = [False, True, True, False]
 
     def answer() -> None:
         if answers and answers.pop(0):
-            watched.took()
-            watched.clients[0].send(tftp.ack(watched.heard[0]))
+            polled_server.received()
+            polled_server.clients[0].send(tftp.ack(polled_server.last_blocks[0]))
 
-    watched.watch(answer)
-    assert watched.wake_up()[:4] == [1, 0, 0, 1]
-    assert len(watched.wake_up()) == 2
-    assert len(watched.wake_up()) == 34
+    polled_server.watch(answer)
+    assert polled_server.wake_up()[:4] == [1, 0, 0, 1]
+    assert len(polled_server.wake_up()) == 2
+    assert len(polled_server.wake_up()) == 34
 
 
-def test_a_port_does_not_poll_when_no_transfer_is_under_way(watched: Watched) -> None:
-    watched.watch()
-    watched.wake_up(tftp.error(0, "enough"))
-    assert watched.wake_up(request(5, None, None)) == [1, 0]
+def test_a_port_does_not_poll_when_no_transfer_is_under_way(polled_server: PolledServer) -> None:
+    polled_server.watch()
+    polled_server.wake_up(tftp.error(0, "enough"))
+    assert polled_server.wake_up(request(5, None, None)) == [1, 0]
 
 
 def test_ended_transfer_takes_no_more_packets(root: str) -> None:
@@ -395,13 +407,13 @@ def test_ended_transfer_takes_no_more_packets(root: str) -> None:
     try:
         for _ in range(2):
             server.send([(0, request(4000, 64, 1)), (1, request(4000, 64, 1))])
-            server.took()
+            server.received()
             for _ in range(5):
                 server.send([(0, 0), (1, 0)])
-                server.took()
+                server.received()
             assert len(of_type(FastPath, server.port.first_look)._flows) == 2
             server.send([(0, tftp.error(0, "enough")), (1, tftp.error(0, "enough"))])
-            server.heard = [0] * CLIENTS
+            server.last_blocks = [0] * CLIENTS
             assert not server.port.first_look
     finally:
         server.close()
@@ -409,9 +421,9 @@ def test_ended_transfer_takes_no_more_packets(root: str) -> None:
 
 def test_transfers_of_one_file_exceed_the_usual_limit_of_open_files(root: str) -> None:
     """Issue 5: 1024 is the usual limit; one image serves them all."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    old_limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = 1100
-    if before[1] < 2 * count + 100:
+    if old_limits[1] < 2 * count + 100:
         pytest.skip("this machine allows too few open files")
     allow_many_files()
     server = Server(FrameCache(1 << 20), Adaptive(), root, count=count)
@@ -421,15 +433,15 @@ def test_transfers_of_one_file_exceed_the_usual_limit_of_open_files(root: str) -
             server.send([(number, request(4000, 600, None))])
         assert server.protocol.transfers == count
         while server.protocol.transfers:
-            for number, taken in enumerate(server.took()):
-                content[number] += b"".join(data[4:] for data in taken if data[1] == tftp.Opcode.DATA)
+            for number, datagrams in enumerate(server.received()):
+                content[number] += b"".join(data[4:] for data in datagrams if data[1] == tftp.Opcode.DATA)
             server.send([(number, 0) for number in range(count)])
         assert set(content) == {Path(root, "4000").read_bytes()}
         assert [event.report.outcome for event in server.ended()] == [Outcome.COMPLETE] * count
         assert server.frame_cache.used < 20_000
     finally:
         server.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, old_limits)
 
 
 @implementer(IWatchdog, IWatchdogPolicy)
@@ -437,39 +449,39 @@ class Broken:
     """A watchdog that fails after a while."""
 
     def __init__(self) -> None:
-        self.left = 4
+        self.waits_left = 4
 
     def wait(self, attempt: int) -> float:
-        self.left -= 1
-        return 1 / max(self.left, 0)
+        self.waits_left -= 1
+        return 1 / max(self.waits_left, 0)
 
     def begin(self, agreed: Agreed) -> "Broken":
         return Broken()
 
 
 def test_a_broken_watchdog_ends_its_transfer_and_no_other(root: str) -> None:
-    seen = []
+    results = []
     for capacity in (1 << 20, 0):
         server = Server(FrameCache(capacity), Broken(), root)
         try:
             server.send([(0, request(4000, 64, None))])
             for _ in range(6):
-                server.took()
+                server.received()
                 server.send([(0, 0), (1, b"\0\1missing\0octet\0")])
-            seen.append((server.seen(), [type(event) for event in server.events]))
+            results.append((server.visible_state(), [type(event) for event in server.events]))
         finally:
             server.close()
-    assert seen[0] == seen[1]
-    assert [report.outcome for _, report in seen[0][0][3]] == [Outcome.FAILED]
+    assert results[0] == results[1]
+    assert [report.outcome for _, report in results[0][0][3]] == [Outcome.FAILED]
 
 
-# The session alone, with the real first_look(): what a transfer of a file never waits for is reached here as well.
+# The session alone, with the real first_look(). Here it also waits for its reader; the transfer of a file never does.
 
 KEY = b"the client's address"
 
 
 def largest(below: int) -> int:
-    """Random numbers, always the same."""
+    """Takes the place of random numbers."""
     return below - 1
 
 
@@ -501,8 +513,8 @@ class Outgoing:
 
 
 @define(eq=False)
-class Driven:
-    """A ReadSession of a file in memory, and maybe the fast path before it."""
+class DrivenSession:
+    """A ReadSession of a file in memory; with a *cache* also the fast path before it."""
 
     session: ReadSession
     content: bytes
@@ -511,36 +523,38 @@ class Driven:
     datagrams: list[bytes] = field(factory=list)
     chunk: Chunk | None = None
     flow: Flow | None = None
-    path: FastPath | None = None
+    fast_path: FastPath | None = None
     reader: FileReader | None = None
     advanced: int = 0
+    """The number of ACKs that the fast path has answered."""
     handled: bool = False
+    """Whether the session has handled the last ACK."""
 
     def __attrs_post_init__(self) -> None:
         if self.cache is None:
             return
         outgoing: Any = Outgoing()
-        self.path = FastPath(lambda: self.now, outgoing)
-        self.path._batch_sender = outgoing
-        self.flow = self.path.add(ADDRESS, None, self.session.flight, self.take, 8)
+        self.fast_path = FastPath(lambda: self.now, outgoing)
+        self.fast_path._batch_sender = outgoing
+        self.flow = self.fast_path.add(ADDRESS, None, self.session.flight, self.take_ack, 8)
         descriptor = os.memfd_create("content")
         os.write(descriptor, self.content)
         self.reader = FileReader(descriptor)
         identity: Any = (1,)
         self.reader.identity = identity
 
-    def take(self, head: int, now: float) -> bool:
-        self.give(Input.ACK, head & 0xFFFF)
+    def take_ack(self, head: int, now: float) -> bool:
+        self.handle(Input.ACK, head & 0xFFFF)
         return True
 
     def ack(self, number: int) -> None:
-        if self.path is None:
-            self.give(Input.ACK, number)
+        if self.fast_path is None:
+            self.handle(Input.ACK, number)
             return
         if self.session.state is State.NEGOTIATING and self.session.proven:
             self.load(1)
         before, self.handled = self.session.sent, False
-        assert self.path.first_look(Inbox(4 << 16 | number), 1) == []
+        assert self.fast_path.first_look(Inbox(4 << 16 | number), 1) == []
         if not self.handled:
             assert self.session.sent > before
             self.advanced += 1
@@ -549,14 +563,14 @@ class Driven:
             data = string_at(vector[0], vector[1])
             self.datagrams += [data[start : start + 12] for start in range(0, len(data), 12)]
 
-    def give(self, event: Input, argument: Any, fetch: bool = True) -> None:
+    def handle(self, event: Input, argument: Any, fetch: bool = True) -> None:
         self.handled = True
         if not fetch:
             self.session.cached_through = 0
         self.session.handle(event, argument, self.now)
-        self.go_on(fetch)
+        self.proceed(fetch)
 
-    def go_on(self, fetch: bool = True) -> None:
+    def proceed(self, fetch: bool = True) -> None:
         session = self.session
         while True:
             for item in session.out:
@@ -570,6 +584,7 @@ class Driven:
             self.flow.open(session)
 
     def load(self, block: int) -> None:
+        """Let the fast path send from the chunk of *block*."""
         if self.cache is None:
             return
         self.chunk = present(self.cache.chunk(self.reader, 8, block))
@@ -585,10 +600,10 @@ class Driven:
         return [data[start : start + 12] for start in range(0, len(data), 12)]
 
 
-Given = tuple[Input | str, Any]
+SessionInput = tuple[Input | str, Any]
 """An input with its argument, or "evict"."""
 
-EVERY: list[Given] = [
+EVERY_INPUT: list[SessionInput] = [
     (Input.ACK, -1),
     (Input.TICK, None),
     (Input.REQUESTED, None),
@@ -601,17 +616,17 @@ EVERY: list[Given] = [
 ]
 inputs = st.one_of(
     *[st.tuples(st.just(Input.ACK), st.sampled_from([0, 0, 0, 0, 0, 0, 1, -1, 2, -3, -4]))] * 4,
-    st.sampled_from(EVERY),
+    st.sampled_from(EVERY_INPUT),
 )
 CONTENT = bytes(range(251)) * 2200
-late = st.booleans()
-"""The content is fetched with the next input only."""
+fetches_late = st.booleans()
+"""Whether the content is fetched at the next input only."""
 
 
 def test_fast_path_leaves_the_session_in_the_same_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell that is no mistake of the adapter is reached, and so is the fast path before and after it."""
+    """Every legal cell of the table is reached, with the fast path in use before and after it."""
     reached: set[tuple[State, Input]] = set()
-    fast: set[bool] = set()
+    fast_path_used: set[bool] = set()
     handle = ReadSession.handle
 
     def noted(session: ReadSession, event: Input, argument: Any, now: float) -> None:
@@ -627,17 +642,19 @@ def test_fast_path_leaves_the_session_in_the_same_state(monkeypatch: pytest.Monk
     @given(
         window=st.integers(1, 4),
         size=st.integers(0, 300),
-        course=st.lists(st.tuples(inputs, st.sampled_from([0.0, 0.001, 0.002, 0.3, 2.0]), late), max_size=60),
+        course=st.lists(st.tuples(inputs, st.sampled_from([0.0, 0.001, 0.002, 0.3, 2.0]), fetches_late), max_size=60),
         policy=policies,
-        begins=st.sampled_from(["offered", "unproven", "at once", "near the wrap"]),
+        beginning=st.sampled_from(["offered", "unproven", "at once", "near the wrap"]),
     )
     @example(4, 4000, [((Input.ACK, 0), 0.001, False)] * 60, Adaptive(), "offered")
     @example(3, 4000, [((Input.ACK, 0), 0.001, False)] * 60, Adaptive(), "offered")
     def compare(
-        window: int, size: int, course: list[tuple[Given, float, bool]], policy: IWatchdogPolicy, begins: str
+        window: int, size: int, course: list[tuple[SessionInput, float, bool]], policy: IWatchdogPolicy, beginning: str
     ) -> None:
-        agreed = Agreed(blksize=8, windowsize=window, acknowledged=(("blksize", "8"),) if begins == "offered" else ())
-        start = 65530 if begins == "near the wrap" else None
+        agreed = Agreed(
+            blksize=8, windowsize=window, acknowledged=(("blksize", "8"),) if beginning == "offered" else ()
+        )
+        start = 65530 if beginning == "near the wrap" else None
         content = CONTENT[: size + (start or 0) * 8]
         both = []
         for cache in (None, FrameCache(1 << 20)):
@@ -647,13 +664,13 @@ def test_fast_path_leaves_the_session_in_the_same_state(monkeypatch: pytest.Monk
                 policy.begin(agreed),
                 0.0,
                 start,
-                own_port=begins != "unproven",
+                own_port=beginning != "unproven",
                 randbelow=largest,
             )
-            both.append(Driven(session, content, cache))
-        plain, short = both
+            both.append(DrivenSession(session, content, cache))
+        plain, fast = both
         for driven in both:
-            driven.go_on()
+            driven.proceed()
         for (event, argument), wait, delayed in course:
             for driven in both:
                 driven.now += wait
@@ -665,39 +682,39 @@ def test_fast_path_leaves_the_session_in_the_same_state(monkeypatch: pytest.Monk
                     driven.ack((session.sent + argument) & 0xFFFF)
                 elif event is Input.FAILED:
                     if session.state is State.FETCHING:
-                        driven.give(event, argument)
+                        driven.handle(event, argument)
                 else:
                     value = (session.sent + argument) & 0xFFFF if event is Input.ACK else argument
-                    driven.give(event, value, fetch=not delayed)
-            assert plain.datagrams == short.datagrams
-            assert state_of(plain.session) == state_of(short.session)
-        fast.add(short.advanced > 3)
-        present(short.path).remove(present(short.flow))
-        present(short.reader).close()
+                    driven.handle(event, value, fetch=not delayed)
+            assert plain.datagrams == fast.datagrams
+            assert state_of(plain.session) == state_of(fast.session)
+        fast_path_used.add(fast.advanced > 3)
+        present(fast.fast_path).remove(present(fast.flow))
+        present(fast.reader).close()
 
     # Each input in each state, so that reaching all cells is not left to chance.
-    acked: Given = (Input.ACK, 0)
-    # A window that was sent twice, and the echo of its first copy: only its new end is sent, and soon again if need be.
-    # The fast path would hand that short wait on from window to window.
-    course = [(given, 0.001, False) for given in [*[acked] * 8, (Input.ACK, -4), (Input.ACK, -2), acked, acked]]
+    acked: SessionInput = (Input.ACK, 0)
+    # A window that was sent twice, and the ACKs of its first copy: only its new end is sent, with a short wait. The
+    # fast path would keep that short wait for all later windows.
+    course = [(each, 0.001, False) for each in [*[acked] * 8, (Input.ACK, -4), (Input.ACK, -2), acked, acked]]
     compare = example(4, 400, course, Fixed([1.0, 3.0]), "offered")(compare)
     # A new block for a timeout, with a marker, and the ACK of it.
     course = [(acked, 0.0, False), ((Input.TICK, None), 2.0, False), (acked, 0.0, False)]
     compare = example(2, 24, course, Adaptive(), "offered")(compare)
-    ways: list[tuple[str, list[tuple[Given, bool]]]] = [
+    prefixes: list[tuple[str, list[tuple[SessionInput, bool]]]] = [
         ("offered", []),
         ("offered", [(acked, True)]),
         ("offered", [(acked, False)] * 8),
         ("unproven", []),
         ("offered", [((Input.CANCEL, "enough"), False)]),
     ]
-    for begins, way in ways:
-        for last in EVERY:
-            course = [(given, 0.001, delayed) for given, delayed in [*way, (last, False), (acked, False)]]
-            compare = example(2, 400, course, Adaptive(), begins)(compare)
-    # And in front of the short last block, when all ten full ones have been sent.
-    for last in EVERY:
-        course = [(given, 0.001, False) for given in [*[acked] * 10, last, acked, acked]]
+    for beginning, prefix in prefixes:
+        for last in EVERY_INPUT:
+            course = [(each, 0.001, delayed) for each, delayed in [*prefix, (last, False), (acked, False)]]
+            compare = example(2, 400, course, Adaptive(), beginning)(compare)
+    # Each input before the short last block, when all ten full ones have been sent.
+    for last in EVERY_INPUT:
+        course = [(each, 0.001, False) for each in [*[acked] * 10, last, acked, acked]]
         compare = example(1, 83, course, Adaptive(), "offered")(compare)
     compare()
     illegal = {
@@ -705,13 +722,13 @@ def test_fast_path_leaves_the_session_in_the_same_state(monkeypatch: pytest.Monk
     }
     closed = {(State.CLOSED, event) for event in (Input.FETCHED, Input.FAILED)}
     assert {(state, event) for state in State for event in Input} - illegal - closed == reached - closed
-    assert fast == {True, False}
+    assert fast_path_used == {True, False}
 
 
 @pytest.mark.parametrize(
     "changed", [{"acked": 3}, {"heard_at": 1.5}, {"deadline": 3.5}, {"deadline": None}, {"sent": 9}, {"wait": 0.5}]
 )
-def test_a_flight_is_opened_only_where_the_fields_that_are_not_written_follow_from_the_others(
+def test_the_fast_path_is_opened_only_if_the_fields_that_it_does_not_write_follow_from_the_others(
     changed: dict[str, float | None],
 ) -> None:
     flight = Flight(heard_at=2.0, sent_at=2.0, wait=1.0, deadline=3.0, windowsize=4, acked=4, sent=8)
@@ -723,8 +740,8 @@ def test_a_flight_is_opened_only_where_the_fields_that_are_not_written_follow_fr
 
 def test_frames_of_another_chunk_close_the_fast_path_until_it_is_opened_again() -> None:
     session = ReadSession(Agreed(blksize=8), 4000, Fixed([1.0]).begin(Agreed()), 0.0)
-    driven = Driven(session, bytes(4000), FrameCache(1 << 20))
-    driven.go_on()
+    driven = DrivenSession(session, bytes(4000), FrameCache(1 << 20))
+    driven.proceed()
     driven.ack(1)
     driven.ack(2)
     assert session.flight.limit > 0
@@ -734,7 +751,7 @@ def test_frames_of_another_chunk_close_the_fast_path_until_it_is_opened_again() 
 
 
 def state_of(session: ReadSession) -> tuple[object, ...]:
-    """All that a session knows, but what there is of it while it waits for the reader only."""
+    """The state of a session, without what it has only while it waits for its reader."""
     flight = session.flight
     names = [name for cls in type(session).__mro__ for name in getattr(cls, "__slots__", ())]
     left_out = {
@@ -750,7 +767,7 @@ def state_of(session: ReadSession) -> tuple[object, ...]:
     }
     state = {name: getattr(session, name) for name in names if name not in left_out}
     state["_proof"] = repr(session._proof)
-    # The fast path leaves `_sent_once_from` behind what is acknowledged, which means the same.
+    # The fast path does not move `_sent_once_from` on with the acknowledged blocks, which means the same.
     state["once"] = max(session._sent_once_from, session.acked + 1)
     timer, watchdog = session._timer, session.watchdog
     return (

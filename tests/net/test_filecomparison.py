@@ -58,8 +58,8 @@ def test_lists_are_equal_when_their_digests_are(one: dict[str, str], other: dict
 
 
 @define(eq=False)
-class Losing(MemoryNodes):
-    """Loses what is announced of other kinds than ``only``."""
+class LossyNodes(MemoryNodes):
+    """Loses the announcements of all kinds but ``only``; if that is empty, none."""
 
     only: str = ""
 
@@ -69,10 +69,10 @@ class Losing(MemoryNodes):
 
 
 class Node:
-    """One of the nodes, which serves a directory."""
+    """A node that serves a directory and can compare it with those of the others."""
 
     def __init__(self, cluster: Cluster, clock: Clock, root: Path) -> None:
-        self.nodes = Losing(cluster)
+        self.nodes = LossyNodes(cluster)
         cluster.nodes.append(self.nodes)
         self.announcements = Announcements(self.nodes)
         self.others: list[str] = []
@@ -97,8 +97,8 @@ class Scene:
 
     def compare(self, number: int = 0, seconds: float = 0.0) -> tuple[list[Any], Any]:
         """(differences with the numbers of nodes in place of their names, the last record)."""
-        result: list[Any] = []
-        self.nodes[number].comparison.compare().addCallback(result.extend)
+        records: list[Any] = []
+        self.nodes[number].comparison.compare().addCallback(records.extend)
         for _ in range(40):
             if self.cluster.deliver() == 0:
                 break
@@ -106,23 +106,23 @@ class Scene:
             for _ in range(4):
                 self.clock.advance(seconds)
                 self.cluster.deliver()
-        *found, summary = result
+        *found, summary = records
         names = {node.announcements.node: index for index, node in enumerate(self.nodes)}
-        shown = [(each["file"], {names[node]: text for node, text in each["versions"].items()}) for each in found]
+        differences = [(each["file"], {names[node]: text for node, text in each["versions"].items()}) for each in found]
         for kind in ("compared", "silent"):
             summary[kind] = sorted(names[node] for node in summary[kind])
-        return shown, summary
+        return differences, summary
 
 
 @pytest.fixture
 def scene(clock: Clock, tmp_path: Path) -> Scene:
-    made = Scene(clock, tmp_path)
-    for root in made.roots:
+    scene = Scene(clock, tmp_path)
+    for root in scene.roots:
         write(root, {f"same-{number}": "x" for number in range(300)})
-    return made
+    return scene
 
 
-def test_nodes_that_serve_the_same_differ_in_nothing(scene: Scene) -> None:
+def test_nodes_that_serve_the_same_files_have_no_differences(scene: Scene) -> None:
     assert scene.compare() == ([], {"compared": [0, 1, 2], "silent": [], "files": 300, "more": False})
     kinds = {kind for node in scene.nodes for kind, _ in node.nodes.sent}
     assert "bucket" not in kinds
@@ -150,7 +150,7 @@ def test_a_node_that_does_not_answer_is_named_and_the_others_are_compared(scene:
     assert (summary["compared"], summary["silent"]) == ([0, 1], [2])
 
 
-def test_a_node_that_is_lost_in_the_middle_is_named(scene: Scene) -> None:
+def test_a_node_that_falls_silent_during_the_comparison_is_named(scene: Scene) -> None:
     write(scene.roots[1], {"only": "two"})
     scene.nodes[2].nodes.only = FILES
     found, summary = scene.compare(seconds=ANSWER_WITHIN)
@@ -158,12 +158,12 @@ def test_a_node_that_is_lost_in_the_middle_is_named(scene: Scene) -> None:
     assert (summary["compared"], summary["silent"]) == ([0, 1], [2])
 
 
-def test_a_node_with_other_files_altogether_is_seen_and_the_report_ends(scene: Scene) -> None:
+def test_the_differences_of_a_node_with_entirely_different_files_are_limited(scene: Scene) -> None:
     write(scene.roots[1], {f"other-{number}": "y" for number in range(2000)})
     found, summary = scene.compare()
     assert len(found) == MOST_DIFFERENCES
     assert summary["more"] is True
-    assert len(scene.nodes[1].nodes.sent) < 100, "it does not send all that it has"
+    assert len(scene.nodes[1].nodes.sent) < 100, "it does not send all its files"
 
 
 def test_a_bucket_is_sent_in_parts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_a_list_is_kept_for_its_question_only(scene: Scene, clock: Clock) -> Non
 
 @settings(max_examples=20)
 @given(item=st.recursive(st.none() | st.integers() | st.text(max_size=3), lambda each: st.lists(each, max_size=6)))
-def test_whatever_another_version_says_is_harmless(item: Any) -> None:
+def test_any_announcement_of_another_version_is_harmless(item: Any) -> None:
     cluster, clock = Cluster(), Clock()
     node, other = Node(cluster, clock, Path("/nonexistent")), Announcements(cluster.node())
     other.join()

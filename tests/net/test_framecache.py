@@ -1,4 +1,4 @@
-"""Framed files in memory: they are the file, within their room, and never an old one."""
+"""The cache of framed files: its frames are those of the file, within its capacity, and never outdated."""
 
 import os
 from collections.abc import Iterator
@@ -22,42 +22,44 @@ from bootfw.tftp.blocks import Blocks, frame
 CAPACITY = 1 << 20
 
 
-class Opened(Protocol):
-    """Makes readers of a file with given content."""
+class OpenReader(Protocol):
+    """The fixture ``open_reader``."""
 
     def __call__(self, content: bytes, name: str = "file") -> FileReader: ...
 
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file is too new."""
+    """No file is too new to be cached."""
     monkeypatch.setattr(readers, "_TICK", -1)
 
 
 @pytest.fixture
-def opened(tmp_path: Path, settled: None) -> Iterator[Opened]:
-    """Makes readers of a file with given content."""
-    made: list[FileReader] = []
+def open_reader(tmp_path: Path, settled: None) -> Iterator[OpenReader]:
+    """Writes a file with this content and opens a reader of it; closed after the test."""
+    opened: list[FileReader] = []
 
     def make(content: bytes, name: str = "file") -> FileReader:
         (tmp_path / name).write_bytes(content)
-        made.append(FileReader(os.open(tmp_path / name, os.O_RDONLY)))
-        return made[-1]
+        opened.append(FileReader(os.open(tmp_path / name, os.O_RDONLY)))
+        return opened[-1]
 
     yield make
-    for reader in made:
+    for reader in opened:
         reader.close()
 
 
-@given(size=st.integers(0, 3000), blksize=st.integers(8, 700), block=st.integers(1, 400), most=st.integers(100, 2000))
-def test_chunk_has_the_frames_of_its_blocks(size: int, blksize: int, block: int, most: int) -> None:
+@given(
+    size=st.integers(0, 3000), blksize=st.integers(8, 700), block=st.integers(1, 400), chunk_size=st.integers(100, 2000)
+)
+def test_chunk_has_the_frames_of_its_blocks(size: int, blksize: int, block: int, chunk_size: int) -> None:
     content = bytes(i % 251 for i in range(size))
     fd = os.memfd_create("test")
     os.write(fd, content)
     reader = FileReader(fd)
     reader.identity = (1,)  # type: ignore[assignment]  # frames need no more than that there is one
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(framecache, "CHUNK_SIZE", most)
+        patch.setattr(framecache, "CHUNK_SIZE", chunk_size)
         chunk = FrameCache(CAPACITY).chunk(reader, blksize, block)
         chunk_end = last_in_chunk(blksize, block)
     reader.close()
@@ -72,30 +74,30 @@ def test_chunk_has_the_frames_of_its_blocks(size: int, blksize: int, block: int,
     assert bytes(chunk.view) == frame(Blocks(chunk.first, chunk.last - chunk.first + 1), blksize, data)
 
 
-def test_block_numbers_wrap_in_a_chunk(opened: Opened) -> None:
+def test_block_numbers_wrap_in_a_chunk(open_reader: OpenReader) -> None:
     cache = FrameCache(CAPACITY)
-    reader = opened(bytes(8 * 70_000))
+    reader = open_reader(bytes(8 * 70_000))
     chunk = cache.chunk(reader, 8, 65536)
     assert chunk is not None
-    at = (65536 - chunk.first) * chunk.stride
-    assert bytes(chunk.view[at - 12 : at + 16])[:4] == b"\0\3\xff\xff"
-    assert bytes(chunk.view[at : at + 4]) == b"\0\3\0\0"
-    assert bytes(chunk.view[at + 12 : at + 16]) == b"\0\3\0\1"
+    offset = (65536 - chunk.first) * chunk.stride
+    assert bytes(chunk.view[offset - 12 : offset + 16])[:4] == b"\0\3\xff\xff"
+    assert bytes(chunk.view[offset : offset + 4]) == b"\0\3\0\0"
+    assert bytes(chunk.view[offset + 12 : offset + 16]) == b"\0\3\0\1"
 
 
-def test_a_chunk_is_read_once_for_all_readers(opened: Opened) -> None:
+def test_a_chunk_is_read_once_for_all_readers(open_reader: OpenReader) -> None:
     cache = FrameCache(CAPACITY)
-    one, other = opened(bytes(5000)), opened(bytes(5000), "other")
-    again = FileReader(os.dup(one.fileno()))
-    assert cache.chunk(one, 512, 1) is cache.chunk(again, 512, 9)
+    one, other = open_reader(bytes(5000)), open_reader(bytes(5000), "other")
+    duplicate = FileReader(os.dup(one.fileno()))
+    assert cache.chunk(one, 512, 1) is cache.chunk(duplicate, 512, 9)
     assert cache.chunk(one, 512, 1) is not cache.chunk(other, 512, 1)
     assert cache.chunk(one, 512, 1) is not cache.chunk(one, 600, 1)
-    again.close()
+    duplicate.close()
 
 
-def test_least_recently_used_chunk_is_dropped(opened: Opened) -> None:
+def test_least_recently_used_chunk_is_dropped(open_reader: OpenReader) -> None:
     cache = FrameCache(30_000)
-    files = [opened(bytes([n]) * 8192, f"{n}") for n in range(4)]
+    files = [open_reader(bytes([n]) * 8192, f"{n}") for n in range(4)]
     chunks = [cache.chunk(file, 1024, 1) for file in files[:3]]
     assert cache.chunk(files[0], 1024, 1) is chunks[0]
     fourth = cache.chunk(files[3], 1024, 1)
@@ -107,27 +109,27 @@ def test_least_recently_used_chunk_is_dropped(opened: Opened) -> None:
     assert cache.used == 0
 
 
-def test_a_chunk_that_does_not_fit_is_not_cached(opened: Opened) -> None:
-    reader = opened(bytes(8192))
+def test_a_chunk_that_does_not_fit_is_not_cached(open_reader: OpenReader) -> None:
+    reader = open_reader(bytes(8192))
     assert FrameCache(8192).chunk(reader, 1024, 1) is None
     assert FrameCache(0).chunk(reader, 1024, 1) is None
 
 
-def test_changed_file_gets_a_new_chunk(opened: Opened, tmp_path: Path) -> None:
+def test_changed_file_gets_a_new_chunk(open_reader: OpenReader, tmp_path: Path) -> None:
     cache = FrameCache(CAPACITY)
-    before = opened(b"old!" * 1000)
+    before = open_reader(b"old!" * 1000)
     old = cache.chunk(before, 512, 1)
     os.utime(tmp_path / "file", ns=(1, 1))
-    after = opened(b"new!" * 1000)
+    after = open_reader(b"new!" * 1000)
     assert before.identity != after.identity
     assert bytes(present(cache.chunk(after, 512, 1)).view[4:8]) == b"new!"
     assert old is not None
     assert bytes(old.view[4:8]) == b"old!"
 
 
-def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened: Opened, tmp_path: Path) -> None:
+def test_a_file_that_has_become_shorter_is_left_to_its_reader(open_reader: OpenReader, tmp_path: Path) -> None:
     cache = FrameCache(CAPACITY)
-    reader = opened(bytes(8192))
+    reader = open_reader(bytes(8192))
     os.truncate(tmp_path / "file", 3000)
     assert cache.chunk(reader, 1024, 1) is None
     assert cache.used == 0
@@ -150,39 +152,40 @@ def test_window_lies_in_one_chunk(blksize: int, windowsize: int, windows_before:
 
 
 def overwrite(reader: FileReader, content: bytes) -> None:
+    """Change the file in place."""
     with open(f"/proc/self/fd/{reader.fileno()}", "r+b") as file:
         file.write(content)
     os.utime(reader.fileno(), (1, 1))
 
 
-def test_an_overwritten_file_has_no_frames_for_readers_that_opened_it_before(opened: Opened) -> None:
+def test_an_overwritten_file_has_no_frames_for_readers_that_opened_it_before(open_reader: OpenReader) -> None:
     cache = FrameCache(CAPACITY)
     size = 2 * 512 * last_in_chunk(512, 1)
-    before, other = opened(bytes(size)), opened(bytes(1000), "other")
-    first, elsewhere = cache.chunk(before, 512, 1), cache.chunk(other, 512, 1)
+    before, other = open_reader(bytes(size)), open_reader(bytes(1000), "other")
+    first, other_chunk = cache.chunk(before, 512, 1), cache.chunk(other, 512, 1)
     overwrite(before, b"x" * size)
     assert cache.chunk(before, 512, last_in_chunk(512, 1) + 1) is None
     assert first is not None
     assert not first.cached
-    assert bytes(first.view[4:8]) == bytes(4), "whoever sends from it goes on with what it was"
-    assert elsewhere is not None
-    assert elsewhere.cached
+    assert bytes(first.view[4:8]) == bytes(4), "a transfer that sends from it continues with the old content"
+    assert other_chunk is not None
+    assert other_chunk.cached
     assert not cache.contains(before, 512, 1)
 
 
-def test_the_last_frames_are_not_sent_to_readers_of_an_older_version(opened: Opened) -> None:
+def test_the_last_frames_are_not_sent_to_readers_of_an_older_version(open_reader: OpenReader) -> None:
     cache = FrameCache(CAPACITY)
-    beyond = last_in_chunk(512, 1) + 1
-    size = 512 * beyond - 12
-    reader = opened(bytes(size))
-    assert present(cache.chunk(reader, 512, beyond)) is cache.chunk(reader, 512, beyond)
+    second_chunk_start = last_in_chunk(512, 1) + 1
+    size = 512 * second_chunk_start - 12
+    reader = open_reader(bytes(size))
+    assert present(cache.chunk(reader, 512, second_chunk_start)) is cache.chunk(reader, 512, second_chunk_start)
     overwrite(reader, b"x" * size)
-    assert cache.chunk(reader, 512, beyond) is None
+    assert cache.chunk(reader, 512, second_chunk_start) is None
 
 
-def test_a_small_file_is_sent_whole_to_readers_of_an_older_version(opened: Opened) -> None:
+def test_a_small_file_is_sent_whole_to_readers_of_an_older_version(open_reader: OpenReader) -> None:
     cache = FrameCache(CAPACITY)
-    reader = opened(bytes(1000))
+    reader = open_reader(bytes(1000))
     chunk = cache.chunk(reader, 512, 1)
     overwrite(reader, b"x" * 1000)
     assert present(cache.chunk(reader, 512, 2)) is chunk
@@ -191,37 +194,41 @@ def test_a_small_file_is_sent_whole_to_readers_of_an_older_version(opened: Opene
 
 
 @define(eq=False)
-class Numbered(FileReader):
-    """A reader of a plugin that counts the versions of its files, each backend from 1 on."""
+class NumberedReader(FileReader):
+    """The reader of a plugin whose backends count the versions of their files, each from 1 on."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         self.identity = 1  # type: ignore[assignment]  # any value that is hashable may be one
 
 
-def numbered(path: Path) -> Numbered:
-    return Numbered(os.open(path, os.O_RDONLY))
+def numbered_reader(path: Path) -> NumberedReader:
+    return NumberedReader(os.open(path, os.O_RDONLY))
 
 
 def test_two_backends_with_equal_identities_do_not_share_frames(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a" * 5000)
     (tmp_path / "b").write_bytes(b"b" * 5000)
     cache = FrameCache(CAPACITY)
-    one, other, again = numbered(tmp_path / "a"), numbered(tmp_path / "b"), numbered(tmp_path / "a")
+    one, other, again = (
+        numbered_reader(tmp_path / "a"),
+        numbered_reader(tmp_path / "b"),
+        numbered_reader(tmp_path / "a"),
+    )
     assert bytes(present(cache.chunk(one, 512, 1)).view[4:8]) == b"aaaa"
     assert not cache.contains(other, 512, 1)
     assert bytes(present(cache.chunk(other, 512, 1)).view[4:8]) == b"bbbb"
     assert cache.chunk(again, 512, 1) is cache.chunk(one, 512, 1)
     overwrite(again, b"c" * 5000)
-    newest = numbered(tmp_path / "a")
+    newest = numbered_reader(tmp_path / "a")
     assert bytes(present(cache.chunk(newest, 512, 1)).view[4:8]) == b"cccc"
     for reader in (one, other, again, newest):
         reader.close()
 
 
-def test_two_parts_of_a_file_do_not_share_frames(opened: Opened) -> None:
+def test_two_parts_of_a_file_do_not_share_frames(open_reader: OpenReader) -> None:
     cache = FrameCache(CAPACITY)
-    file = opened(b"a" * 5000 + b"b" * 5000)
+    file = open_reader(b"a" * 5000 + b"b" * 5000)
     parts = [MemberReader(file.share(), start, 5000, 0.0, "", 0.0) for start in (0, 5000)]
     for part in parts:
         part.identity = 1  # type: ignore[assignment]  # any value that is hashable may be one
@@ -233,29 +240,31 @@ def test_two_parts_of_a_file_do_not_share_frames(opened: Opened) -> None:
 @given(
     st.lists(st.tuples(st.integers(8, 65464), st.sampled_from([500, framecache.CHUNK_SIZE])), min_size=1, max_size=20)
 )
-def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(sizes: list[tuple[int, int]]) -> None:
+def test_the_cached_number_of_blocks_is_that_for_the_block_size_and_the_chunk_size(
+    sizes: list[tuple[int, int]],
+) -> None:
     for blksize, size in [*sizes, *sizes]:
         assert framecache._blocks_per_chunk(blksize, size) == framecache._blocks_per_chunk.__wrapped__(blksize, size)
 
 
 @pytest.mark.parametrize("framed_before", [True, False])
-def test_reader_learns_samples_of_cached_chunks(opened: Opened, framed_before: bool) -> None:
-    """The beginning came from frames of the old content. When the file has grown, the end is compared with that."""
+def test_reader_learns_samples_of_cached_chunks(open_reader: OpenReader, framed_before: bool) -> None:
+    """The beginning was sent from frames of the old content. When the file has grown, its end is compared with that."""
     cache = FrameCache(CAPACITY)
-    first_of_end = last_in_chunk(512, 1) + 1
-    reader = opened(b"a" * 512 * (first_of_end + 2))
+    second_chunk_start = last_in_chunk(512, 1) + 1
+    reader = open_reader(b"a" * 512 * (second_chunk_start + 2))
     if framed_before:
         other = FileReader(os.dup(reader.fileno()))
         cache.chunk(other, 512, 1)
         other.close()
     assert bytes(present(cache.chunk(reader, 512, 1)).view[4:6]) == b"aa"
     overwrite(reader, b"b" * (reader.size + 1000))
-    assert cache.chunk(reader, 512, first_of_end) is None
+    assert cache.chunk(reader, 512, second_chunk_start) is None
 
 
-def test_frames_that_a_transfer_sends_from_are_forgotten_last_and_kept_until_it_is_done(opened: Opened) -> None:
+def test_frames_that_a_transfer_sends_from_are_evicted_last_and_kept_until_it_ends(open_reader: OpenReader) -> None:
     cache = FrameCache(20_000)
-    files = [opened(bytes([n]) * 8192, f"{n}") for n in range(5)]
+    files = [open_reader(bytes([n]) * 8192, f"{n}") for n in range(5)]
     held, other = (present(cache.chunk(file, 1024, 1)) for file in files[:2])
     cache.hold(held)
     third = present(cache.chunk(files[2], 1024, 1))

@@ -28,7 +28,7 @@ SIZE = 1000
 
 
 @pytest.fixture
-def full(hosts: tuple[Host, Host]) -> Iterator[Host]:
+def slow_server(hosts: tuple[Host, Host]) -> Iterator[Host]:
     """The server, whose device sends one packet a second and has a queue for one more."""
     server, _ = hosts
     if shutil.which("tc") is None:
@@ -38,26 +38,27 @@ def full(hosts: tuple[Host, Host]) -> Iterator[Host]:
     tc(server, "del")
 
 
-def tc(host: Host, what: str, *discipline: str) -> None:
-    words = ["tc", "-n", host.name, "qdisc", what, "dev", "s0", "root", *discipline]
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode and discipline:
-        pytest.skip(f"no such queue here: {done.stderr.strip()}")
+def tc(host: Host, command: str, *discipline: str) -> None:
+    """Change the queueing discipline of s0."""
+    arguments = ["tc", "-n", host.name, "qdisc", command, "dev", "s0", "root", *discipline]
+    completed = subprocess.run(arguments, capture_output=True, text=True)
+    if completed.returncode and discipline:
+        pytest.skip(f"no such queue here: {completed.stderr.strip()}")
 
 
 @pytest.fixture
-def port(full: Host, private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[DatagramPort]:
-    with full.inside():
-        made: DatagramPort = listen(private_reactor, Batches(), "10.9.0.1", 10069)
-    yield made
+def port(slow_server: Host, private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[DatagramPort]:
+    with slow_server.inside():
+        port: DatagramPort = listen(private_reactor, Batches(), "10.9.0.1", 10069)
+    yield port
     stopped: list[None] = []
-    made.stopListening().addCallback(stopped.append)
+    port.stopListening().addCallback(stopped.append)
     turn_until(lambda: bool(stopped))
 
 
 @pytest.fixture
 def receiver(hosts: tuple[Host, Host]) -> Iterator[socket.socket]:
-    """Without it ICMP would report errors too."""
+    """The socket that datagrams are sent to; without it, ICMP would report errors too."""
     _, client = hosts
     with client.inside():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -66,8 +67,8 @@ def receiver(hosts: tuple[Host, Host]) -> Iterator[socket.socket]:
         yield sock
 
 
-def datagrams(port: DatagramPort, segment: int) -> None:
-    """One by one, or with UDP_SEGMENT."""
+def send_datagrams(port: DatagramPort, segment: int) -> None:
+    """Send COUNT datagrams, one by one or, with a *segment* size, by UDP_SEGMENT."""
     if segment:
         for _ in range(COUNT // 10):
             port.write_via(bytes(10 * segment), ("10.9.0.9", 10068), None, segment)
@@ -79,26 +80,26 @@ def datagrams(port: DatagramPort, segment: int) -> None:
 @pytest.mark.parametrize("segment", [0, SIZE], ids=["single", "runs"])
 @pytest.mark.parametrize("reported", [True, False], ids=["reported", "not reported"])
 def test_full_send_queue_loses_datagrams_only(
-    port: DatagramPort, full: Host, receiver: socket.socket, segment: int, reported: bool
+    port: DatagramPort, slow_server: Host, receiver: socket.socket, segment: int, reported: bool
 ) -> None:
     port.getHandle().setsockopt(socket.IPPROTO_IP, IP_RECVERR, int(reported))
-    datagrams(port, segment)
+    send_datagrams(port, segment)
     counters = port.sender.counters
     assert counters.sent + counters.send_errors == COUNT
     assert bool(counters.send_errors) == reported
-    tc(full, "del")
+    tc(slow_server, "del")
     before = counters.sent, counters.send_errors
-    datagrams(port, segment)
+    send_datagrams(port, segment)
     assert (counters.sent, counters.send_errors) == (before[0] + COUNT, before[1])
 
 
 def test_a_probe_that_cannot_be_sent_ends_like_one_without_an_answer(
-    full: Host, private_reactor: EPollReactor, turn_until: TurnUntil
+    slow_server: Host, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> None:
-    """What was sent waits for an answer for longer than this test takes."""
-    ended: list[str | None] = []
-    refused: list[int | None] = []
-    with full.inside():
+    """A probe that was sent waits for an answer for longer than this test takes."""
+    results: list[str | None] = []
+    send_errors: list[int | None] = []
+    with slow_server.inside():
         probe = ArpProbe(private_reactor, 1000.0)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as filler:
             filler.bind(("s0", 0x88B5))
@@ -106,10 +107,10 @@ def test_a_probe_that_cannot_be_sent_ends_like_one_without_an_answer(
                 try:
                     filler.send(bytes(1400))
                 except OSError as error:
-                    refused.append(error.errno)
-    assert set(refused) == {errno.ENOBUFS}
+                    send_errors.append(error.errno)
+    assert set(send_errors) == {errno.ENOBUFS}
     for number in range(COUNT):
-        probe.start(f"10.9.0.{100 + number}", ended.append, interface="s0", server="10.9.0.1", client=b"\2" * 6)
-    turn_until(lambda: bool(ended))
-    assert set(ended) == {None}
+        probe.start(f"10.9.0.{100 + number}", results.append, interface="s0", server="10.9.0.1", client=b"\2" * 6)
+    turn_until(lambda: bool(results))
+    assert set(results) == {None}
     probe.close()

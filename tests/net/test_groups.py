@@ -1,4 +1,4 @@
-"""Multicast groups, with a real kernel; and what we are and have by IPv6."""
+"""Multicast groups with a real kernel; the IPv6 addresses and the DUID of the server."""
 
 import socket
 import subprocess
@@ -21,8 +21,8 @@ GROUP = "ff02::1:2"
 
 
 def joined(host: Host, interface: str) -> bool:
-    words = ("ip", "-n", host.name, "-6", "maddr", "show", "dev", interface)
-    return GROUP in subprocess.run(words, capture_output=True, text=True).stdout.split()
+    command = ("ip", "-n", host.name, "-6", "maddr", "show", "dev", interface)
+    return GROUP in subprocess.run(command, capture_output=True, text=True).stdout.split()
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def test_datagrams_to_the_group_are_received(hosts: tuple[Host, Host], sock: soc
 
 def test_link_local_addresses_are_left_out(hosts: tuple[Host, Host]) -> None:
     with hosts[0].inside():
-        zero, one = (Interfaces().addresses6(socket.if_nametoindex(name)) for name in ("s0", "s1"))
-    assert sorted(each.address for each in zero) == ["fd00:9::1", "fd00:9::2"]
-    assert [each.address for each in one] == ["fd00:9:1::1"]
-    assert {each.prefix for each in (*zero, *one)} == {64}
+        on_s0, on_s1 = (Interfaces().addresses6(socket.if_nametoindex(name)) for name in ("s0", "s1"))
+    assert sorted(each.address for each in on_s0) == ["fd00:9::1", "fd00:9::2"]
+    assert [each.address for each in on_s1] == ["fd00:9:1::1"]
+    assert {each.prefix for each in (*on_s0, *on_s1)} == {64}
 
 
 def test_server_duid_is_made_of_a_hardware_address(hosts: tuple[Host, Host]) -> None:

@@ -1,4 +1,4 @@
-"""Going on with the transfers of a process that has ended: what is heard, what is sent, and that each has one end."""
+"""Continuing the transfers of a process that has ended: packets, replies, and one TransferEnded for each transfer."""
 
 import os
 import time
@@ -37,7 +37,7 @@ def adopted(direct: Direct, position: int = 0, **changed: Any) -> AdoptedTransfe
     return AdoptedTransfer(TransferBegun(direct.clock.seconds() - 1, REQUEST, evolve(AGREED, **changed)), position)
 
 
-def ends(direct: Direct) -> list[tuple[Outcome, str]]:
+def outcomes(direct: Direct) -> list[tuple[Outcome, str]]:
     return [(e.report.outcome, e.report.detail) for e in direct.events if isinstance(e, TransferEnded)]
 
 
@@ -53,10 +53,10 @@ def test_resumed_transfer_continues_to_its_end(direct: Direct) -> None:
     assert direct.say(tftp.ack(4)) == [data(5)]
     assert direct.say(tftp.ack(5)) == [tftp.data(6, b"")]
     assert direct.say(tftp.ack(6)) == []
-    (end,) = [event for event in direct.events if isinstance(event, TransferEnded)]
-    assert (end.report.outcome, end.report.bytes_transferred) == (Outcome.COMPLETE, 5000)
-    assert end.report.began == pytest.approx(end.at - 1)
-    # That it had begun is known.
+    (ended,) = [event for event in direct.events if isinstance(event, TransferEnded)]
+    assert (ended.report.outcome, ended.report.bytes_transferred) == (Outcome.COMPLETE, 5000)
+    assert ended.report.began == pytest.approx(ended.at - 1)
+    # The ended process has reported the beginning.
     assert not [event for event in direct.events if isinstance(event, TransferBegun)]
 
 
@@ -68,25 +68,25 @@ def test_ack_of_an_oack_resumes_at_the_first_block(direct: Direct) -> None:
 def test_ack_of_the_last_block_completes_the_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(6)) == []
-    assert ends(direct) == [(Outcome.COMPLETE, "")]
+    assert outcomes(direct) == [(Outcome.COMPLETE, "")]
     assert direct.protocol.transfers == 0
 
 
 def test_transfer_with_windows_is_resumed_with_a_new_proof(direct: Direct) -> None:
-    """Its client has to prove again that our packets reach it: the ACK that revives a transfer may be a forged one."""
+    """Its client has to prove again that our packets reach it: the ACK that resumes the transfer may be forged."""
     direct.protocol.take_over([adopted(direct, windowsize=3)])
     block, marker = direct.say(tftp.ack(1))
     assert block == data(2)
     assert (len(marker), marker[:2]) == (4, b"\0\3")
-    got, rounds = 2, 0
-    while got < 6:
+    last_block, rounds = 2, 0
+    while last_block < 6:
         rounds += 1
-        for packet in direct.say(tftp.ack(got)):
-            if packet[2:4] == (got + 1).to_bytes(2, "big"):
-                got += 1
+        for packet in direct.say(tftp.ack(last_block)):
+            if packet[2:4] == (last_block + 1).to_bytes(2, "big"):
+                last_block += 1
     assert rounds <= 4
     assert direct.say(tftp.ack(6)) == []
-    assert ends(direct) == [(Outcome.COMPLETE, "")]
+    assert outcomes(direct) == [(Outcome.COMPLETE, "")]
 
 
 @pytest.mark.parametrize("windowsize", [1, 3])
@@ -110,45 +110,45 @@ def test_blocks_in_flight_are_retransmitted(direct: Direct) -> None:
 
 @given(st.integers(0, 10_000_000), st.integers(0, 65535))
 def test_position_resolves_a_wire_number_to_its_block(position: int, ahead: int) -> None:
-    found = AdoptedTransfer(TransferBegun(0.0, REQUEST, AGREED), position)
-    assert found.block((position + ahead) & 0xFFFF) == position + ahead
+    transfer = AdoptedTransfer(TransferBegun(0.0, REQUEST, AGREED), position)
+    assert transfer.block((position + ahead) & 0xFFFF) == position + ahead
 
 
 def test_restarted_client_begins_a_new_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
-    assert ends(direct) == [(Outcome.FAILED, "the client started again")]
+    assert outcomes(direct) == [(Outcome.FAILED, "the client started again")]
 
 
 def test_error_of_the_client_ends_an_adopted_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.error(0, "bye")) == []
-    assert ends(direct) == [(Outcome.FAILED, "its worker ended, and then the client")]
+    assert outcomes(direct) == [(Outcome.FAILED, "its worker ended, and then the client")]
     assert direct.say(tftp.ack(2)) == []
 
 
 def test_adopted_transfer_times_out_without_a_packet(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.clock.advance(ADOPTION_TIMEOUT - 1)
-    assert ends(direct) == []
+    assert outcomes(direct) == []
     direct.clock.advance(1)
-    assert ends(direct) == [(Outcome.FAILED, "its worker ended, and the client was not heard again")]
+    assert outcomes(direct) == [(Outcome.FAILED, "its worker ended, and the client was not heard again")]
     assert direct.say(tftp.ack(2)) == []
 
 
 def test_stopping_ends_adopted_transfers(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.protocol.close()
-    assert ends(direct) == [(Outcome.FAILED, "the server is stopping")]
+    assert outcomes(direct) == [(Outcome.FAILED, "the server is stopping")]
     assert direct.clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("changed", [{"write": True}, {"mode": Mode.NETASCII}])
 def test_uploads_and_netascii_transfers_are_not_continued(direct: Direct, changed: dict[str, Any]) -> None:
-    """The new process does not know what of an upload was stored, or where in a translated file a block begins."""
+    """The new process does not know how much of an upload was stored, or where in a translated file a block begins."""
     begun = TransferBegun(direct.clock.seconds(), evolve(REQUEST, **changed), AGREED)
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
-    assert ends(direct) == [(Outcome.FAILED, "its worker ended")]
+    assert outcomes(direct) == [(Outcome.FAILED, "its worker ended")]
     refusal = tftp.error(0, "the process that served this has ended, start again")
     for packet in (tftp.data(2, bytes(512)), tftp.ack(2)):
         assert direct.say(tftp.error(0, "bye")) == []
@@ -160,49 +160,52 @@ def test_uploads_and_netascii_transfers_are_not_continued(direct: Direct, change
     assert direct.clock.getDelayedCalls() == []
 
 
-def changed_since(direct: Direct, path: Path) -> None:
+def replace_by_rsync(path: Path) -> None:
+    """Write the file now, with an old time of modification."""
     path.write_bytes(CONTENT)
     os.utime(path, (0, 0))  # as rsync --times does
 
 
 def test_changed_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -> None:
     begun = TransferBegun(time.time() - 5, REQUEST, AGREED)
-    changed_since(direct, tmp_path / "file")
+    replace_by_rsync(tmp_path / "file")
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
-    assert ends(direct) == [(Outcome.FAILED, CHANGED)]
+    assert outcomes(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_file_of_another_size_ends_an_adopted_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct, tsize=4000)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
-    assert ends(direct) == [(Outcome.FAILED, CHANGED)]
+    assert outcomes(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_unknown_change_time_ends_an_adopted_transfer() -> None:
     direct = Direct(MemoryBackend({"file": CONTENT}))
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
-    assert ends(direct) == [(Outcome.FAILED, CHANGED)]
+    assert outcomes(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_missing_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(2)) == [tftp.error(1, "File not found")]
-    assert ends(direct) == [(Outcome.FAILED, "File not found")]
+    assert outcomes(direct) == [(Outcome.FAILED, "File not found")]
 
 
-def test_replaced_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -> None:
-    """The request of GRUB for its menu, in the wrong directory."""
+def test_adopted_transfer_of_a_file_that_was_found_in_another_directory_continues(
+    direct: Direct, tmp_path: Path
+) -> None:
+    """GRUB requests its menu from the wrong directory."""
     (tmp_path / "grub").mkdir()
     (tmp_path / "file").rename(tmp_path / "grub/grub.cfg")
-    asked = evolve(REQUEST, filename="/grub.cfg", path="grub.cfg", options=(("blksize", "1024"), ("tsize", "0")))
-    direct.protocol.take_over([AdoptedTransfer(TransferBegun(direct.clock.seconds() - 1, asked, AGREED), 0)])
+    request = evolve(REQUEST, filename="/grub.cfg", path="grub.cfg", options=(("blksize", "1024"), ("tsize", "0")))
+    direct.protocol.take_over([AdoptedTransfer(TransferBegun(direct.clock.seconds() - 1, request, AGREED), 0)])
     assert direct.say(tftp.ack(5)) == [tftp.data(6, b"")]
     assert direct.say(tftp.ack(6)) == []
-    (end,) = [event for event in direct.events if isinstance(event, TransferEnded)]
-    assert (end.report.outcome, end.report.persona) == (Outcome.COMPLETE, "grub")
+    (ended,) = [event for event in direct.events if isinstance(event, TransferEnded)]
+    assert (ended.report.outcome, ended.report.persona) == (Outcome.COMPLETE, "grub")
 
 
 def test_packets_of_unknown_clients_are_not_adopted(direct: Direct) -> None:

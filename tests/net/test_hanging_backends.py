@@ -39,12 +39,12 @@ CONTENT = bytes(range(256)) * 1000
 
 
 def tar() -> bytes:
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w") as archive:
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as archive:
         member = tarfile.TarInfo("file")
         member.size = len(CONTENT)
         archive.addfile(member, io.BytesIO(CONTENT))
-    return written.getvalue()
+    return output.getvalue()
 
 
 @pytest.fixture
@@ -61,13 +61,16 @@ def remote(
 ) -> Iterator[HangingFileSystem]:
     (tmp_path / "remote").mkdir()
     files = {"a.tar": tar(), "file.j2": b"made of {{ host.name }}.", "undionly.kpxe": CONTENT, "boot.ipxe": b"#!ipxe\n"}
-    made = mounted(tmp_path / "remote", files)
-    yield made
-    made.answer()
+    remote = mounted(tmp_path / "remote", files)
+    yield remote
+    remote.answer()
     for _ in range(3):
         turn_until(lambda: not threads())
         private_reactor.iterate(0)
-    made.close()
+    remote.close()
+
+
+# Each function returns (a backend of the hanging file system, a path, its content); a menu's content is None.
 
 
 def archive(root: Path, reactor: EPollReactor) -> tuple[ArchiveBackend, str, bytes]:
@@ -75,8 +78,8 @@ def archive(root: Path, reactor: EPollReactor) -> tuple[ArchiveBackend, str, byt
 
 
 def templates(root: Path, reactor: EPollReactor) -> tuple[TemplateBackend, str, bytes]:
-    made = configure(template, {"root": str(root / "remote")}, PluginContext(reactor, root))
-    return made, "file", b"made of ."
+    backend = configure(template, {"root": str(root / "remote")}, PluginContext(reactor, root))
+    return backend, "file", b"made of ."
 
 
 def hosts(root: Path, reactor: EPollReactor) -> tuple[TemplateBackend, str, bytes]:
@@ -99,7 +102,7 @@ def images(root: Path, reactor: EPollReactor) -> tuple[MenuBackend, str, None]:
     return configure(menu, options, PluginContext(reactor, root)), "boot.ipxe", None
 
 
-every = pytest.mark.parametrize("make", [archive, templates, hosts, installed, images])
+every_backend = pytest.mark.parametrize("make", [archive, templates, hosts, installed, images])
 
 
 def request(path: str) -> TransferRequest:
@@ -114,7 +117,7 @@ def content(reader: ICacheableReader, result: Result) -> bytes:
     return data
 
 
-@every
+@every_backend
 def test_a_hanging_file_is_served_when_it_answers(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
 ) -> None:
@@ -130,23 +133,23 @@ def test_a_hanging_file_is_served_when_it_answers(
         assert data == expected if expected is not None else data.startswith(b"#!ipxe")
 
 
-@every
-def test_open_after_a_hang_is_waited_for_again(
+@every_backend
+def test_a_second_open_is_waited_for_during_a_hang(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
 ) -> None:
-    """What was open already may hang as well."""
+    """A file system may also hang after the backend has opened it."""
     backend, path, expected = make(tmp_path, private_reactor)
     content(result(backend.open(path, request(path))), result)
     remote.hang()
     opening = backend.open(path, request(path))
-    if make is not images:  # made of what was seen a moment ago
+    if make is not images:  # its menu is rendered from the last scan
         assert not opening.called
     remote.answer()
     data = content(result(opening), result)
     assert data == expected if expected is not None else data.startswith(b"#!ipxe")
 
 
-@every
+@every_backend
 def test_cancelled_request_closes_its_file(
     tmp_path: Path,
     remote: HangingFileSystem,
@@ -173,7 +176,7 @@ def test_cancelled_request_closes_its_file(
 
 
 @pytest.mark.parametrize("make", [templates, installed])
-def test_missing_file_is_reported_despite_a_hanging_backend(
+def test_missing_file_on_another_file_system_is_reported(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
 ) -> None:
     backend, _, _ = make(tmp_path, private_reactor)
@@ -207,9 +210,9 @@ def test_service_starts_and_serves_files_of_other_file_systems(
     make: Callable[..., Any],
 ) -> None:
     backend, path, _ = make(tmp_path, private_reactor)
-    anywhere = (("127.0.0.1", 0),)
+    any_port = (("127.0.0.1", 0),)
     settings = Settings(
-        tftp=TFTPSettings(listen=anywhere), http=HTTPSettings(listen=anywhere), dhcp=DHCPSettings(mode="off")
+        tftp=TFTPSettings(listen=any_port), http=HTTPSettings(listen=any_port), dhcp=DHCPSettings(mode="off")
     )
     remote.hang()
     backends = [("memory", MemoryBackend({"local": CONTENT})), ("remote", backend)]
@@ -241,8 +244,8 @@ def test_menu_contains_images_of_other_file_systems(
     options = {"root": [str(tmp_path / root) for root in roots]}
     backend = configure(menu, options, PluginContext(private_reactor, tmp_path))
     remote.hang()
-    shown = content(result(backend.open("boot.ipxe", request("boot.ipxe"))), result)
-    assert b"shell.ipxe" in shown
+    text = content(result(backend.open("boot.ipxe", request("boot.ipxe"))), result)
+    assert b"shell.ipxe" in text
     assert [thread.name for thread in threading.enumerate()].count("bootfw probe") == 1
     monkeypatch.setattr(mounts, "PROBE_SECONDS", 60.0)
     began = time.monotonic()
@@ -263,15 +266,15 @@ def test_hanging_default_root_does_not_block_the_defaults(
     chosen = defaults.backends()
     assert [options["root"] for name, options in chosen if name == "directory"] == roots[:2]
     backends = [("directory", DirectoryBackend(Path(root))) for root in roots[:2]]
-    with capturedLogs() as logged:
+    with capturedLogs() as logs:
         resolvers = defaults.resolvers(backends)
     assert resolvers[-1][1] == {"files": {"x86_64-uefi": "ipxe.efi"}}
     assert defaults.example(backends) == "ipxe.efi"
     assert time.monotonic() - began < 30, "the file system answers after 60 s"
-    assert [event["root"] for event in logged] == [Path(roots[0])]
+    assert [event["root"] for event in logs] == [Path(roots[0])]
     remote.answer()
     # The call that hung returns in a thread of its own.
-    give_up = time.monotonic() + 10
-    while "x86-bios" not in (files := defaults.resolvers(backends)[-1][1]["files"]) and time.monotonic() < give_up:
+    deadline = time.monotonic() + 10
+    while "x86-bios" not in (files := defaults.resolvers(backends)[-1][1]["files"]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert files["x86-bios"] == "undionly.kpxe"

@@ -19,15 +19,16 @@ CONTENT = os.urandom(300_000)
 
 
 @pytest.fixture
-def served(
+def hanging_service(
     tmp_path: Path, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> Iterator[tuple[HangingFileSystem, list[str]]]:
+    """A service with files on a file system that can hang, as (file system, URLs)."""
     (tmp_path / "remote").mkdir()
     (tmp_path / "local").write_bytes(CONTENT)
     remote = mounted(tmp_path / "remote", {"file": CONTENT})
-    anywhere = (("127.0.0.1", 0),)
+    any_port = (("127.0.0.1", 0),)
     settings = Settings(
-        tftp=TFTPSettings(listen=anywhere), http=HTTPSettings(listen=anywhere), dhcp=DHCPSettings(mode="off")
+        tftp=TFTPSettings(listen=any_port), http=HTTPSettings(listen=any_port), dhcp=DHCPSettings(mode="off")
     )
     backend = DirectoryBackend(tmp_path, reactor=private_reactor)
     service = BootService(private_reactor, settings=settings, backend=backend)
@@ -40,8 +41,10 @@ def served(
     remote.close()
 
 
-def test_hanging_file_does_not_block_other_files(served: tuple[HangingFileSystem, list[str]], curl: Curl) -> None:
-    remote, urls = served
+def test_hanging_file_does_not_block_other_files(
+    hanging_service: tuple[HangingFileSystem, list[str]], curl: Curl
+) -> None:
+    remote, urls = hanging_service
     assert [url.partition(":")[0] for url in urls] == ["tftp", "http"]
     for url in urls:
         assert curl(f"{url}/remote/file") == (0, CONTENT)
@@ -56,20 +59,20 @@ def test_hanging_file_does_not_block_other_files(served: tuple[HangingFileSystem
 
 
 READABLE = 200_000
-"""Of CONTENT."""
+"""Bytes of CONTENT before the bad sector."""
 
 
-@pytest.mark.parametrize("beyond", [0, READABLE], ids=["at once", "in the middle"])
+@pytest.mark.parametrize("readable", [0, READABLE], ids=["at once", "in the middle"])
 def test_a_file_on_a_disk_that_fails_is_never_passed_off_as_whole(
-    served: tuple[HangingFileSystem, list[str]], curl: Curl, beyond: int
+    hanging_service: tuple[HangingFileSystem, list[str]], curl: Curl, readable: int
 ) -> None:
-    """And other files are served, and this one is when the disk can be read again."""
-    remote, urls = served
+    """Other files are served meanwhile, and this one when the disk can be read again."""
+    remote, urls = hanging_service
     for url in urls:
-        remote.fail_beyond(beyond)
+        remote.fail_beyond(readable)
         code, received = curl(f"{url}/remote/file")
         assert code not in (0, 28), "an error at once, not a timeout"
-        assert len(received) <= beyond
+        assert len(received) <= readable
         assert CONTENT.startswith(received)
         assert curl(f"{url}/local") == (0, CONTENT)
         remote.fail_beyond(None)

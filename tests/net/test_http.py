@@ -1,4 +1,4 @@
-"""Files by HTTP: requests and responses. Time is a Clock's."""
+"""Files by HTTP: requests and responses, in simulated time."""
 
 import errno
 import struct
@@ -50,13 +50,13 @@ def test_file_is_sent_whole() -> None:
 def test_observers_get_the_events_of_a_download() -> None:
     web = Web(Reader(THOUSAND, size=1000))
     web.get(target="/boot/vmlinuz?x=1")
-    asked = TransferRequest("/boot/vmlinuz", "boot/vmlinuz", ("10.9.0.9", 4000), "10.9.0.1", protocol="http")
-    assert web.backend.asked == [asked]
-    assert web.kinds == ["TransferBegun", "TransferEnded"]
+    expected = TransferRequest("/boot/vmlinuz", "boot/vmlinuz", ("10.9.0.9", 4000), "10.9.0.1", protocol="http")
+    assert web.backend.requests == [expected]
+    assert web.event_names == ["TransferBegun", "TransferEnded"]
     begun = of_type(TransferBegun, web.events[0])
-    assert (begun.request, begun.agreed) == (asked, Agreed())
+    assert (begun.request, begun.agreed) == (expected, Agreed())
     report = web.report
-    assert (report.request, report.outcome) == (asked, Outcome.COMPLETE)
+    assert (report.request, report.outcome) == (expected, Outcome.COMPLETE)
     assert (report.bytes_transferred, report.detail) == (1000, "")
     line = "http 10.9.0.9:4000 got '/boot/vmlinuz': complete, 1000 bytes in 0.00 s"
     assert transfer_line(report) == line
@@ -83,17 +83,17 @@ def test_content_type_is_one_that_firmware_accepts(target: str, kind: str) -> No
 
 
 def portable_executable(subsystem: int = 10, start: int = 64) -> bytes:
-    """The headers of one. 10: a UEFI application, 3: a program for Windows."""
+    """The headers of a portable executable; subsystem 10 is a UEFI application, 3 a program for Windows."""
     head = b"MZ".ljust(60, b"\0") + struct.pack("<I", start)
     head = head.ljust(start, b"\0") + b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, 1, 0, 0, 0, 240, 0x22E)
     return head + struct.pack("<H66xH", 0x20B, subsystem) + bytes(4096)
 
 
-def boot_sector(partition_type: int = 0, more: bytes = b"", at: int = 0) -> bytes:
-    """The first sector of a disk with one partition, *more* bytes in it, and 64 KiB behind."""
+def boot_sector(partition_type: int = 0, data: bytes = b"", offset: int = 0) -> bytes:
+    """The first sector of a disk with one partition, with *data* at *offset*, and 64 KiB after it."""
     sector = bytearray(512)
     sector[450] = partition_type
-    sector[at : at + len(more)] = more
+    sector[offset : offset + len(data)] = data
     sector[510:512] = b"\x55\xaa"
     return bytes(sector) + bytes(65536)
 
@@ -103,7 +103,7 @@ HYBRID = boot_sector(0xEF)[:0x8001] + b"CD001\1" + bytes(2048)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("known", [True, False], ids=["sized", "unsized"])
+@pytest.mark.parametrize("sized", [True, False], ids=["sized", "unsized"])
 @pytest.mark.parametrize("answer", [bytes, succeed], ids=["at once", "later"])
 @pytest.mark.parametrize(
     ("data", "kind"),
@@ -128,18 +128,18 @@ HYBRID = boot_sector(0xEF)[:0x8001] + b"CD001\1" + bytes(2048)
     ],
 )
 def test_type_of_an_unknown_name_is_found_by_content(
-    data: bytes, kind: str, answer: type[bytes] | Callable[..., Any], known: bool, method: str
+    data: bytes, kind: str, answer: type[bytes] | Callable[..., Any], sized: bool, method: str
 ) -> None:
-    reader = Reader(data, answer, len(data) if known else None)
+    reader = Reader(data, answer, len(data) if sized else None)
     response = Web(reader).get(method, target="/grubnetx64.efi.signed")
     assert (response.status, response.headers["Content-Type"]) == (200, kind)
     assert response.body == (data if method == "GET" else b"")
     assert reader.closed == 1
 
 
-def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state_of_a_file() -> None:
+def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_version_of_a_file() -> None:
     readers = [Tagged(CD, size=len(CD), etag=etag) for etag in ("one", "one", "two")]
-    web: Web = Web(lambda: readers[len(web.backend.asked) - 1])
+    web: Web = Web(lambda: readers[len(web.backend.requests) - 1])
     kinds = [web.get("HEAD", target="/disc").headers["Content-Type"] for _ in readers]
     assert kinds == ["application/vnd.efi-iso"] * 3
     assert [reader.reads for reader in readers] == [[(0, 0x8006)], [], [(0, 0x8006)]]
@@ -147,7 +147,7 @@ def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state
 
 def test_the_type_of_a_file_without_a_tag_is_not_remembered() -> None:
     readers = [Reader(data, size=len(data)) for data in (CD, portable_executable())]
-    web: Web = Web(lambda: readers[len(web.backend.asked) - 1])
+    web: Web = Web(lambda: readers[len(web.backend.requests) - 1])
     kinds = [web.get("HEAD", target="/file").headers["Content-Type"] for _ in readers]
     assert kinds == ["application/vnd.efi-iso", "application/efi"]
 
@@ -155,7 +155,7 @@ def test_the_type_of_a_file_without_a_tag_is_not_remembered() -> None:
 @pytest.mark.parametrize("answer", [lambda data: fail(OSError(errno.EIO, "no")), lambda data: None])
 def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer: Callable[..., Any]) -> None:
     readers = [Tagged(CD, answer, len(CD)), Tagged(CD, size=len(CD))]
-    web: Web = Web(lambda: readers[len(web.backend.asked) - 1])
+    web: Web = Web(lambda: readers[len(web.backend.requests) - 1])
     response = web.get("HEAD", target="/disc")
     assert (response.status, response.headers["Content-Type"]) == (200, "application/octet-stream")
     assert web.get("HEAD", target="/disc").headers["Content-Type"] == "application/vnd.efi-iso"
@@ -183,7 +183,7 @@ def test_disconnect_during_type_detection_closes_the_file() -> None:
     web = Web(reader)
     wire = web.ask(target="/kernel")
     wire.abortConnection()
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert (len(cancelled), reader.closed, web.events) == (1, 1, [])
 
 
@@ -226,13 +226,13 @@ def test_a_file_without_a_size_ends_with_the_connection_for_an_old_client() -> N
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
-@pytest.mark.parametrize("known", [True, False])
-def test_file_sizes_around_a_chunk_are_sent_completely(size: int, known: bool) -> None:
-    reader = Reader(bytes(size), size=size if known else None)
+@pytest.mark.parametrize("sized", [True, False])
+def test_file_sizes_around_a_chunk_are_sent_completely(size: int, sized: bool) -> None:
+    reader = Reader(bytes(size), size=size if sized else None)
     assert len(Web(reader).get().body) == size
     assert reader.closed == 1
     assert all(length <= CHUNK for _, length in reader.reads)
-    assert len(reader.reads) == (-(-size // CHUNK) if known else size // CHUNK + 1)
+    assert len(reader.reads) == (-(-size // CHUNK) if sized else size // CHUNK + 1)
 
 
 async def _coroutine(data: Reader | bytes) -> Reader | bytes:
@@ -290,7 +290,7 @@ def test_range_beyond_the_end_is_answered_with_416() -> None:
     response = web.get(Range="bytes=1000-")
     assert (response.status, response.headers["Content-Range"]) == (416, "bytes */1000")
     assert (reader.reads, reader.closed) == ([], 1)
-    assert web.kinds == ["TransferRefused"]
+    assert web.event_names == ["TransferRefused"]
     refused = of_type(TransferRefused, web.events[0])
     assert (refused.code, refused.message) == (416, "The file has 1000 bytes")
 
@@ -337,12 +337,12 @@ def test_repeated_headers_are_joined() -> None:
     assert parse(wire.value())[0].status == 200
 
 
-def test_an_etag_of_the_reader_s_own() -> None:
+def test_the_etag_of_a_reader_is_sent() -> None:
     assert Web(Tagged(b"x", size=1)).get().headers["ETag"] == '"one"'
     assert Web(Tagged(b"x")).get().headers["ETag"] == '"one"'
 
 
-def test_memory_has_another_etag_for_another_content() -> None:
+def test_etag_of_a_file_in_memory_depends_on_its_content() -> None:
     tags = [Web(MemoryReader(data)).get().headers["ETag"] for data in (b"a", b"a", b"b")]
     assert tags[0] == tags[1] != tags[2]
 
@@ -374,7 +374,7 @@ def test_mtime_out_of_range_has_no_last_modified_header(modified: float) -> None
         ("http://10.9.0.1:8069/a/b", "/a/b", "a/b"),
         ("HTTP://[fd00::1]", "/", ""),
         ("/mirror/http://a/b", "/mirror/http://a/b", "mirror/http:/a/b"),
-        # What boot programs write that encode nothing.
+        # Requests of boot programs that do not encode the name.
         ("/My Boot Files/vmlinuz 6.1", "/My Boot Files/vmlinuz 6.1", "My Boot Files/vmlinuz 6.1"),
         ("/\xe9", "/\xe9", "\xe9"),
         ("/\udce9", "/\udce9", "\udce9"),
@@ -389,7 +389,7 @@ def test_mtime_out_of_range_has_no_last_modified_header(modified: float) -> None
 def test_names_in_urls_are_decoded(target: str, filename: str, path: str) -> None:
     web = Web(FileMissing())
     assert web.get(target=target).status == 404
-    assert (web.backend.asked[0].filename, web.backend.asked[0].path) == (filename, path)
+    assert (web.backend.requests[0].filename, web.backend.requests[0].path) == (filename, path)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -414,8 +414,8 @@ def test_names_in_urls_are_decoded(target: str, filename: str, path: str) -> Non
 def test_path_below_a_file_is_not_found(target: str, method: str) -> None:
     web = Web(MemoryReader(b"x"))
     assert web.get(method, target=target).status == 404
-    assert web.backend.asked == []
-    assert web.kinds == ["TransferRefused"]
+    assert web.backend.requests == []
+    assert web.event_names == ["TransferRefused"]
 
 
 def test_lines_may_end_with_a_bare_lf() -> None:
@@ -433,7 +433,7 @@ def test_a_request_is_read_the_same_however_it_is_cut_into_segments() -> None:
     wire = web.connect()
     for byte in request(target="/a b", Range="bytes=1-2") + request(target="/\xe9"):
         wire.protocol.dataReceived(bytes([byte]))
-    assert [asked.filename for asked in web.backend.asked] == ["/a b", "/\xe9"]
+    assert [each.filename for each in web.backend.requests] == ["/a b", "/\xe9"]
     first, rest = parse(wire.value())
     second, rest = parse(rest)
     assert (first.status, second.status, rest) == (206, 200, b"")
@@ -448,7 +448,7 @@ def test_malformed_request_line_is_answered_with_400(line: bytes) -> None:
     wire.protocol.dataReceived(line + b"\r\nHost: a\r\n\r\n")
     assert wire.value().startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert wire.disconnecting
-    assert web.backend.asked == []
+    assert web.backend.requests == []
 
 
 @pytest.mark.parametrize(
@@ -460,14 +460,14 @@ def test_overlong_line_is_refused(sent: bytes, status: bytes) -> None:
     wire = web.connect()
     wire.protocol.dataReceived(sent)
     assert wire.value().startswith(b"HTTP/1.1 " + status)
-    assert gone(web, wire)
+    assert is_closed(web, wire)
 
 
-def test_no_file_has_a_nul_in_its_name() -> None:
+def test_name_with_a_nul_is_not_found() -> None:
     web = Web(MemoryReader(b"x"))
     assert web.get(target="/a%00b").status == 404
-    assert web.backend.asked == []
-    assert web.kinds == ["TransferRefused"]
+    assert web.backend.requests == []
+    assert web.event_names == ["TransferRefused"]
 
 
 # Refusals.
@@ -498,13 +498,15 @@ def test_failed_open_is_answered_with_an_error_status(error: Exception, status: 
         assert response.headers["Content-Length"] == str(len(text) + 1)
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert response.body == (b"" if method == "HEAD" else f"{text}\n".encode())
-        assert web.kinds == ["TransferRefused"]
+        assert web.event_names == ["TransferRefused"]
         refused = of_type(TransferRefused, web.events[0])
         assert (refused.code, refused.request.protocol) == (status, "http")
         assert not wire.disconnecting
 
 
 class _Unsized:
+    """A reader whose size raises."""
+
     closed = 0
 
     @property
@@ -519,7 +521,7 @@ def test_details_for_the_operator_are_not_sent_to_the_client() -> None:
     web = Web(TransferError("It could not be made", "boot.j2:3: /secret"))
     response = web.get()
     assert (response.status, response.body) == (500, b"It could not be made\n")
-    assert web.kinds == ["TransferRefused"]
+    assert web.event_names == ["TransferRefused"]
     assert of_type(TransferRefused, web.events[0]).detail == "boot.j2:3: /secret"
 
 
@@ -530,7 +532,7 @@ def test_a_bug_of_a_backend_is_reported_in_the_log_only(answer: ZeroDivisionErro
     web = Web(answer)
     response = web.get()
     assert (response.status, response.body) == (500, b"Internal error\n")
-    assert (web.kinds[0], web.kinds[-1]) == ("PluginFailed", "TransferRefused")
+    assert (web.event_names[0], web.event_names[-1]) == ("PluginFailed", "TransferRefused")
     failed = of_type(PluginFailed, web.events[0])
     assert failed.doing == "open '/file.img'"
     assert "Error" in failed.traceback
@@ -542,17 +544,17 @@ def test_other_methods_are_answered_with_405(method: str) -> None:
     web = Web(MemoryReader(b"x"))
     response = web.get(method, body=b"a=1", Content_Length=3, Content_Type="application/x-www-form-urlencoded")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
-    assert web.backend.asked == []
+    assert web.backend.requests == []
     refused = [of_type(TransferRefused, event) for event in web.events]
     assert [(event.code, event.request.write) for event in refused] == [(405, method in ("PUT", "POST"))]
 
 
-def test_a_name_without_end_is_refused_and_not_kept() -> None:
+def test_an_overlong_name_is_refused_and_is_truncated_in_the_event() -> None:
     web = Web(MemoryReader(b"x"))
     assert web.get(target="/" + "a" * (LONGEST_NAME - 1)).status == 200
     response = web.get(target="/" + "a" * LONGEST_NAME)
     assert (response.status, response.body) == (414, b"A name has 4095 characters at most\n")
-    assert len(web.backend.asked) == 1
+    assert len(web.backend.requests) == 1
     refused = of_type(TransferRefused, web.events[-1])
     assert (refused.code, len(refused.request.filename)) == (414, LONGEST_NAME)
 
@@ -560,10 +562,11 @@ def test_a_name_without_end_is_refused_and_not_kept() -> None:
 def test_request_body_is_discarded() -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.ask("PUT", Content_Length=1000 * CHUNK)
-    (asked,) = wire.protocol.requests
-    for _ in range(1000):
+    (put,) = wire.protocol.requests
+    for _ in range(999):
         wire.protocol.dataReceived(bytes(CHUNK))
-        assert asked.content.getvalue() == b"" if not wire.value() else True
+        assert (wire.value(), put.content.getvalue()) == (b"", b"")
+    wire.protocol.dataReceived(bytes(CHUNK))
     assert parse(wire.value())[0].status == 405
 
 
@@ -578,7 +581,7 @@ def test_malformed_request_is_answered_once_and_the_connection_closed(sent: byte
     assert web.events == []
 
 
-# One connection after the other's file.
+# Several requests on one connection.
 
 
 def test_two_requests_on_one_connection() -> None:
@@ -597,10 +600,10 @@ def test_two_requests_on_one_connection() -> None:
 
 def test_requests_that_come_at_once_are_answered_in_order() -> None:
     answers: list[Deferred[MemoryReader]] = [Deferred(), Deferred()]
-    web: Web = Web(Backend(lambda: answers[len(web.backend.asked) - 1]))
+    web: Web = Web(Backend(lambda: answers[len(web.backend.requests) - 1]))
     wire = web.connect()
     wire.protocol.dataReceived(request(target="/a") + request(target="/b"))
-    assert [asked.filename for asked in web.backend.asked] == ["/a"]
+    assert [each.filename for each in web.backend.requests] == ["/a"]
     answers[0].callback(MemoryReader(b"first"))
     answers[1].errback(FileMissing())
     first, rest = parse(wire.value())
@@ -619,7 +622,7 @@ def test_a_burst_of_requests_on_one_connection() -> None:
     assert rest == b""
 
 
-# The transport's pace.
+# Flow control.
 
 
 def test_reading_pauses_while_the_transport_is_full() -> None:
@@ -629,12 +632,12 @@ def test_reading_pauses_while_the_transport_is_full() -> None:
     wire = web.connect()
     wire.takes_all = False
     wire.protocol.dataReceived(request())
-    taken = []
+    unread = []
     while not reader.closed:
-        assert wire.held <= 3 * CHUNK
-        taken.append(wire.held)
+        assert wire.unread <= 3 * CHUNK
+        unread.append(wire.unread)
         wire.take()
-    assert len(taken) >= len(data) // (2 * CHUNK)
+    assert len(unread) >= len(data) // (2 * CHUNK)
     assert parse(wire.value())[0].body == data
     assert web.report.outcome is Outcome.COMPLETE
 
@@ -645,8 +648,8 @@ def test_immediate_answers_do_not_recurse(monkeypatch: pytest.MonkeyPatch) -> No
     assert Web(Reader(data, succeed, len(data))).get().body == data
 
 
-def _kept_in(answers: list[tuple[Deferred[bytes], bytes]]) -> Callable[[bytes], Deferred[bytes]]:
-    """Answers each read with a Deferred, and notes what the test has to fire it with."""
+def _answer_later(answers: list[tuple[Deferred[bytes], bytes]]) -> Callable[[bytes], Deferred[bytes]]:
+    """Answers each read with a Deferred, and appends it to *answers* with the data to fire it with."""
 
     def answer(data: bytes) -> Deferred[bytes]:
         answers.append((Deferred(), data))
@@ -655,9 +658,9 @@ def _kept_in(answers: list[tuple[Deferred[bytes], bytes]]) -> Callable[[bytes], 
     return answer
 
 
-def test_a_read_that_ends_while_the_transport_is_full_is_sent_and_is_the_last() -> None:
+def test_no_read_begins_while_the_transport_is_full() -> None:
     answers: list[tuple[Deferred[bytes], bytes]] = []
-    reader = Reader(bytes(10 * CHUNK), _kept_in(answers), 10 * CHUNK)
+    reader = Reader(bytes(10 * CHUNK), _answer_later(answers), 10 * CHUNK)
     wire = Web(reader).ask()
     answers[0][0].callback(answers[0][1])
     wire.takes_all = False
@@ -700,11 +703,11 @@ def test_the_received_bytes_are_those_of_the_file(
     assert len(web.site.files._context.downloads) == 0
 
 
-# Ends that are not the file's.
+# Downloads that end early.
 
 
-def gone(web: Web, wire: Wire) -> bool:
-    """Nothing of it is left."""
+def is_closed(web: Web, wire: Wire) -> bool:
+    """Whether the connection is closed; no timer may be left."""
     web.clock.advance(0)
     assert wire.gone
     assert web.clock.getDelayedCalls() == []
@@ -718,7 +721,7 @@ def test_disconnect_ends_the_download() -> None:
     wire.takes_all = False
     wire.protocol.dataReceived(request())
     wire.abortConnection()
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert reader.closed == 1
     assert web.report.outcome is Outcome.STOPPED_BY_PEER
     assert 0 < web.report.bytes_transferred < 10 * CHUNK
@@ -730,18 +733,18 @@ def test_disconnect_during_a_read_ends_the_download() -> None:
     web = Web(reader)
     wire = web.ask()
     wire.abortConnection()
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert (len(cancelled), reader.closed) == (1, 1)
     assert web.report.outcome is Outcome.STOPPED_BY_PEER
 
 
 def test_disconnect_during_the_open_closes_the_file() -> None:
-    kept: Deferred[Reader] = Deferred(lambda deferred: None)
+    opening: Deferred[Reader] = Deferred(lambda deferred: None)
     reader = Reader(THOUSAND, size=1000)
-    web = Web(lambda: kept.addErrback(lambda failure: reader))  # a backend that answers all the same
+    web = Web(lambda: opening.addErrback(lambda failure: reader))  # a backend that answers all the same
     wire = web.ask()
     wire.abortConnection()
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert (reader.reads, reader.closed) == ([], 1)
     assert web.events == []
 
@@ -753,7 +756,7 @@ def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later: bool
     wire = web.ask()
     assert wire.aborted
     assert len(parse(wire.value())[0].body) < 200_000
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert reader.closed == 1
     assert web.report.outcome is Outcome.FAILED
     assert web.report.detail == "the file ended at byte 100000, before its size"
@@ -788,11 +791,11 @@ def test_failing_reader_ends_the_download(answer: Callable[..., Any], detail: st
     web = Web(reader)
     wire = web.ask()
     assert wire.aborted, "an ordinary end would pass for the end of the file"
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert reader.closed == 1
     assert web.report.outcome is Outcome.FAILED
     assert web.report.detail.startswith(detail)
-    assert ("PluginFailed" in web.kinds) == bug
+    assert ("PluginFailed" in web.event_names) == bug
 
 
 def test_failing_close_is_reported() -> None:
@@ -802,7 +805,7 @@ def test_failing_close_is_reported() -> None:
 
     web = Web(Stuck(THOUSAND, size=1000))
     assert web.get().body == THOUSAND
-    assert web.kinds == ["TransferBegun", "PluginFailed", "TransferEnded"]
+    assert web.event_names == ["TransferBegun", "PluginFailed", "TransferEnded"]
 
 
 def test_failing_canceller_is_reported() -> None:
@@ -812,8 +815,8 @@ def test_failing_canceller_is_reported() -> None:
     web = Web(Reader(THOUSAND, lambda data: Deferred(cancel), 1000))
     wire = web.ask()
     wire.abortConnection()
-    assert gone(web, wire)
-    assert web.kinds == ["TransferBegun", "PluginFailed", "TransferEnded"]
+    assert is_closed(web, wire)
+    assert web.event_names == ["TransferBegun", "PluginFailed", "TransferEnded"]
 
 
 # Time.
@@ -832,7 +835,7 @@ def test_client_that_does_not_read_is_disconnected() -> None:
     assert not wire.aborted
     web.clock.advance(1)
     assert wire.aborted
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert reader.closed == 1
     assert (web.report.outcome, web.report.detail) == (Outcome.TIMED_OUT, "the client took nothing for 60 s")
 
@@ -843,14 +846,14 @@ def test_read_timeout_ends_the_download() -> None:
     wire = web.ask()
     web.clock.advance(60)
     assert wire.aborted
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert reader.closed == 1
     assert (web.report.outcome, web.report.detail) == (Outcome.FAILED, "the backend had not answered after 60 s")
 
 
 def test_slow_backend_is_not_timed_out() -> None:
     answers: list[tuple[Deferred[bytes], bytes]] = []
-    reader = Reader(bytes(3 * CHUNK), _kept_in(answers), 3 * CHUNK)
+    reader = Reader(bytes(3 * CHUNK), _answer_later(answers), 3 * CHUNK)
     web = Web(reader)
     wire = web.ask()
     for number in range(3):
@@ -874,7 +877,7 @@ def test_an_idle_connection_is_closed(answered: bool) -> None:
     web.clock.advance(59)
     assert not wire.disconnecting
     web.clock.advance(1)
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert not wire.aborted
 
 
@@ -888,7 +891,7 @@ def test_request_sent_byte_by_byte_times_out() -> None:
         if wire.gone:
             break
     assert web.clock.seconds() == 60
-    assert gone(web, wire)
+    assert is_closed(web, wire)
 
 
 @pytest.mark.parametrize(("headers", "seconds"), [({}, 61), ({"Connection": "close"}, 60)])
@@ -901,7 +904,7 @@ def test_client_that_does_not_read_the_end_is_disconnected(headers: dict[str, An
         assert not wire.aborted
         web.clock.advance(1)
     assert wire.aborted
-    assert gone(web, wire)
+    assert is_closed(web, wire)
 
 
 # Stopping.
@@ -916,19 +919,19 @@ def test_close_ends_downloads_and_idle_connections() -> None:
     web.backend.answer = Deferred
     opening = web.ask()
     web.backend.answer = MemoryReader(b"x")
-    idle, half = web.ask(), web.connect()
-    half.protocol.dataReceived(b"GET /file HTT")
+    idle, incomplete = web.ask(), web.connect()
+    incomplete.protocol.dataReceived(b"GET /file HTT")
     closed = web.site.close()
     assert web.site.close() is closed
     assert not closed.called
     web.clock.advance(0)
     assert closed.called
-    for wire in (busy, opening, idle, half):
-        assert gone(web, wire)
-    assert (busy.aborted, opening.aborted, idle.aborted, half.aborted) == (True, True, False, False)
+    for wire in (busy, opening, idle, incomplete):
+        assert is_closed(web, wire)
+    assert (busy.aborted, opening.aborted, idle.aborted, incomplete.aborted) == (True, True, False, False)
     assert reader.closed == 1
-    ended = [event.report for event in web.events if hasattr(event, "report")]
-    assert [(report.outcome, report.detail) for report in ended] == [
+    reports = [event.report for event in web.events if hasattr(event, "report")]
+    assert [(report.outcome, report.detail) for report in reports] == [
         (Outcome.COMPLETE, ""),
         (Outcome.CANCELLED, "the server is stopping"),
     ]
@@ -943,7 +946,7 @@ def test_close_does_not_wait_for_a_client_that_takes_nothing() -> None:
     web.clock.advance(0.9)
     assert not closed.called
     web.clock.advance(0.1)
-    assert gone(web, wire)
+    assert is_closed(web, wire)
     assert closed.called
 
 
@@ -953,13 +956,13 @@ def test_close_without_connections() -> None:
     assert web.clock.getDelayedCalls() == []
 
 
-# What it doesn't do.
+# The log, and reports of installers and systems.
 
 
 def test_twisted_writes_nothing_to_the_log() -> None:
     web = Web(lambda: MemoryReader(b"x"))
-    seen: list[LogEvent] = []
-    observer = cast(ILogObserver, seen.append)
+    log_events: list[LogEvent] = []
+    observer = cast(ILogObserver, log_events.append)
     globalLogPublisher.addObserver(observer)
     try:
         web.site.doStart()  # type: ignore[no-untyped-call]
@@ -972,7 +975,7 @@ def test_twisted_writes_nothing_to_the_log() -> None:
         web.site.doStop()  # type: ignore[no-untyped-call]
     finally:
         globalLogPublisher.removeObserver(observer)
-    assert seen == []
+    assert log_events == []
     assert web.clock.getDelayedCalls() == []
 
 

@@ -1,4 +1,4 @@
-"""Connections of HTTP are bounded in number, in time and in memory, whatever clients do with them."""
+"""The limits of HTTP connections: their number, time and memory are bounded, whatever clients do."""
 
 import resource
 import socket
@@ -24,7 +24,7 @@ def small() -> Reader:
 
 
 def answered(wire: Wire) -> bool:
-    """Whether a request is answered now."""
+    """Whether a request on this connection is answered at once."""
     if wire.aborted or wire.gone:
         return False
     before = len(wire.value())
@@ -33,12 +33,12 @@ def answered(wire: Wire) -> bool:
 
 
 @pytest.fixture
-def three(monkeypatch: pytest.MonkeyPatch) -> None:
+def limit_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than three connections."""
     monkeypatch.setattr(site, "MOST_CONNECTIONS", 3)
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("limit_of_three")
 def test_longest_idle_connection_is_closed_for_a_new_one() -> None:
     web = Web(small)
     first, second, third = wires = [web.connect() for _ in range(3)]
@@ -52,7 +52,7 @@ def test_longest_idle_connection_is_closed_for_a_new_one() -> None:
     assert [answered(wire) for wire in (first, third, new)] == [True, True, True]
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("limit_of_three")
 def test_recently_used_connections_are_not_closed() -> None:
     web = Web(small)
     wires = [web.connect() for _ in range(3)]
@@ -63,7 +63,7 @@ def test_recently_used_connections_are_not_closed() -> None:
     assert (new.aborted, [wire.aborted for wire in wires]) == (True, [False] * 3)
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("limit_of_three")
 def test_downloads_are_never_cut_to_make_room() -> None:
     opening: list[Deferred[Any]] = []
 
@@ -82,7 +82,7 @@ def test_downloads_are_never_cut_to_make_room() -> None:
     assert [wire.value().endswith(b"content") for wire in wires] == [True] * 3
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("limit_of_three")
 @pytest.mark.parametrize("request_bytes", [GET, b"GET /%61 HTTP/1.1\r\n\r\n"], ids=["fast path", "twisted.web"])
 def test_closed_connection_frees_its_slot(request_bytes: bytes) -> None:
     web = Web(small)
@@ -93,7 +93,7 @@ def test_closed_connection_frees_its_slot(request_bytes: bytes) -> None:
     assert answered(web.connect())
 
 
-@pytest.mark.usefixtures("three")
+@pytest.mark.usefixtures("limit_of_three")
 def test_a_flood_of_connections_is_logged_once_a_minute() -> None:
     web = Web(small)
     with capturedLogs() as logs:
@@ -149,7 +149,7 @@ def test_client_that_does_not_read_is_bounded_in_memory() -> None:
     for _ in range(20):
         if wire.producerState == "producing":
             wire.protocol.dataReceived(GET)
-    assert wire.held < 200_000
+    assert wire.unread < 200_000
 
 
 def test_connections_of_one_client_are_limited_to_half(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The fast path of HTTP answers as twisted.web does: the same bytes and events, whatever comes and in which pieces."""
+"""The fast path of HTTP answers as twisted.web does: the same bytes and events, whatever the requests and segments."""
 
 import gc
 import os
@@ -23,8 +23,8 @@ from bootfw.readers import FileReader
 from net.webclient import Dated, Reader, Tagged, Web
 
 
-def file(path: str) -> Callable[[], Any]:
-    """Opens a file that has not been changed for a while."""
+def opener(path: str) -> Callable[[], Any]:
+    """A function that opens a reader of the file."""
     return lambda: FileReader(os.open(path, os.O_RDONLY))
 
 
@@ -35,9 +35,9 @@ READERS: Sequence[Callable[[], Any]] = [
     lambda: Dated(b"MZ" + b"0" * 98, size=100),
     lambda: Tagged(bytes(200_000), size=200_000),
     lambda: Reader(b"short", size=10),
-    file(__file__),
-    file(site.__file__),
-    file(sys.executable),  # large
+    opener(__file__),
+    opener(site.__file__),
+    opener(sys.executable),  # large
 ]
 
 HEADERS = [
@@ -90,12 +90,13 @@ requests = st.builds(
 )
 
 
-def answered(
+def exchange(
     reader: Callable[[], Any], segments: Sequence[bytes], fast: bool, late: bool = False
 ) -> tuple[bytes, list[Any], bool]:
-    """What comes back, the events, and whether the connection was closed.
+    """Send *segments* on one connection. Returns (what is received, the events, whether the connection was closed).
 
-    :param late: segments arrive though the connection is being closed.
+    :param fast: with the fast path, not by twisted.web alone.
+    :param late: segments also arrive while the connection is being closed.
     """
     web = Web(reader)
     wire = web.connect()
@@ -123,13 +124,13 @@ def test_fast_path_answers_as_twisted_does(reader: Callable[[], Any], sent: list
     else:
         cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=4), label="cuts"))
         segments = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if a < b]
-    assert answered(reader, segments, fast=True) == answered(reader, segments, fast=False)
+    assert exchange(reader, segments, fast=True) == exchange(reader, segments, fast=False)
 
 
 @pytest.mark.parametrize(
     "segments",
     [
-        # What looks like a request is the rest of a line, of a header, of a body.
+        # What looks like a request is the rest of a line, of a header or of a body.
         [b"GET /bootfw/up HTTP/1.1\r\n\r\n"],
         [b"GET /bootfw/failed HTTP/1.1\r\n\r\n"],
         [b"FOO", b"GET /a HTTP/1.1\r\n\r\n"],
@@ -147,7 +148,7 @@ def test_fast_path_answers_as_twisted_does(reader: Callable[[], Any], sent: list
 )
 def test_fast_path_takes_requests_at_request_boundaries_only(segments: list[bytes]) -> None:
     reader = READERS[0]
-    assert answered(reader, segments, True, late=True) == answered(reader, segments, False, late=True)
+    assert exchange(reader, segments, True, late=True) == exchange(reader, segments, False, late=True)
 
 
 @pytest.mark.parametrize(
@@ -192,16 +193,16 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Length of each read of a file."""
-    found: list[int] = []
+    """The length of each read of a file."""
+    lengths: list[int] = []
     pread = os.pread
 
-    def counted(fd: int, length: int, offset: int) -> bytes:
-        found.append(length)
+    def recording_pread(fd: int, length: int, offset: int) -> bytes:
+        lengths.append(length)
         return pread(fd, length, offset)
 
-    monkeypatch.setattr(os, "pread", counted)
-    return found
+    monkeypatch.setattr(os, "pread", recording_pread)
+    return lengths
 
 
 def get(web: Web, target: bytes = b"/a") -> bytes:
@@ -216,7 +217,7 @@ def test_a_small_file_of_another_backend_is_read_once_and_opened_for_every_reque
     tmp_path: Path, reads: list[int]
 ) -> None:
     (tmp_path / "a").write_bytes(b"one")
-    web = Web(file(str(tmp_path / "a")))
+    web = Web(opener(str(tmp_path / "a")))
     assert [get(web), get(web), reads] == [b"one", b"one", [3]]
     (tmp_path / "b").write_bytes(b"two")
     (tmp_path / "b").replace(tmp_path / "a")
@@ -224,10 +225,10 @@ def test_a_small_file_of_another_backend_is_read_once_and_opened_for_every_reque
 
 
 def test_a_file_that_has_just_been_written_is_read_every_time(tmp_path: Path) -> None:
-    # A second change in the same tick of the clock would leave its times as they are.
+    # A second change in the same tick of the clock would not change its times.
     path = tmp_path / "a"
     path.write_bytes(b"one")
-    web = Web(file(str(path)))
+    web = Web(opener(str(path)))
     assert get(web) == b"one"
     status = path.stat()
     path.write_bytes(b"two")
@@ -238,7 +239,7 @@ def test_a_file_that_has_just_been_written_is_read_every_time(tmp_path: Path) ->
 @pytest.mark.usefixtures("settled")
 def test_content_type_of_a_small_file_follows_the_requested_name(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
-    web = Web(file(str(tmp_path / "a")))
+    web = Web(opener(str(tmp_path / "a")))
     for target, kind in [(b"/a.efi", b"application/efi"), (b"/a.txt", b"text/plain; charset=utf-8")]:
         wire = web.connect()
         wire.protocol.dataReceived(b"GET %b HTTP/1.1\r\n\r\n" % target)
@@ -250,7 +251,7 @@ def test_small_files_leave_no_open_descriptor(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     gc.collect()  # what other tests have left is closed now, not while descriptors are compared
     before = len(os.listdir("/proc/self/fd"))
-    web = Web(file(str(tmp_path / "a")))
+    web = Web(opener(str(tmp_path / "a")))
     get(web)
     get(web)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -260,13 +261,13 @@ def test_small_files_leave_no_open_descriptor(tmp_path: Path) -> None:
 def test_the_cache_of_small_files_is_bounded(tmp_path: Path, reads: list[int]) -> None:
     for number in range(5):
         (tmp_path / f"{number}").write_bytes(bytes(1000))
-    opened = iter([0, 1, 2, 2, 3, 4, 0])
-    web = Web(lambda: file(str(tmp_path / f"{next(opened)}"))())
-    small = smallfiles.SmallFiles(web.site.files._context, capacity=3500)
-    web.site.files._small_files = small
+    names = iter([0, 1, 2, 2, 3, 4, 0])
+    web = Web(lambda: opener(str(tmp_path / f"{next(names)}"))())
+    small_files = smallfiles.SmallFiles(web.site.files._context, capacity=3500)
+    web.site.files._small_files = small_files
     for number in (0, 1, 2, 2, 3, 4):
         get(web, b"/%d" % number)
-        assert small.bytes_kept <= 3500
+        assert small_files.bytes_kept <= 3500
     assert len(reads) == 5
     get(web, b"/0")
     assert len(reads) == 6, "the oldest was dropped"
@@ -335,32 +336,32 @@ class Tree:
         self.length += 1
         return b"x" * self.length
 
-    def change(self, what: str, name: str) -> None:
+    def change(self, kind: str, name: str) -> None:
         path = self.root / name
-        if what == "replace":
+        if kind == "replace":
             (self.root / "new").write_bytes(self.content())
             (self.root / "new").replace(path)
-        elif what == "overwrite":
+        elif kind == "overwrite":
             path.unlink(missing_ok=True)
             path.write_bytes(b"")
             path.write_bytes(self.content())
-        elif what == "append":
+        elif kind == "append":
             with path.open("ab") as file:
                 file.write(self.content())
-        elif what == "remove":
+        elif kind == "remove":
             path.unlink(missing_ok=True)
-        elif what == "link":
+        elif kind == "link":
             path.unlink(missing_ok=True)
             path.symlink_to("d/b" if name != "d/b" else "../a")
-        elif what == "large":
+        elif kind == "large":
             path.unlink(missing_ok=True)
             path.write_bytes(bytes(70_000 + self.length))
-        elif what == "generate":
+        elif kind == "generate":
             self.generated.keep(name, self.content())
 
     def ask(self, segments: Sequence[bytes]) -> None:
-        """Send them to both; the answers and events have to be the same."""
-        found = []
+        """Send *segments* to both servers; their answers and events have to be the same."""
+        answers = []
         for web in (self.fast, self.plain):
             monkeypatch = pytest.MonkeyPatch()
             if web is self.plain:
@@ -375,9 +376,9 @@ class Tree:
             finally:
                 monkeypatch.undo()
             received = re.sub(rb"Date: [^\r]*", b"Date: now", wire.value())
-            found.append((received, [*map(str, web.events)], wire.disconnecting))
+            answers.append((received, [*map(str, web.events)], wire.disconnecting))
             web.events.clear()
-        assert found[0] == found[1]
+        assert answers[0] == answers[1]
 
 
 CHANGES = ["replace", "overwrite", "append", "remove", "link", "large", "generate"]
@@ -398,7 +399,7 @@ steps = st.one_of(
 
 @settings(max_examples=60)
 @given(st.lists(steps, min_size=1, max_size=12))
-def test_changed_files_are_served_with_their_new_content(done: list[Any]) -> None:
+def test_changed_files_are_served_with_their_new_content(actions: list[Any]) -> None:
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("bootfw.readers.time.time_ns", lambda: 2**62)
     try:
@@ -406,25 +407,25 @@ def test_changed_files_are_served_with_their_new_content(done: list[Any]) -> Non
             (Path(root) / "d").mkdir()
             tree = Tree(Path(root))
             tree.change("replace", "a")
-            for step in done:
-                if isinstance(step, tuple):
-                    tree.change(*step)
+            for action in actions:
+                if isinstance(action, tuple):
+                    tree.change(*action)
                 else:
-                    tree.ask(step)
+                    tree.ask(action)
     finally:
         monkeypatch.undo()
 
 
 @pytest.mark.usefixtures("settled")
-@pytest.mark.parametrize("what", CHANGES)
-def test_a_change_is_seen_by_the_next_request(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_seen_by_the_next_request(tmp_path: Path, change: str) -> None:
     (tmp_path / "d").mkdir()
     tree = Tree(tmp_path)
     tree.change("replace", "a")
     tree.change("replace", "d/b")
     for _ in range(2):
         tree.ask([b"GET /a HTTP/1.1\r\n\r\n"] * 3)
-        tree.change(what, "a")
+        tree.change(change, "a")
         tree.ask([b"GET /a HTTP/1.1\r\n\r\n"] * 3)
 
 
@@ -434,13 +435,13 @@ def test_a_small_file_is_opened_once_for_each_version(tmp_path: Path, reads: lis
     (tmp_path / "a").write_bytes(b"one")
     opened: list[str] = []
 
-    class Noted(DirectoryBackend):
+    class RecordingBackend(DirectoryBackend):
         def _open(self, name: bytes, ignore_case: bool) -> FileReader:
             opened.append(name.decode())
             return super()._open(name, ignore_case)
 
     web = Web(None)
-    web.site.files.use(Noted(tmp_path))
+    web.site.files.use(RecordingBackend(tmp_path))
     assert [get(web), get(web), get(web), opened, reads] == [b"one", b"one", b"one", ["a"], [3]]
     (tmp_path / "b").write_bytes(b"2")
     (tmp_path / "b").replace(tmp_path / "a")

@@ -23,7 +23,7 @@ from bootfw.observe.log import transfer_line
 from bootfw.values import Outcome
 
 from .webclient import Backend, Reader, request
-from .webservice import Curl, Observer, RunClient, WebService, where
+from .webservice import Curl, Observer, RunClient, WebService, address_of
 
 pytestmark = pytest.mark.usefixtures("failures")
 
@@ -31,8 +31,8 @@ ANY = ("127.0.0.1", 0)
 
 
 @pytest.fixture
-def serve(web_service: WebService) -> Callable[..., Any]:
-    """Starts a service of these backend and listeners."""
+def start_service(web_service: WebService) -> Callable[..., Any]:
+    """Starts a service with this backend and these listeners."""
     return lambda backend, *listen: web_service(backend, HTTPSettings(listen or (ANY,)))
 
 
@@ -49,11 +49,13 @@ def fetch(address: tuple[str, int], *targets: str) -> list[tuple[int, bytes]]:
         return found
 
 
-def test_ipv4_and_ipv6_listen_on_one_port(serve: Callable[..., Any], alongside: Alongside, tmp_path: Path) -> None:
+def test_ipv4_and_ipv6_listen_on_one_port(
+    start_service: Callable[..., Any], alongside: Alongside, tmp_path: Path
+) -> None:
     (tmp_path / "a").write_bytes(b"content")
     with socket.create_server(ANY) as probe:
         port = probe.getsockname()[1]
-    service, observer = serve(DirectoryBackend(tmp_path), ("0.0.0.0", port), ("::", port))
+    service, observer = start_service(DirectoryBackend(tmp_path), ("0.0.0.0", port), ("::", port))
     rows = service.summary()
     assert [(row.service, row.address) for row in rows] == [("http", ("0.0.0.0", port)), ("http", ("::", port))]
     for host in ("127.0.0.1", "::1"):
@@ -68,20 +70,20 @@ def test_ipv4_and_ipv6_listen_on_one_port(serve: Callable[..., Any], alongside: 
     assert {len(report.request.peer) for report in observer.reports} == {2, 4}
 
 
-def test_range_of_a_file_is_sent(serve: Callable[..., Any], alongside: Alongside, tmp_path: Path) -> None:
-    """As archives have them: sent by the kernel from where it begins."""
+def test_range_of_a_file_is_sent(start_service: Callable[..., Any], alongside: Alongside, tmp_path: Path) -> None:
+    """As for a member of an archive: the kernel sends it from where it begins."""
     path, data = tmp_path / "a.tar", bytes(range(256)) * 1000
     make_tar(path, {"first": b"x" * 3000, "second": data})
-    service, _ = serve(ArchiveBackend(path))
-    assert alongside(fetch, where(service), "/second", "/first") == [(200, data), (200, b"x" * 3000)]
+    service, _ = start_service(ArchiveBackend(path))
+    assert alongside(fetch, address_of(service), "/second", "/first") == [(200, data), (200, b"x" * 3000)]
 
 
 def test_service_can_be_started_again(
-    serve: Callable[..., Any], turn_until: TurnUntil, alongside: Alongside, tmp_path: Path
+    start_service: Callable[..., Any], turn_until: TurnUntil, alongside: Alongside, tmp_path: Path
 ) -> None:
     (tmp_path / "a").write_bytes(b"content")
-    service, observer = serve(DirectoryBackend(tmp_path))
-    with socket.create_connection(where(service)) as idle:
+    service, observer = start_service(DirectoryBackend(tmp_path))
+    with socket.create_connection(address_of(service)) as idle:
         idle.sendall(request(target="/a"))
         turn_until(lambda: observer.reports)
         assert idle.recv(10_000).endswith(b"content")
@@ -91,7 +93,7 @@ def test_service_can_be_started_again(
         assert idle.recv(1) == b""
     assert service.summary() == []
     service.startService()
-    assert alongside(fetch, where(service), "/a") == [(200, b"content")]
+    assert alongside(fetch, address_of(service), "/a") == [(200, b"content")]
     turn_until(lambda: observer.reports)
     assert observer.reports[-1].outcome is Outcome.COMPLETE
 
@@ -101,10 +103,12 @@ def _read_all(client: socket.socket) -> None:
         pass
 
 
-def test_stop_during_a_download_disconnects_the_client(serve: Callable[..., Any], turn_until: TurnUntil) -> None:
+def test_stop_during_a_download_disconnects_the_client(
+    start_service: Callable[..., Any], turn_until: TurnUntil
+) -> None:
     reader = Reader(bytes(50_000_000), size=50_000_000)
-    service, observer = serve(Backend(reader))
-    with socket.create_connection(where(service)) as client:
+    service, observer = start_service(Backend(reader))
+    with socket.create_connection(address_of(service)) as client:
         client.sendall(request())
         turn_until(lambda: reader.reads)
         stopped: list[None] = []
@@ -117,10 +121,10 @@ def test_stop_during_a_download_disconnects_the_client(serve: Callable[..., Any]
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_disconnect_ends_the_download(serve: Callable[..., Any], turn_until: TurnUntil, reset: bool) -> None:
+def test_disconnect_ends_the_download(start_service: Callable[..., Any], turn_until: TurnUntil, reset: bool) -> None:
     reader = Reader(bytes(50_000_000), size=50_000_000)
-    service, observer = serve(Backend(reader))
-    client = socket.create_connection(where(service))
+    service, observer = start_service(Backend(reader))
+    client = socket.create_connection(address_of(service))
     client.sendall(request())
     turn_until(lambda: reader.reads)
     if reset:
@@ -131,11 +135,11 @@ def test_disconnect_ends_the_download(serve: Callable[..., Any], turn_until: Tur
     assert reader.closed == 1
 
 
-def test_disconnect_during_a_read_ends_the_download(serve: Callable[..., Any], turn_until: TurnUntil) -> None:
+def test_disconnect_during_a_read_ends_the_download(start_service: Callable[..., Any], turn_until: TurnUntil) -> None:
     cancelled: list[Deferred[None]] = []
     reader = Reader(b"x", lambda data: Deferred(cancelled.append), 1)
-    service, observer = serve(Backend(reader))
-    with socket.create_connection(where(service)) as client:
+    service, observer = start_service(Backend(reader))
+    with socket.create_connection(address_of(service)) as client:
         client.sendall(request())
         turn_until(lambda: reader.reads)
     turn_until(lambda: observer.reports)
@@ -143,7 +147,7 @@ def test_disconnect_during_a_read_ends_the_download(serve: Callable[..., Any], t
 
 
 def test_slow_reader_gets_the_whole_file(
-    serve: Callable[..., Any], private_reactor: EPollReactor, alongside: Alongside
+    start_service: Callable[..., Any], private_reactor: EPollReactor, alongside: Alongside
 ) -> None:
     def later(data: bytes) -> Deferred[Any]:
         answer: Deferred[Any] = Deferred()
@@ -151,38 +155,40 @@ def test_slow_reader_gets_the_whole_file(
         return answer
 
     data = os.urandom(500_000)
-    service, _ = serve(Backend(Reader(data, later, len(data))))
-    assert alongside(fetch, where(service), "/file") == [(200, data)]
+    service, _ = start_service(Backend(Reader(data, later, len(data))))
+    assert alongside(fetch, address_of(service), "/file") == [(200, data)]
 
 
-def test_hundred_clients_download_at_once(serve: Callable[..., Any], turn_until: TurnUntil, tmp_path: Path) -> None:
+def test_hundred_clients_download_at_once(
+    start_service: Callable[..., Any], turn_until: TurnUntil, tmp_path: Path
+) -> None:
     data = os.urandom(300_000)
     (tmp_path / "a").write_bytes(data)
-    service, observer = serve(DirectoryBackend(tmp_path))
-    clients = [socket.create_connection(where(service)) for _ in range(100)]
+    service, observer = start_service(DirectoryBackend(tmp_path))
+    clients = [socket.create_connection(address_of(service)) for _ in range(100)]
     for client in clients:
         client.sendall(request(target="/a", Connection="close"))
         client.setblocking(False)
     received = dict.fromkeys(clients, b"")
 
-    def all_have_it() -> bool:
+    def all_complete() -> bool:
         for client in list(received):
             with contextlib.suppress(BlockingIOError):
                 received[client] += client.recv(1_000_000)
-        return all(part.endswith(data) for part in received.values())
+        return all(data_so_far.endswith(data) for data_so_far in received.values())
 
-    turn_until(all_have_it)
+    turn_until(all_complete)
     for client in clients:
         client.close()
     turn_until(lambda: len(observer.reports) == 100)
     assert {report.outcome for report in observer.reports} == {Outcome.COMPLETE}
 
 
-def test_occupied_port_is_an_error(serve: Callable[..., Any]) -> None:
+def test_occupied_port_is_an_error(start_service: Callable[..., Any]) -> None:
     with socket.create_server(ANY) as other:
         port = other.getsockname()[1]
         with pytest.raises(CannotListenError) as caught:
-            serve(Backend(), ANY, ("127.0.0.1", port))
+            start_service(Backend(), ANY, ("127.0.0.1", port))
     assert str(caught.value.socketError).startswith(
         f"[Errno {caught.value.socketError.errno}] Address already in use by "
     )
@@ -190,28 +196,28 @@ def test_occupied_port_is_an_error(serve: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::77"])
-def test_absent_address_is_waited_for(address: str) -> None:
-    """It may come later, and its port is ours until then."""
+def test_port_of_an_absent_address_is_opened(address: str) -> None:
+    """The address may be added later; until then no other program gets its port."""
     with open_stream_socket(address, 0) as sock:
         assert sock.getsockname()[0] == address
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
 
 
-def test_address_of_a_missing_interface_is_waited_for(private_reactor: EPollReactor) -> None:
+def test_address_of_a_missing_interface_is_an_error(private_reactor: EPollReactor) -> None:
     with pytest.raises(CannotListenError, match=r"no interface eth99; there are: .*lo"):
         listen_http(private_reactor, None, "fe80::1%eth99", 0)
 
 
-# curl, the client of others that asks for the most.
+# curl, which uses more of HTTP than other clients.
 
 
 @pytest.fixture
-def files(serve: Callable[..., Any], tmp_path: Path) -> tuple[Path, str, Observer]:
+def files(start_service: Callable[..., Any], tmp_path: Path) -> tuple[Path, str, Observer]:
     """A directory that is served, as (directory, URL, observer)."""
     root = tmp_path / "root"
     root.mkdir()
-    service, observer = serve(DirectoryBackend(root))
-    return root, "http://{}:{}".format(*where(service)), observer
+    service, observer = start_service(DirectoryBackend(root))
+    return root, "http://{}:{}".format(*address_of(service)), observer
 
 
 @pytest.mark.interop
@@ -220,8 +226,8 @@ def test_curl_fetches(files: tuple[Path, str, Observer], curl: Curl, tmp_path: P
     root, url, _ = files
     data = os.urandom(size)
     (root / "a b").write_bytes(data)
-    assert curl("-f", "--compressed", "-o", tmp_path / "got", f"{url}/a%20b") == (0, b"")
-    assert (tmp_path / "got").read_bytes() == data
+    assert curl("-f", "--compressed", "-o", tmp_path / "downloaded", f"{url}/a%20b") == (0, b"")
+    assert (tmp_path / "downloaded").read_bytes() == data
 
 
 @pytest.mark.interop
@@ -242,9 +248,9 @@ def test_curl_resumes_an_interrupted_download(
     root, url, observer = files
     data = os.urandom(1_000_000)
     (root / "a").write_bytes(data)
-    (tmp_path / "got").write_bytes(data[:400_000])
-    assert curl("-f", "-C", "-", "-o", tmp_path / "got", f"{url}/a") == (0, b"")
-    assert (tmp_path / "got").read_bytes() == data
+    (tmp_path / "downloaded").write_bytes(data[:400_000])
+    assert curl("-f", "-C", "-", "-o", tmp_path / "downloaded", f"{url}/a") == (0, b"")
+    assert (tmp_path / "downloaded").read_bytes() == data
     turn_until(lambda: observer.reports)
     (report,) = observer.reports
     peer = "{}:{}".format(*report.request.peer)
@@ -291,10 +297,10 @@ def test_curl_fetches_the_end_of_a_file_beyond_4_gib(files: tuple[Path, str, Obs
 
 @pytest.mark.interop
 def test_curl_gets_no_complete_response_for_a_file_that_shrinks(
-    serve: Callable[..., Any], curl: Curl, turn_until: TurnUntil
+    start_service: Callable[..., Any], curl: Curl, turn_until: TurnUntil
 ) -> None:
-    service, observer = serve(Backend(Reader(bytes(100_000), size=200_000)))
-    code, output = curl("http://{}:{}/file".format(*where(service)))
+    service, observer = start_service(Backend(Reader(bytes(100_000), size=200_000)))
+    code, output = curl("http://{}:{}/file".format(*address_of(service)))
     assert code in (18, 56)  # partial file; connection reset
     assert len(output) < 200_000
     turn_until(lambda: observer.reports)
@@ -314,7 +320,7 @@ def test_download_keeps_the_old_content_when_the_file_is_replaced(
         client.setblocking(False)
         client.send(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 
-        def goes_on() -> bool:
+        def receive() -> bool:
             try:
                 piece = client.recv(1 << 20)
             except BlockingIOError:
@@ -322,9 +328,9 @@ def test_download_keeps_the_old_content_when_the_file_is_replaced(
             received.extend(piece)
             return bool(piece)
 
-        turn_until(goes_on)
+        turn_until(receive)
         os.replace(root / "b", root / "a")
-        turn_until(lambda: not goes_on() and len(received) > len(old))
+        turn_until(lambda: not receive() and len(received) > len(old))
     assert bytes(received).partition(b"\r\n\r\n")[2] == old
     assert curl(f"{url}/a") == (0, new)
 
@@ -337,7 +343,7 @@ def test_curl_may_not_upload(files: tuple[Path, str, Observer], curl: Curl, tmp_
     assert list(root.iterdir()) == []
 
 
-# wget, which has its own idea of going on.
+# wget, which resumes downloads in its own way.
 
 
 @pytest.mark.interop
@@ -347,11 +353,11 @@ def test_wget_downloads_and_resumes(
     root, url, observer = files
     data = os.urandom(1_000_000)
     (root / "a").write_bytes(data)
-    got = tmp_path / "got"
-    for begun in (b"", data[:400_000]):
-        got.write_bytes(begun)
-        assert run_client("wget", "--quiet", "--continue", "--output-document", got, f"{url}/a") == (0, b"")
-        assert got.read_bytes() == data
+    downloaded = tmp_path / "downloaded"
+    for partial in (b"", data[:400_000]):
+        downloaded.write_bytes(partial)
+        assert run_client("wget", "--quiet", "--continue", "--output-document", downloaded, f"{url}/a") == (0, b"")
+        assert downloaded.read_bytes() == data
     turn_until(lambda: len(observer.reports) == 2)
     assert [report.bytes_transferred for report in observer.reports] == [1_000_000, 600_000]
 

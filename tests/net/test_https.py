@@ -39,7 +39,7 @@ from bootfw.tap import Options
 from bootfw.values import Outcome
 
 from .webclient import Backend, Reader
-from .webservice import where
+from .webservice import address_of
 
 pytestmark = pytest.mark.usefixtures("failures")
 
@@ -72,8 +72,8 @@ def write(directory: Path, chain: bytes, key: bytes) -> None:
         (directory / f"{name}.new").rename(directory / name)
 
 
-def trusting(authority: Authority, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-    """What a client needs."""
+def client_context(authority: Authority, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    """The TLS context of a client that trusts *authority*, with one version of TLS or the usual ones."""
     context = ssl.create_default_context(cadata=authority.pem.decode())
     if version is not None:
         context.minimum_version = context.maximum_version = version
@@ -83,7 +83,7 @@ def trusting(authority: Authority, version: ssl.TLSVersion | None = None) -> ssl
 def fetch(
     address: tuple[str, int], context: ssl.SSLContext, *targets: str
 ) -> tuple[dict[str, Any], list[tuple[int, bytes]]]:
-    """The certificate that was shown, statuses and bodies, on one connection."""
+    """GET *targets* on one connection. Returns (the certificate of the server, statuses and bodies)."""
     connection = HTTPSConnection(*address, timeout=30, context=context)
     with contextlib.closing(connection):
         found = []
@@ -94,7 +94,7 @@ def fetch(
         return present(connection.sock.getpeercert()), found
 
 
-def said(observer: Observer, kind: type[_E]) -> list[_E]:
+def events_of(observer: Observer, kind: type[_E]) -> list[_E]:
     return [event for event in observer.events if isinstance(event, kind)]
 
 
@@ -112,7 +112,7 @@ def test_files_are_served_over_tls(
     (tmp_path / "a").write_bytes(data)
     service, observer = web_service(DirectoryBackend(tmp_path), settings)
     assert [row.service for row in service.summary()] == ["https"]
-    _, found = alongside(fetch, where(service), trusting(authority, version), "/a", "/none", "/a")
+    _, found = alongside(fetch, address_of(service), client_context(authority, version), "/a", "/none", "/a")
     assert found == [(200, data), (404, b"File not found\n"), (200, data)]
     turn_until(lambda: len(observer.reports) == 2)
     assert {report.request.protocol for report in observer.reports} == {"https"}
@@ -123,13 +123,13 @@ def test_files_are_served_over_tls(
 def test_old_firmware_exchanges_keys_by_rsa(
     web_service: WebService, alongside: Alongside, settings: HTTPSettings, authority: Authority, tmp_path: Path
 ) -> None:
-    """EDK2 before it had elliptic curves, and iPXE."""
+    """As EDK2 did before it had elliptic curves, and as iPXE does."""
     write(tmp_path, *authority.issue("127.0.0.1"))
     (tmp_path / "a").write_bytes(b"content")
     service, _ = web_service(DirectoryBackend(tmp_path), settings)
-    context = trusting(authority, ssl.TLSVersion.TLSv1_2)
+    context = client_context(authority, ssl.TLSVersion.TLSv1_2)
     context.set_ciphers("AES128-SHA256")
-    assert alongside(fetch, where(service), context, "/a")[1] == [(200, b"content")]
+    assert alongside(fetch, address_of(service), context, "/a")[1] == [(200, b"content")]
 
 
 def test_a_key_of_an_elliptic_curve_in_the_file_of_the_certificate(
@@ -140,7 +140,7 @@ def test_a_key_of_an_elliptic_curve_in_the_file_of_the_certificate(
     service, _ = web_service(
         DirectoryBackend(tmp_path), HTTPSettings(https_listen=(ANY,), certificate=str(tmp_path / "both.pem"))
     )
-    assert alongside(fetch, where(service), trusting(authority), "/a")[1] == [(200, b"content")]
+    assert alongside(fetch, address_of(service), client_context(authority), "/a")[1] == [(200, b"content")]
 
 
 def test_http_and_https_side_by_side(web_service: WebService, settings: HTTPSettings) -> None:
@@ -149,24 +149,24 @@ def test_http_and_https_side_by_side(web_service: WebService, settings: HTTPSett
     assert [row.service for row in service.summary()] == ["http", "https"]
 
 
-def test_a_slow_client_is_not_written_ahead_for(
+def test_a_file_is_not_read_ahead_for_a_slow_client(
     web_service: WebService, turn_until: TurnUntil, settings: HTTPSettings, authority: Authority
 ) -> None:
     size = 50_000_000
     reader = Reader(bytes(size), size=size)
     service, observer = web_service(Backend(reader), settings)
-    with socket.create_connection(where(service)) as sock:
+    with socket.create_connection(address_of(service)) as sock:
         sock.setblocking(False)
-        wrapped = trusting(authority).wrap_socket(sock, server_hostname="127.0.0.1", do_handshake_on_connect=False)
+        tls = client_context(authority).wrap_socket(sock, server_hostname="127.0.0.1", do_handshake_on_connect=False)
 
-        def shaken() -> bool:
+        def handshake_done() -> bool:
             with contextlib.suppress(ssl.SSLWantReadError):
-                wrapped.do_handshake()
+                tls.do_handshake()
                 return True
             return False
 
-        turn_until(shaken)
-        wrapped.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
+        turn_until(handshake_done)
+        tls.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
         turn_until(lambda: reader.reads)
         before = -1
         while before != len(reader.reads):
@@ -174,7 +174,7 @@ def test_a_slow_client_is_not_written_ahead_for(
             for _ in range(20):
                 turn_until(lambda: True)
         assert reader.reads[-1][0] < size / 2
-        wrapped.close()
+        tls.close()
         turn_until(lambda: observer.reports)
     assert [report.outcome for report in observer.reports] == [Outcome.STOPPED_BY_PEER]
     assert reader.closed == 1
@@ -192,13 +192,13 @@ def test_a_renewed_certificate_is_used_without_a_restart(
     tmp_path: Path,
 ) -> None:
     service, observer = web_service(Backend(), settings)
-    first, _ = alongside(fetch, where(service), trusting(authority), "/a")
+    first, _ = alongside(fetch, address_of(service), client_context(authority), "/a")
     write(tmp_path, *authority.issue("127.0.0.1", "renewed.example"))
-    second, _ = alongside(fetch, where(service), trusting(authority), "/a")
+    second, _ = alongside(fetch, address_of(service), client_context(authority), "/a")
     assert ("DNS", "boot.example") in first["subjectAltName"]
     assert ("DNS", "renewed.example") in second["subjectAltName"]
-    turn_until(lambda: len(said(observer, CertificateLoaded)) == 2)
-    assert [event.names for event in said(observer, CertificateLoaded)] == [
+    turn_until(lambda: len(events_of(observer, CertificateLoaded)) == 2)
+    assert [event.names for event in events_of(observer, CertificateLoaded)] == [
         ("boot.example", "127.0.0.1"),
         ("renewed.example", "127.0.0.1"),
     ]
@@ -216,13 +216,13 @@ def test_a_new_certificate_is_found_without_connections(
 
 
 def test_certificate_is_logged_once() -> None:
-    with capturedLogs() as lines:
+    with capturedLogs() as logs:
         observer = LogObserver()
-        for ends in (1, 1, 2):
-            observer.observe(CertificateLoaded(0.0, "chain.pem", ("boot.example",), float(ends)))
-    said = [formatEvent(line) for line in lines]
-    assert said[0] == "https certificate chain.pem is for boot.example, until 1970-01-01"
-    assert len(said) == 2
+        for expires in (1, 1, 2):
+            observer.observe(CertificateLoaded(0.0, "chain.pem", ("boot.example",), float(expires)))
+    log_lines = [formatEvent(event) for event in logs]
+    assert log_lines[0] == "https certificate chain.pem is for boot.example, until 1970-01-01"
+    assert len(log_lines) == 2
 
 
 def test_certificate_without_its_new_key_changes_nothing(
@@ -245,16 +245,16 @@ def test_certificate_without_its_new_key_changes_nothing(
     assert names == [("boot.example", "127.0.0.1"), ("renewed.example", "127.0.0.1")]
 
 
-@pytest.mark.parametrize("gone", ["chain.pem", "key.pem"])
+@pytest.mark.parametrize("removed", ["chain.pem", "key.pem"])
 def test_removed_certificate_file_keeps_the_loaded_certificate(
-    settings: HTTPSettings, tmp_path: Path, gone: str
+    settings: HTTPSettings, tmp_path: Path, removed: str
 ) -> None:
     events: list[Event] = []
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
     before = certificate.serverConnectionForTLS(None).get_context()
-    (tmp_path / gone).unlink()
+    (tmp_path / removed).unlink()
     assert certificate.serverConnectionForTLS(None).get_context() is before
-    assert f"{gone}\" can't be read: No such file or directory" in of_type(CertificateProblem, events[-1]).problem
+    assert f"{removed}\" can't be read: No such file or directory" in of_type(CertificateProblem, events[-1]).problem
 
 
 def test_renewal_by_symbolic_links_is_found(
@@ -303,12 +303,13 @@ def test_expiry_of_the_certificate_is_reported(settings: HTTPSettings) -> None:
 
 
 def _handshake(address: tuple[str, int], context: ssl.SSLContext) -> None:
+    """Connect, and ignore the failure of the handshake."""
     with (
         socket.create_connection(address) as sock,
         contextlib.suppress(OSError),
-        context.wrap_socket(sock, server_hostname="127.0.0.1") as wrapped,
+        context.wrap_socket(sock, server_hostname="127.0.0.1") as tls,
     ):
-        wrapped.recv(1)
+        tls.recv(1)
 
 
 def test_untrusting_client_is_reported(
@@ -316,14 +317,14 @@ def test_untrusting_client_is_reported(
 ) -> None:
     service, observer = web_service(Backend(), settings)
     for _ in range(2):
-        alongside(_handshake, where(service), ssl.create_default_context())
-    turn_until(lambda: said(observer, HandshakeFailed))
-    (event,) = said(observer, HandshakeFailed)
+        alongside(_handshake, address_of(service), ssl.create_default_context())
+    turn_until(lambda: events_of(observer, HandshakeFailed))
+    (event,) = events_of(observer, HandshakeFailed)
     assert event.peer[0] == "127.0.0.1"
     assert event.reason.startswith("it does not trust the issuer of the certificate (")
 
 
-def _leave(address: tuple[str, int], hello: bool) -> None:
+def _disconnect(address: tuple[str, int], hello: bool) -> None:
     """Close the connection after the ClientHello, or before it."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
@@ -341,28 +342,29 @@ def test_disconnect_during_the_handshake_is_handled(
     """EDK2 does so with a certificate that it does not trust."""
     service, observer = web_service(Backend(), settings)
     protocol = next(iter(service._bindings)).protocol
-    alongside(_leave, where(service), False)
+    alongside(_disconnect, address_of(service), False)
     turn_until(lambda: not protocol._connections)
-    assert said(observer, HandshakeFailed) == []
-    alongside(_leave, where(service), True)
-    turn_until(lambda: said(observer, HandshakeFailed))
-    assert said(observer, HandshakeFailed)[0].reason.startswith("it closed the connection during the handshake")
+    assert events_of(observer, HandshakeFailed) == []
+    alongside(_disconnect, address_of(service), True)
+    turn_until(lambda: events_of(observer, HandshakeFailed))
+    assert events_of(observer, HandshakeFailed)[0].reason.startswith("it closed the connection during the handshake")
 
 
 def test_tls_1_1_client_is_refused_and_logged(
     web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings, authority: Authority
 ) -> None:
     service, observer = web_service(Backend(), settings)
-    context = trusting(authority)
+    context = client_context(authority)
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match=r"TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    alongside(_handshake, where(service), context)
-    turn_until(lambda: said(observer, HandshakeFailed))
-    assert said(observer, HandshakeFailed)[0].reason.startswith("it has no TLS 1.2 (")
+    alongside(_handshake, address_of(service), context)
+    turn_until(lambda: events_of(observer, HandshakeFailed))
+    assert events_of(observer, HandshakeFailed)[0].reason.startswith("it has no TLS 1.2 (")
 
 
-def _speak(address: tuple[str, int], data: bytes) -> None:
+def _send_plain(address: tuple[str, int], data: bytes) -> None:
+    """Send *data* without TLS, and wait until the server closes the connection."""
     with socket.create_connection(address, timeout=30) as sock:
         sock.sendall(data)
         with contextlib.suppress(ConnectionResetError):
@@ -374,16 +376,16 @@ def test_plain_http_on_the_https_port_is_reported(
     web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings
 ) -> None:
     service, observer = web_service(Backend(), settings)
-    alongside(_speak, where(service), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    turn_until(lambda: said(observer, HandshakeFailed))
-    assert said(observer, HandshakeFailed)[0].reason == "it speaks HTTP on the port of HTTPS (http request)"
+    alongside(_send_plain, address_of(service), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    turn_until(lambda: events_of(observer, HandshakeFailed))
+    assert events_of(observer, HandshakeFailed)[0].reason == "it speaks HTTP on the port of HTTPS (http request)"
 
 
 def test_idle_connection_is_closed_when_the_service_stops(
     web_service: WebService, turn_until: TurnUntil, settings: HTTPSettings
 ) -> None:
     service, _ = web_service(Backend(), settings)
-    with socket.create_connection(where(service)) as sock:
+    with socket.create_connection(address_of(service)) as sock:
         turn_until(lambda: next(iter(service._bindings)).protocol._connections)
         stopped: list[None] = []
         service.stopService().addBoth(stopped.append)
@@ -397,7 +399,7 @@ def test_idle_connection_is_closed_when_the_service_stops(
 
 
 @pytest.mark.parametrize(
-    ("chain", "key", "place", "said"),
+    ("chain", "key", "setting", "message"),
     [
         (None, True, "certificate", "can't be read: No such file"),
         (True, None, "key", "can't be read: No such file"),
@@ -408,7 +410,12 @@ def test_idle_connection_is_closed_when_the_service_stops(
     ],
 )
 def test_unusable_certificate_or_key_is_an_error(
-    settings: HTTPSettings, tmp_path: Path, chain: bool | bytes | None, key: bool | bytes | None, place: str, said: str
+    settings: HTTPSettings,
+    tmp_path: Path,
+    chain: bool | bytes | None,
+    key: bool | bytes | None,
+    setting: str,
+    message: str,
 ) -> None:
     for name, content in (("chain.pem", chain), ("key.pem", key)):
         if content is None:
@@ -417,8 +424,8 @@ def test_unusable_certificate_or_key_is_an_error(
             (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         load(settings)
-    assert caught.value.path == (place,)
-    assert said in caught.value.message
+    assert caught.value.path == (setting,)
+    assert message in caught.value.message
     assert str(tmp_path) in caught.value.message
 
 
@@ -439,7 +446,8 @@ def test_certificate_without_its_key_is_an_error(settings: HTTPSettings) -> None
         load(HTTPSettings(https_listen=(ANY,), certificate=settings.certificate))
 
 
-def configured(tmp_path: Path, text: str) -> str:
+def config_error(tmp_path: Path, text: str) -> str:
+    """The only error in this configuration."""
     (tmp_path / "bootfw.toml").write_text(text)
     with pytest.raises(ConfigErrors) as caught:
         assemble(load_config(tmp_path / "bootfw.toml", {}), Clock())
@@ -452,19 +460,19 @@ def test_certificate_paths_are_relative_to_the_configuration(settings: HTTPSetti
     (tmp_path / "bootfw.toml").write_text(text + 'key = "key.pem"\n')
     http = assemble(load_config(tmp_path / "bootfw.toml", {}), Clock()).settings.http
     assert (http.certificate, http.key) == (settings.certificate, settings.key)
-    assert configured(tmp_path, text + 'key = "no.pem"\n') == (
+    assert config_error(tmp_path, text + 'key = "no.pem"\n') == (
         f'http.key: "{tmp_path}/no.pem" can\'t be read: No such file or directory'
     )
 
 
-@pytest.mark.parametrize(("days", "said"), [(30, ""), (-1, ": WARNING, expired on ")])
+@pytest.mark.parametrize(("days", "warning"), [(30, ""), (-1, ": WARNING, expired on ")])
 def test_check_shows_the_certificate(
     settings: HTTPSettings,
     authority: Authority,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     days: int,
-    said: str,
+    warning: str,
 ) -> None:
     write(tmp_path, *authority.issue("127.0.0.1", "boot.example", days=days))
     (tmp_path / "bootfw.toml").write_text(
@@ -475,11 +483,11 @@ def test_check_shows_the_certificate(
         options.parseOptions(["--check", "-c", str(tmp_path / "bootfw.toml")])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("certificate")]
     assert line.split(None, 1)[1].startswith("for boot.example, 127.0.0.1, until ")
-    assert said in line
+    assert warning in line
 
 
 def test_https_needs_a_certificate(tmp_path: Path) -> None:
-    assert configured(tmp_path, '[http]\nhttps-listen = ["0.0.0.0:8443"]') == (
+    assert config_error(tmp_path, '[http]\nhttps-listen = ["0.0.0.0:8443"]') == (
         'http.certificate: https-listen needs certificate = "fullchain.pem" and key = "privkey.pem"'
     )
 
@@ -490,5 +498,7 @@ def test_without_pyopenssl_the_error_names_the_package(
     monkeypatch.delitem(sys.modules, "bootfw.net.http.certificate", raising=False)
     monkeypatch.delattr("bootfw.net.http.certificate", raising=False)
     monkeypatch.setitem(sys.modules, "OpenSSL", None)
-    line = configured(tmp_path, '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\nkey = "key.pem"\n')
+    line = config_error(
+        tmp_path, '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\nkey = "key.pem"\n'
+    )
     assert line.startswith('http.https-listen: HTTPS needs pyOpenSSL: pip install "bootfw[tls]" (')

@@ -1,4 +1,4 @@
-"""Plugins that override the method that an inherited ability describes: each client gets what its plugin gives."""
+"""Plugins that inherit an ability and override the method that it describes: what they override is called."""
 
 import contextlib
 import os
@@ -29,102 +29,102 @@ from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
-from .byhand import Unused, read
+from .byhand import UnusedReactor, read
 from .webservice import RunClient, WebService
 
 OLD = 1_000_000_000
 
 ServePort = Callable[[DirectoryBackend], DatagramPort]
-"""The fixture ``serve``: a port, to be read by hand, where a backend is served."""
+"""The fixture ``serve_port``: a port, to be read by hand, where a backend is served."""
 
 
-class PerHost(DirectoryBackend):
+class PerHostBackend(DirectoryBackend):
     """Each host has its own directory."""
 
     def open(self, path: str, request: TransferRequest) -> Any:
         return super().open(f"{request.peer[0]}/{path}", request)
 
 
-class Upper(FileReader):
-    """Changes what the file holds."""
+class UppercaseReader(FileReader):
+    """Changes the content of the file to upper case."""
 
     def read(self, offset: int, length: int) -> bytes:
         return super().read(offset, length).upper()
 
 
-class Uppercase(DirectoryBackend):
+class UppercaseBackend(DirectoryBackend):
     """Serves files in upper case."""
 
     def open(self, path: str, request: TransferRequest) -> Any:
         reader = super().open(path, request)
         with contextlib.closing(reader):
-            return Upper(os.dup(reader.fileno()))
+            return UppercaseReader(os.dup(reader.fileno()))
 
 
 @pytest.fixture
-def serve() -> Iterator[ServePort]:
+def serve_port() -> Iterator[ServePort]:
     opened: list[tuple[TFTPProtocol, DatagramPort]] = []
 
-    def serve(backend: DirectoryBackend) -> DatagramPort:
+    def serve_port(backend: DirectoryBackend) -> DatagramPort:
         layered = LayeredBackend([("plugin", backend)])
         protocol = TFTPProtocol(Clock(), layered, Adaptive(), lambda event: None, frame_cache=FrameCache(1 << 20))
-        port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
+        port = DatagramPort(UnusedReactor(), protocol, "127.0.0.1", 0)
         port.startListening()
         opened.append((protocol, port))
         return port
 
-    yield serve
+    yield serve_port
     for protocol, port in opened:
         protocol.close()
         port.connectionLost()
 
 
-def client(host: str) -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.bind((host, 0))
-    return made
+def client_socket(host: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((host, 0))
+    return sock
 
 
-def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve: ServePort, tmp_path: Path) -> None:
+def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve_port: ServePort, tmp_path: Path) -> None:
     hosts = [f"127.0.0.{number}" for number in (9, 10, 11)]
     for host in hosts[:2]:
         (tmp_path / host).mkdir()
         (tmp_path / host / "file").write_text(host)
-    port = serve(PerHost(tmp_path))
-    clients = [client(host) for host in hosts * 4]
-    for one in clients:
-        one.sendto(tftp.request(False, "file", "octet", []), ("127.0.0.1", port.getHost().port))
+    port = serve_port(PerHostBackend(tmp_path))
+    clients = [client_socket(host) for host in hosts * 4]
+    for client in clients:
+        client.sendto(tftp.request(False, "file", "octet", []), ("127.0.0.1", port.getHost().port))
     read(port, len(clients))
-    for one in clients:
-        host = one.getsockname()[0]
+    for client in clients:
+        host = client.getsockname()[0]
         expected = tftp.error(1, "File not found") if host == hosts[2] else tftp.data(1, host.encode())
-        assert one.recv(600) == expected
-        one.close()
+        assert client.recv(600) == expected
+        client.close()
 
 
-def aged(path: Path, content: bytes) -> None:
+def write_old_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     os.utime(path, (OLD, OLD))
 
 
 def test_a_file_that_its_reader_changes_is_sent_as_changed_by_tftp(
-    serve: ServePort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve_port: ServePort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bootfw.readers._TICK", -1)
     content = b"abcdefgh" * 8000
-    aged(tmp_path / "file", content)
-    port = serve(Uppercase(tmp_path))
-    one = client("127.0.0.1")
-    one.sendto(tftp.request(False, "file", "octet", []), ("127.0.0.1", port.getHost().port))
+    write_old_file(tmp_path / "file", content)
+    port = serve_port(UppercaseBackend(tmp_path))
+    client = client_socket("127.0.0.1")
+    client.sendto(tftp.request(False, "file", "octet", []), ("127.0.0.1", port.getHost().port))
     received = b""
     for block in range(1, len(content) // 512 + 2):
         read(port, 1)
-        data = one.recv(600)
+        data = client.recv(600)
         assert data[:4] == tftp.data(block, b"")
         received += data[4:]
-        one.sendto(tftp.ack(block), ("127.0.0.1", port.getHost().port))
+        client.sendto(tftp.ack(block), ("127.0.0.1", port.getHost().port))
     read(port, 1)
-    one.close()
+    client.close()
     assert received == content.upper()
 
 
@@ -132,37 +132,39 @@ def test_a_file_that_its_reader_changes_is_sent_as_changed_by_http(
     web_service: WebService, run_client: RunClient, tmp_path: Path
 ) -> None:
     content = b"abcdefgh" * 100_000
-    aged(tmp_path / "file", content)
-    service, _ = web_service(Uppercase(tmp_path), HTTPSettings(listen=(("127.0.0.1", 0),)))
+    write_old_file(tmp_path / "file", content)
+    service, _ = web_service(UppercaseBackend(tmp_path), HTTPSettings(listen=(("127.0.0.1", 0),)))
     [row] = service.summary()
     code, output = run_client("curl", "-s", "-D", "-", f"http://127.0.0.1:{row.address[1]}/file")
     assert code == 0
     head, _, body = output.partition(b"\r\n\r\n")
     assert body == content.upper()
-    # They would be those of the file, which the client does not get.
+    # They would be those of the file, whose content the client does not get.
     assert b"ETag" not in head
     assert b"Last-Modified" not in head
 
 
 def test_an_observer_that_overrides_observe_is_called_for_each_event() -> None:
-    seen: list[Event] = []
+    observed: list[Event] = []
 
-    class Mine(LogObserver):
+    class OverridingObserver(LogObserver):
         def observe(self, event: Event) -> None:
-            seen.append(event)
+            observed.append(event)
 
     request = TransferRequest("file", "file", ("192.0.2.9", 2070), "192.0.2.1")
     report = TransferReport(request, Agreed(), Outcome.COMPLETE, "", 0, 0, 0, 0.0, 0.0)
     reactor = Clock()
-    publisher = Publisher(reactor, [("mine", Mine())])
+    publisher = Publisher(reactor, [("mine", OverridingObserver())])
     publisher.publish(TransferEnded(0.0, report))
     publisher.publish(TransferEnded(1.0, report))
     reactor.advance(0)
-    assert [event.at for event in seen] == [0.0, 1.0]
+    assert [event.at for event in observed] == [0.0, 1.0]
 
 
 @implementer(IWatchdogPolicy)
 class Policy:
+    """Begins every transfer with the same watchdog."""
+
     def __init__(self, watchdog: IWatchdog) -> None:
         self._watchdog = watchdog
 
@@ -170,7 +172,7 @@ class Policy:
         return self._watchdog
 
 
-def begun(watchdog: IWatchdog) -> RetransmitTimer:
+def timer_of(watchdog: IWatchdog) -> RetransmitTimer:
     return RetransmitTimer(begin_watchdog(Policy(watchdog), Agreed())[1], Flight(0.0, 0.0))
 
 
@@ -187,9 +189,9 @@ def test_watchdog_that_overrides_its_methods_is_called_for_each_round_trip(name:
         def progressed(self, seconds: float | None) -> None:
             """Learn nothing."""
 
-    learnt: list[float | None] = []
+    round_trips: list[float | None] = []
 
-    class Mine(Schedule):
+    class OverridingSchedule(Schedule):
         if name == "wait":
 
             def wait(self, attempt: int) -> float:
@@ -198,10 +200,10 @@ def test_watchdog_that_overrides_its_methods_is_called_for_each_round_trip(name:
         else:
 
             def progressed(self, seconds: float | None) -> None:
-                learnt.append(seconds)
+                round_trips.append(seconds)
 
-    assert begun(Schedule()).bounds == (0.0, 1000.0)
-    timer = begun(Mine())
+    assert timer_of(Schedule()).bounds == (0.0, 1000.0)
+    timer = timer_of(OverridingSchedule())
     assert timer.bounds == (0.0, 0.0)
     timer.progressed(0.5)
-    assert learnt == ([0.5] if name == "progressed" else [])
+    assert round_trips == ([0.5] if name == "progressed" else [])

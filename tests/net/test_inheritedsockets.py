@@ -1,4 +1,4 @@
-"""Sockets that were opened before the process began: which are used, and the errors about the others."""
+"""Sockets that the process inherits: which are used, and the errors about the others."""
 
 import os
 import socket
@@ -22,35 +22,36 @@ from bootfw.net.inheritedsockets import (
 from bootfw.net.listening import Listening, OwnSockets, PortSpec
 from bootfw.values import SocketStatus
 
-Opened = Callable[..., InheritedSocket]
+OpenInherited = Callable[..., InheritedSocket]
+"""The fixture ``open_inherited``."""
 
 
 @pytest.fixture
-def opened() -> Iterator[Opened]:
+def open_inherited() -> Iterator[OpenInherited]:
     """Opens an inherited socket; closed after the test."""
-    made: list[socket.socket] = []
+    sockets: list[socket.socket] = []
 
     def make(name: str = "tftp", host: str = "127.0.0.1", stream: bool = False, port: int = 0) -> InheritedSocket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
-        made.append(sock)
+        sockets.append(sock)
         sock.bind((host, port))
         if stream:
             sock.listen()
         return InheritedSocket(3, name, sock)
 
     yield make
-    for sock in made:
+    for sock in sockets:
         sock.close()
 
 
 @pytest.fixture
 def reactor() -> Iterator[Any]:
-    made = EPollReactor()
-    yield made
-    made.runUntilCurrent()
-    made.disconnectAll()
-    for reader in made.removeAll():
+    reactor = EPollReactor()
+    yield reactor
+    reactor.runUntilCurrent()
+    reactor.disconnectAll()
+    for reader in reactor.removeAll():
         reader.connectionLost(None)
 
 
@@ -62,35 +63,36 @@ def port_of(inherited: InheritedSocket) -> int:
 
 
 def environment(count: int, names: str, process: int | None = None) -> dict[str, str]:
+    """Variables as systemd sets them, for the process with this PID or for the tests."""
     return {"LISTEN_PID": str(process or os.getpid()), "LISTEN_FDS": str(count), "LISTEN_FDNAMES": names, "HOME": "/"}
 
 
-def test_sockets_are_read_by_name_and_the_variables_removed(opened: Opened) -> None:
-    first, second = opened("tftp").sock.detach(), opened("tftp", stream=True).sock.detach()
+def test_sockets_are_read_by_name_and_the_variables_removed(open_inherited: OpenInherited) -> None:
+    first, second = open_inherited("tftp").sock.detach(), open_inherited("tftp", stream=True).sock.detach()
     target = 400
     os.dup2(first, target)
     os.dup2(second, target + 1)
     os.close(first)
     os.close(second)
     environ = environment(2, "tftp:http")
-    taken = inherited_sockets(environ, target)
-    assert [(each.name, each.sock.type) for each in taken] == [
+    inherited = inherited_sockets(environ, target)
+    assert [(each.name, each.sock.type) for each in inherited] == [
         ("tftp", socket.SOCK_DGRAM),
         ("http", socket.SOCK_STREAM),
     ]
     assert environ == {"HOME": "/"}
-    assert not any(os.get_inheritable(each.sock.fileno()) for each in taken)
-    for each in taken:
+    assert not any(os.get_inheritable(each.sock.fileno()) for each in inherited)
+    for each in inherited:
         each.sock.close()
 
 
-def test_unnamed_socket_is_for_every_service(opened: Opened) -> None:
+def test_unnamed_socket_is_for_every_service(open_inherited: OpenInherited) -> None:
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
-    (taken,) = inherited_sockets(environ, opened().sock.detach())
-    assert taken.name == "unknown"
-    assert taken.is_for("tftp")
-    assert taken.is_for("http")
-    taken.sock.close()
+    (inherited,) = inherited_sockets(environ, open_inherited().sock.detach())
+    assert inherited.name == "unknown"
+    assert inherited.is_for("tftp")
+    assert inherited.is_for("http")
+    inherited.sock.close()
 
 
 @pytest.mark.parametrize("environ", [{}, environment(1, "tftp", 1), environment(1, "tftp") | {"LISTEN_FDS": "x"}])
@@ -119,11 +121,11 @@ def test_unix_socket_is_refused() -> None:
         inherited_sockets(environment(1, "tftp"), one.fileno())
 
 
-# What is wanted
+# The sockets of the configuration
 
 
-def test_inherited_socket_is_used_for_its_address(opened: Opened, reactor: Any) -> None:
-    inherited = opened()
+def test_inherited_socket_is_used_for_its_address(open_inherited: OpenInherited, reactor: Any) -> None:
+    inherited = open_inherited()
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     address = ("127.0.0.1", port_of(inherited))
     port = source.listen(PortSpec("tftp", address, DatagramProtocol()))
@@ -133,13 +135,13 @@ def test_inherited_socket_is_used_for_its_address(opened: Opened, reactor: Any) 
     check_used([inherited], [])
     port.stopListening()
     port.connectionLost()
-    again = source.listen(PortSpec("tftp", address, DatagramProtocol()))
-    assert again.getHandle().getsockname() == address, "it is still open, and is used at the next start"
-    again.stopListening()
+    second_port = source.listen(PortSpec("tftp", address, DatagramProtocol()))
+    assert second_port.getHandle().getsockname() == address, "it is still open, and is used at the next start"
+    second_port.stopListening()
 
 
-def test_inherited_tcp_socket_is_used_for_http(opened: Opened, reactor: Any) -> None:
-    inherited = opened("http", stream=True)
+def test_inherited_tcp_socket_is_used_for_http(open_inherited: OpenInherited, reactor: Any) -> None:
+    inherited = open_inherited("http", stream=True)
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     port = source.listen(PortSpec("http", ("127.0.0.1", port_of(inherited)), Factory()))
     assert port.getHost().port == port_of(inherited)
@@ -147,8 +149,8 @@ def test_inherited_tcp_socket_is_used_for_http(opened: Opened, reactor: Any) -> 
     port.stopListening()
 
 
-def test_sockets_that_were_not_inherited_are_opened(opened: Opened, reactor: Any) -> None:
-    inherited = opened("http", stream=True)
+def test_sockets_that_were_not_inherited_are_opened(open_inherited: OpenInherited, reactor: Any) -> None:
+    inherited = open_inherited("http", stream=True)
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     port = source.listen(PortSpec("tftp", ("127.0.0.1", 0), DatagramProtocol()))
     assert port.getHost().port
@@ -157,7 +159,7 @@ def test_sockets_that_were_not_inherited_are_opened(opened: Opened, reactor: Any
 
 
 @pytest.mark.parametrize(
-    ("service", "host", "stream", "wanted", "device", "difference"),
+    ("service", "host", "stream", "configured_host", "device", "difference"),
     [
         ("tftp", "127.0.0.1", True, "127.0.0.1", "", "tftp needs UDP"),
         ("http", "127.0.0.1", False, "127.0.0.1", "", "http needs TCP"),
@@ -169,24 +171,30 @@ def test_sockets_that_were_not_inherited_are_opened(opened: Opened, reactor: Any
     ],
 )
 def test_difference_to_the_configuration_is_explained(
-    opened: Opened, service: str, host: str, stream: bool, wanted: str, device: str, difference: str
+    open_inherited: OpenInherited,
+    service: str,
+    host: str,
+    stream: bool,
+    configured_host: str,
+    device: str,
+    difference: str,
 ) -> None:
-    inherited = opened(service, host, stream)
+    inherited = open_inherited(service, host, stream)
     port = port_of(inherited)
-    assert inherited.difference(service, (wanted, port), device) == difference.format(port=port)
+    assert inherited.difference(service, (configured_host, port), device) == difference.format(port=port)
 
 
-def test_inherited_connection_is_refused(opened: Opened) -> None:
+def test_inherited_connection_is_refused(open_inherited: OpenInherited) -> None:
     """Accept=yes: systemd accepts, and starts a process for each connection."""
-    inherited = opened("http", stream=True)
+    inherited = open_inherited("http", stream=True)
     address = ("127.0.0.1", port_of(inherited))
     with socket.create_connection(address), inherited.sock.accept()[0] as accepted:
         assert "Accept=no" in InheritedSocket(3, "http", accepted).difference("http", address, "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_socket_bound_to_an_interface_matches_that_interface_only(opened: Opened) -> None:
-    inherited = opened()
+def test_socket_bound_to_an_interface_matches_that_interface_only(open_inherited: OpenInherited) -> None:
+    inherited = open_inherited()
     address = ("127.0.0.1", port_of(inherited))
     inherited.sock.setsockopt(socket.SOL_SOCKET, 25, b"lo\0")
     assert str(inherited) == f'inherited socket "tftp" (descriptor 3, UDP 127.0.0.1:{address[1]} on lo)'
@@ -194,8 +202,8 @@ def test_socket_bound_to_an_interface_matches_that_interface_only(opened: Opened
     assert inherited.difference("tftp", address, "") == "it has to be bound to no interface"
 
 
-def test_unused_inherited_socket_error_names_the_wanted_sockets(opened: Opened) -> None:
-    inherited = opened()
+def test_unused_inherited_socket_error_names_the_wanted_sockets(open_inherited: OpenInherited) -> None:
+    inherited = open_inherited()
     with pytest.raises(ConfigError) as caught:
         check_used([inherited], [Listening("tftp", ("0.0.0.0", 69)), Listening("dhcp6", ("::", 547), "on eth0")])
     assert str(caught.value) == (
@@ -206,9 +214,9 @@ def test_unused_inherited_socket_error_names_the_wanted_sockets(opened: Opened) 
 
 @pytest.mark.parametrize(("name", "service", "stream"), [("http", "tftp", False), ("tftp", "http", True)])
 def test_socket_with_the_name_of_another_service_is_an_error(
-    opened: Opened, reactor: Any, name: str, service: str, stream: bool
+    open_inherited: OpenInherited, reactor: Any, name: str, service: str, stream: bool
 ) -> None:
-    inherited = opened(name, stream=stream)
+    inherited = open_inherited(name, stream=stream)
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     protocol = Factory() if stream else DatagramProtocol()
     with pytest.raises(CannotListenError) as caught:
@@ -218,9 +226,9 @@ def test_socket_with_the_name_of_another_service_is_an_error(
     assert text.count("Errno") == 1
 
 
-def test_port_held_by_a_different_inherited_socket_is_an_error(opened: Opened, reactor: Any) -> None:
+def test_port_held_by_a_different_inherited_socket_is_an_error(open_inherited: OpenInherited, reactor: Any) -> None:
     """The usual mistake: without BindIPv6Only= the socket has the port for IPv4 as well."""
-    inherited = opened("tftp", "::")
+    inherited = open_inherited("tftp", "::")
     source = InheritedSockets(reactor, [inherited], OwnSockets(reactor))
     port = port_of(inherited)
     with pytest.raises(CannotListenError) as caught:
@@ -232,8 +240,8 @@ def test_port_held_by_a_different_inherited_socket_is_an_error(opened: Opened, r
 
 
 @pytest.mark.parametrize(("name", "files"), [("tftp", True), ("bootfw.socket", True), ("dhcp", False), ("web", False)])
-def test_inherited_file_sockets_are_recognized(opened: Opened, name: str, files: bool) -> None:
-    assert serve_files([opened(name)]) is files
+def test_inherited_file_sockets_are_recognized(open_inherited: OpenInherited, name: str, files: bool) -> None:
+    assert serve_files([open_inherited(name)]) is files
 
 
 # After a reload
@@ -243,22 +251,24 @@ def status(service: str, host: str, port: int, state: str = "bound") -> SocketSt
     return SocketStatus(service, (host, port), "", state, "", 0.0, False)
 
 
-def test_sockets_that_are_not_wanted_any_more_are_closed_once_and_named(opened: Opened, reactor: Any) -> None:
-    stays, waits, goes = opened("tftp"), opened("http", stream=True), opened("unknown")
+def test_sockets_that_are_not_wanted_any_more_are_closed_once_and_named(
+    open_inherited: OpenInherited, reactor: Any
+) -> None:
+    used, waiting, unwanted = open_inherited("tftp"), open_inherited("http", stream=True), open_inherited("unknown")
     wanted = [
-        status("tftp", "127.0.0.1", port_of(stays)),
-        status("http", "127.0.0.1", port_of(waits), "waiting"),
+        status("tftp", "127.0.0.1", port_of(used)),
+        status("http", "127.0.0.1", port_of(waiting), "waiting"),
         status("dhcp", "10.77.0.0/24", 67),
         status("interface", "0.0.0.0", 0),
-        status("metrics", "127.0.0.1", port_of(goes)),
+        status("metrics", "127.0.0.1", port_of(unwanted)),
     ]
-    port = port_of(goes)
-    source = InheritedSockets(reactor, [stays, waits, goes], OwnSockets(reactor))
-    assert list(close_unwanted([stays, waits, goes], wanted)) == [
+    port = port_of(unwanted)
+    source = InheritedSockets(reactor, [used, waiting, unwanted], OwnSockets(reactor))
+    assert list(close_unwanted([used, waiting, unwanted], wanted)) == [
         f'inherited socket "unknown" (descriptor 3, UDP 127.0.0.1:{port})'
     ]
-    assert [each.sock.fileno() >= 0 for each in (stays, waits, goes)] == [True, True, False]
-    assert list(close_unwanted([stays, waits, goes], wanted)) == []
-    again = source.listen(PortSpec("tftp", ("127.0.0.1", port), DatagramProtocol()))
-    assert again.getHost().port == port, "it is opened here"
-    again.stopListening()
+    assert [each.sock.fileno() >= 0 for each in (used, waiting, unwanted)] == [True, True, False]
+    assert list(close_unwanted([used, waiting, unwanted], wanted)) == []
+    reopened = source.listen(PortSpec("tftp", ("127.0.0.1", port), DatagramProtocol()))
+    assert reopened.getHost().port == port, "it is opened here"
+    reopened.stopListening()

@@ -25,9 +25,9 @@ def test_listed_interfaces_are_served_or_all_without_a_list() -> None:
     assert not Interfaces(["eth9"]).serves(via(LO))
 
 
-@pytest.mark.parametrize("unknown", [None, via(0)])
-def test_requests_of_an_unknown_interface_are_served(unknown: Via | None) -> None:
-    assert Interfaces(["eth9"]).serves(unknown)
+@pytest.mark.parametrize("arrival", [None, via(0)])
+def test_requests_of_an_unknown_interface_are_served(arrival: Via | None) -> None:
+    assert Interfaces(["eth9"]).serves(arrival)
 
 
 def test_the_first_dropped_request_of_each_interface_is_reported() -> None:
@@ -115,15 +115,15 @@ def test_tentative_ipv6_address_is_not_reachable() -> None:
         "      Interfaces().addresses6(socket.if_nametoindex('s0')));"
         "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).bind(('fd77::1', 0))"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         ["unshare", "-n", "sh", "-c", TENTATIVE, "sh", sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
     )
-    assert done.stdout == "'this address is still tentative' True ()\n"
-    assert "Cannot assign requested address" in done.stderr, "else it is tentative no more"
+    assert completed.stdout == "'this address is still tentative' True ()\n"
+    assert "Cannot assign requested address" in completed.stderr, "else the address is no longer tentative"
 
 
 def test_excluded_interface_is_never_served() -> None:

@@ -1,4 +1,4 @@
-"""What serves a worker's sockets while it starts: it answers at once, and hands over what is under way."""
+"""The interim server serves the sockets of a worker while that starts, and then hands its transfers over."""
 
 import pickle
 import time
@@ -36,56 +36,58 @@ Positions = list[tuple[Address, Handover]]
 """What InterimServer.hand_over() gives."""
 
 
-def most(below: int) -> int:
+def largest(below: int) -> int:
     """Takes the place of random numbers."""
     return below - 1
 
 
 class Server:
-    """A port on a MemoryNetwork, served by a InterimServer and then by a worker's protocol."""
+    """A port on a MemoryNetwork, served by an InterimServer and then by a worker's protocol."""
 
-    def __init__(self, backend: IBackend, **more: Any) -> None:
+    def __init__(self, backend: IBackend, **options: Any) -> None:
         self.network = MemoryNetwork()
         self.network.advance(time.time() + 60)  # files are older than any transfer
         self.host = self.network.host("10.0.0.1")
         self.events: list[Event] = []
-        self._more: dict[str, Any] = {"settings": TFTPSettings(writable=True), "randbelow": most, **more}
+        self._options: dict[str, Any] = {"settings": TFTPSettings(writable=True), "randbelow": largest, **options}
         self._backend = backend
-        protocol = self.serving = self._protocol()
+        protocol = self.protocol = self._new_protocol()
         self.interim = InterimServer([(protocol, self.host.listenUDP(69, protocol))])
 
-    def _protocol(self) -> TFTPProtocol:
+    def _new_protocol(self) -> TFTPProtocol:
         self.adopted = AdoptedTransfers(self.host, self.events.append)
-        return TFTPProtocol(self.host, self._backend, Fixed(), self.events.append, adopted=self.adopted, **self._more)
+        return TFTPProtocol(
+            self.host, self._backend, Fixed(), self.events.append, adopted=self.adopted, **self._options
+        )
 
     def transfers(self) -> list[Transfer]:
-        """That are under way."""
-        return self.serving.on_this_port
+        """The transfers that are under way."""
+        return self.protocol.on_this_port
 
     def hand_over(self, positions: Positions | None = None) -> Positions:
-        """The worker is ready."""
+        """Let a worker take over; *positions* are those of an earlier InterimServer.hand_over()."""
         stored = pickle.loads(pickle.dumps(self.interim.stored_uploads()))
         positions = self.interim.hand_over() if positions is None else positions
         self.network.advance(0)
-        worker = self.serving = self._protocol()
+        worker = self.protocol = self._new_protocol()
         self.host.listenUDP(69, worker)
         begun = {event.request.peer: event for event in self.events if isinstance(event, TransferBegun)}
         self.adopted.acknowledge_again(stored)
         worker.take_over(
-            [AdoptedTransfer(begun[peer], 0, pickle.loads(pickle.dumps(handed))) for peer, handed in positions]
+            [AdoptedTransfer(begun[peer], 0, pickle.loads(pickle.dumps(handover))) for peer, handover in positions]
         )
         return positions
 
-    def client(self, options: dict[str, str] | None = None, **more: Any) -> TFTPClient:
-        return TFTPClient(self.network.host("10.0.0.9"), ("10.0.0.1", 69), options or {}, **more)
+    def client(self, options: dict[str, str] | None = None, **arguments: Any) -> TFTPClient:
+        return TFTPClient(self.network.host("10.0.0.9"), ("10.0.0.1", 69), options or {}, **arguments)
 
     def received(self, download: Deferred[Transferred]) -> bytes:
-        """What the client has got; its last ACK has arrived, too."""
+        """The data of a complete download; its last ACK has arrived too."""
         data: bytes = self.network.result_of(download).data
         self.network.advance(0.1)
         return data
 
-    def ends(self) -> list[Outcome]:
+    def outcomes(self) -> list[Outcome]:
         return [event.report.outcome for event in self.events if isinstance(event, TransferEnded)]
 
 
@@ -103,7 +105,7 @@ def test_handed_over_transfer_continues(directory: DirectoryBackend) -> None:
     ((_, handover),) = server.hand_over()
     assert 0 < handover.position.acked < len(CONTENT) // 512
     assert server.received(download) == CONTENT
-    assert server.ends() == [Outcome.COMPLETE]
+    assert server.outcomes() == [Outcome.COMPLETE]
 
 
 @pytest.mark.parametrize("windowsize", ["4", "64"])
@@ -113,7 +115,7 @@ def test_handed_over_transfer_with_windows_continues(directory: DirectoryBackend
     server.network.advance(0.004)
     server.hand_over()
     assert server.received(download) == CONTENT
-    assert server.ends() == [Outcome.COMPLETE]
+    assert server.outcomes() == [Outcome.COMPLETE]
 
 
 def test_handover_waits_for_the_transfer_of_a_generated_file() -> None:
@@ -165,7 +167,7 @@ def test_transfer_on_an_ephemeral_port_is_completed(directory: DirectoryBackend)
     assert not server.interim.is_busy
     assert server.hand_over() == []
     assert server.received(download) == CONTENT
-    assert server.ends() == [Outcome.COMPLETE]
+    assert server.outcomes() == [Outcome.COMPLETE]
 
 
 def test_stop_of_the_service_sends_errors_to_the_clients(directory: DirectoryBackend) -> None:
@@ -184,9 +186,9 @@ def test_handover_waits_until_an_upload_is_stored() -> None:
     server.network.advance(0.02)
     assert server.interim.is_busy
     server.network.result_of(upload)
-    assert server.ends() == [Outcome.COMPLETE]
+    assert server.outcomes() == [Outcome.COMPLETE]
     ((protocol, _),) = server.interim._serving
-    assert protocol.transfers == 1, "its last block may come again"
+    assert protocol.transfers == 1, "the client may repeat its last block"
     assert not server.interim.is_busy
     assert server.hand_over() == []
 
@@ -200,7 +202,7 @@ def test_the_last_ack_of_an_upload_is_repeated_by_the_worker() -> None:
     assert not server.interim.is_busy
     assert server.hand_over() == []
     server.network.result_of(upload)
-    assert server.ends() == [Outcome.COMPLETE]
+    assert server.outcomes() == [Outcome.COMPLETE]
 
 
 def test_an_upload_that_takes_too_long_is_refused_and_reported() -> None:
@@ -211,7 +213,7 @@ def test_an_upload_that_takes_too_long_is_refused_and_reported() -> None:
     assert server.hand_over() == []
     failure = server.network.result_of(upload.addErrback(lambda failure: failure.value))
     assert "another process serves this port now" in str(failure)
-    assert server.ends() == [Outcome.CANCELLED]
+    assert server.outcomes() == [Outcome.CANCELLED]
 
 
 @pytest.mark.parametrize(
@@ -221,35 +223,35 @@ def test_nothing_but_the_last_block_of_a_stored_upload_is_acknowledged(data: byt
     server = Server(Files({}))
     client = FakePeer(server.network.host("10.0.0.9"), 2000)
     address = "10.0.0.1", 69
-    for sent in (tftp.request(True, "new", "octet", ()), b"\0\3\0\1last"):
-        client.send(sent, address)
+    for datagram in (tftp.request(True, "new", "octet", ()), b"\0\3\0\1last"):
+        client.send(datagram, address)
         server.network.advance(0.01)
     server.hand_over()
-    server.network.link = link = Swallows("10.0.0.9")
+    server.network.link = link = OneWayLink("10.0.0.9")
     client.send(data, address)
     server.network.advance(0.01)
-    assert link.volume == []
+    assert link.lost_lengths == []
     client.send(b"\0\3\0\1last", address)
     server.network.advance(0.01)
-    assert link.volume == [len(tftp.ack(1))]
+    assert link.lost_lengths == [len(tftp.ack(1))]
     server.network.advance(ADOPTION_TIMEOUT)
     client.send(b"\0\3\0\1last", address)
     server.network.advance(0.01)
-    assert len(link.volume) == 1, "it is forgotten"
+    assert len(link.lost_lengths) == 1, "the upload is forgotten"
 
 
 def test_repeated_request_is_answered_while_draining() -> None:
     server = Server(Files({"file": CONTENT}))
-    server.network.link = link = Swallows("10.0.0.9")
+    server.network.link = link = OneWayLink("10.0.0.9")
     client = FakePeer(server.network.host("10.0.0.9"), 2000)
     for _ in range(2):
         client.send(tftp.request(True, "new", "octet", (("blksize", "1000"),)), ("10.0.0.1", 69))
         server.network.advance(0.01)
         server.interim.drain()
-    assert len(link.volume) == 2
+    assert len(link.lost_lengths) == 2
 
 
-# A packet is lost at that moment
+# A packet is lost during the handover
 
 
 class LosesOne:
@@ -258,12 +260,12 @@ class LosesOne:
     def __init__(self, source: str, number: int) -> None:
         self.lost = b""
         self._source = source
-        self._left = number
+        self._remaining = number
 
     def __call__(self, data: bytes, source: Address, destination: Address) -> list[float]:
         if source[0] == self._source:
-            self._left -= 1
-            if not self._left:
+            self._remaining -= 1
+            if not self._remaining:
                 self.lost = data
                 return []
         return [0.001]
@@ -272,22 +274,22 @@ class LosesOne:
         return self.lost != b""
 
 
-class Swallows:
-    """A link on which all is lost but what *source* sends. It notes how long what is lost was."""
+class OneWayLink:
+    """A link that delivers only what *source* sends. It records the lengths of the datagrams that are lost."""
 
     def __init__(self, source: str) -> None:
-        self.volume: list[int] = []
+        self.lost_lengths: list[int] = []
         self._source = source
 
     def __call__(self, data: bytes, source: Address, destination: Address) -> list[float]:
         if source[0] == self._source:
             return [0.001]
-        self.volume.append(len(data))
+        self.lost_lengths.append(len(data))
         return []
 
 
 SILENT = {"retry": 1000.0}
-"""A client that repeats nothing in time, like GRUB and SLOF at some points."""
+"""Settings of a client that repeats nothing soon enough, like GRUB and SLOF at some points."""
 
 
 LONG = "a-name-that-lets-us-send-two-blocks-by-the-ratio"
@@ -303,16 +305,15 @@ LONG = "a-name-that-lets-us-send-two-blocks-by-the-ratio"
 def test_packet_lost_during_the_handover_is_retransmitted(
     tmp_path: Path, source: str, number: int, options: dict[str, str]
 ) -> None:
-    """The worker's own timer does so, as the main process's would. The client says nothing twice."""
+    """The worker's timer retransmits it, as the main process's would. The client repeats nothing."""
     if (source, number) == ("10.0.0.9", 1):
         number = 9  # without its request there is no transfer
     if "windowsize" in options and (source, number) == ("10.0.0.9", 3):
-        number = (
-            10  # ACK 1: only the client can repeat that, since it has proven nothing yet; see docs/adr/0012-proof.md
-        )
+        # ACK 1: only the client can repeat it, since it has proven nothing yet; see docs/adr/0012-proof.md
+        number = 10
     content = numbered(100_000)
     (tmp_path / LONG).write_bytes(content)
-    took = []
+    durations = []
     for handed_over in (False, True):
         server = Server(DirectoryBackend(tmp_path))
         server.network.link = link = LosesOne(source, number)
@@ -322,22 +323,22 @@ def test_packet_lost_during_the_handover_is_retransmitted(
         if handed_over:
             assert len(server.hand_over()) == 1
         assert server.network.result_of(download, limit=5).data == content
-        took.append(server.network.clock.seconds() - began)
+        durations.append(server.network.clock.seconds() - began)
         server.network.advance(0.1)
-        assert server.ends() == [Outcome.COMPLETE]
-    alone, both = took
-    assert both == pytest.approx(alone, abs=0.1)
+        assert server.outcomes() == [Outcome.COMPLETE]
+    without_handover, with_handover = durations
+    assert with_handover == pytest.approx(without_handover, abs=0.1)
 
 
 @pytest.mark.parametrize("number", range(1, 7))
 def test_handover_does_not_raise_the_amplification_of_a_forged_request(
     directory: DirectoryBackend, number: int
 ) -> None:
-    """It has proven nothing: what it is sent in all is what one process alone would send."""
+    """Its client has proven nothing, and is sent no more in all than one process alone would send."""
     sent = []
     for handed_over in (False, True):
         server = Server(directory)
-        server.network.link = link = Swallows("10.0.0.9")
+        server.network.link = link = OneWayLink("10.0.0.9")
         forger = FakePeer(server.network.host("10.0.0.9"), 2000)
         forger.send(tftp.request(False, "file", "octet", (("windowsize", "16"),)), ("10.0.0.1", 69))
         for block in range(number - 1):
@@ -346,10 +347,10 @@ def test_handover_does_not_raise_the_amplification_of_a_forged_request(
         if handed_over:
             server.hand_over()
         server.network.advance(120)
-        assert server.ends() == [Outcome.TIMED_OUT]
-        sent.append((len(link.volume), sum(link.volume)))
-    alone, both = sent
-    assert both == alone
+        assert server.outcomes() == [Outcome.TIMED_OUT]
+        sent.append((len(link.lost_lengths), sum(link.lost_lengths)))
+    without_handover, with_handover = sent
+    assert with_handover == without_handover
 
 
 def test_proven_client_gets_whole_windows_after_the_handover(tmp_path: Path) -> None:
@@ -365,21 +366,21 @@ def test_proven_client_gets_whole_windows_after_the_handover(tmp_path: Path) -> 
 
 
 def test_worker_does_not_repeat_an_oack_that_ends_atftp(directory: DirectoryBackend) -> None:
-    """atftp's: it repeats its ACK 0 itself."""
+    """The client repeats its ACK 0 itself, and a repeated OACK would end its download."""
     server = Server(directory)
     server.network.link = link = LosesOne("10.0.0.9", 2)
-    said: list[bytes] = []
+    datagrams: list[bytes] = []
 
-    def listen_in(data: bytes, source: Address, destination: Address) -> list[float]:
-        said.append(data)
+    def record(data: bytes, source: Address, destination: Address) -> list[float]:
+        datagrams.append(data)
         return link(data, source, destination)
 
-    server.network.link = listen_in
+    server.network.link = record
     download = server.client({"blksize": "1428"}, retry=5.0).download("file")
     server.network.run_until(link.has_lost)
     server.hand_over()
     assert server.received(download) == CONTENT
-    assert len([data for data in said if data[:2] == b"\0\6"]) == 1
+    assert len([data for data in datagrams if data[:2] == b"\0\6"]) == 1
 
 
 def test_retransmitted_request_belongs_to_the_same_transfer(directory: DirectoryBackend) -> None:
@@ -391,7 +392,7 @@ def test_retransmitted_request_belongs_to_the_same_transfer(directory: Directory
     server.hand_over()
     assert server.received(download) == CONTENT
     assert len([event for event in server.events if isinstance(event, TransferBegun)]) == 1
-    assert server.ends() == [Outcome.COMPLETE]
+    assert server.outcomes() == [Outcome.COMPLETE]
 
 
 def test_changed_file_ends_a_handed_over_transfer(tmp_path: Path) -> None:
@@ -404,7 +405,7 @@ def test_changed_file_ends_a_handed_over_transfer(tmp_path: Path) -> None:
     server.hand_over(positions)
     failure = server.network.result_of(download.addErrback(lambda failure: failure.value))
     assert "not found" in str(failure)
-    assert server.ends() == [Outcome.FAILED]
+    assert server.outcomes() == [Outcome.FAILED]
 
 
 def test_with_several_ports_each_transfer_continues_on_its_port(tmp_path: Path) -> None:
@@ -415,11 +416,13 @@ def test_with_several_ports_each_transfer_continues_on_its_port(tmp_path: Path) 
     listen = [("10.0.0.1", 69), ("10.0.0.2", 69)]
     events: list[Event] = []
     protocols = [TFTPProtocol(host, DirectoryBackend(tmp_path), Fixed(), events.append) for _ in listen]
-    ports = [host.listenUDP(port, tftp, address) for tftp, (address, port) in zip(protocols, listen, strict=True)]
+    ports = [
+        host.listenUDP(port, protocol, address) for protocol, (address, port) in zip(protocols, listen, strict=True)
+    ]
     interim = InterimServer(list(zip(protocols, ports, strict=True)))
     downloads = [TFTPClient(network.host(f"10.0.0.{9 + i}"), to).download("file") for i, to in enumerate(listen)]
     network.advance(0.02)
-    handed = interim.hand_over()
+    positions = interim.hand_over()
     network.advance(0)
 
     recorder = EventList()
@@ -428,17 +431,17 @@ def test_with_several_ports_each_transfer_continues_on_its_port(tmp_path: Path) 
     service.privilegedStartService()
     service.startService()
     begun = {event.request.peer: event for event in events if isinstance(event, TransferBegun)}
-    service.take_over([AdoptedTransfer(begun[peer], 0, handover) for peer, handover in handed])
+    service.take_over([AdoptedTransfer(begun[peer], 0, handover) for peer, handover in positions])
     assert [network.result_of(download).data for download in downloads] == [CONTENT] * 2
     network.advance(600)
-    ended = [event.report for event in recorder.events if isinstance(event, TransferEnded)]
-    assert [report.outcome for report in ended] == [Outcome.COMPLETE] * 2
-    assert [report.retransmitted for report in ended] == [0, 0]
+    reports = [event.report for event in recorder.events if isinstance(event, TransferEnded)]
+    assert [report.outcome for report in reports] == [Outcome.COMPLETE] * 2
+    assert [report.retransmitted for report in reports] == [0, 0]
 
 
 @pytest.mark.parametrize("ports", ["single", "ephemeral"])
 def test_transfer_of_a_crashed_worker_ends_once_with_any_number_of_ports(tmp_path: Path, ports: str) -> None:
-    """Which of the ports its client uses is not known; with ports of their own it can't go on at all."""
+    """It is not known which of the ports its client uses. A transfer on an ephemeral port can't continue at all."""
     (tmp_path / "file").write_bytes(CONTENT)
     network = MemoryNetwork()
     network.advance(time.time() + 60)
@@ -458,8 +461,8 @@ def test_transfer_of_a_crashed_worker_ends_once_with_any_number_of_ports(tmp_pat
             peer.send(tftp.ack(block), server)
             network.advance(0.01)
     network.advance(600)
-    ended = [event.report for event in recorder.events if isinstance(event, TransferEnded)]
-    assert sorted((report.request.peer[0], report.outcome) for report in ended) == [
+    reports = [event.report for event in recorder.events if isinstance(event, TransferEnded)]
+    assert sorted((report.request.peer[0], report.outcome) for report in reports) == [
         ("10.0.0.10", Outcome.COMPLETE if ports == "single" else Outcome.FAILED),
         ("10.0.0.11", Outcome.FAILED),
         ("10.0.0.9", Outcome.COMPLETE if ports == "single" else Outcome.FAILED),

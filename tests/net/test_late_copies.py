@@ -55,7 +55,7 @@ def begin(direct: Direct, request: bytes) -> None:
     direct.clock.advance(0.001)
 
 
-def stopped_at(direct: Direct, block: int, copy: bytes, first: int = 0, window: int = 1) -> list[bytes]:
+def copy_after_pause(direct: Direct, block: int, copy: bytes, first: int = 0, window: int = 1) -> list[bytes]:
     """The client acknowledges each window from *first* to *block*, and after a pause a copy of its request comes."""
     begin(direct, copy)
     for number in (*range(first, block, window), block):
@@ -68,7 +68,7 @@ def stopped_at(direct: Direct, block: int, copy: bytes, first: int = 0, window: 
 @pytest.mark.parametrize("acked", [1, 5, 6])
 def test_client_that_continues_gets_the_next_block(direct: Direct, acked: int) -> None:
     """Block 6 is in flight: the client has it or not."""
-    stopped_at(direct, 5, request(*OPTIONS))
+    copy_after_pause(direct, 5, request(*OPTIONS))
     if acked < 5:
         assert direct.say(tftp.ack(acked)) == []
         acked = 5
@@ -81,7 +81,7 @@ def test_client_that_continues_gets_the_next_block(direct: Direct, acked: int) -
 
 
 def test_client_without_options_that_continues_gets_the_next_block(direct: Direct) -> None:
-    assert stopped_at(direct, 5, request(), first=1) == [data(1, 512)]
+    assert copy_after_pause(direct, 5, request(), first=1) == [data(1, 512)]
     assert direct.say(tftp.ack(5)) == [data(6, 512)]
 
 
@@ -89,17 +89,17 @@ def test_client_without_options_that_continues_gets_the_next_block(direct: Direc
 def test_a_client_that_has_started_again_gets_the_file_from_its_beginning(
     direct: Direct, options: list[tuple[str, str]]
 ) -> None:
-    stopped_at(direct, 5, request(*options), first=0 if options else 1)
+    copy_after_pause(direct, 5, request(*options), first=0 if options else 1)
     blksize = 1000 if options else 512
     for number in range(0 if options else 1, 4):
         assert direct.say(tftp.ack(number)) == [data(number + 1, blksize)]
-    # What it has said then, it has said of this transfer.
+    # What the client has sent since then belongs to this transfer.
     assert direct.say(tftp.ack(5)) == []
 
 
 def test_transfer_continues_after_a_second_late_copy(direct: Direct) -> None:
-    stopped_at(direct, 5, request(*OPTIONS))
-    # An ACK of long ago, so that this transfer is one whose client was heard.
+    copy_after_pause(direct, 5, request(*OPTIONS))
+    # An ACK of an old block: the server has now heard the client in the second transfer.
     assert direct.say(tftp.ack(2)) == []
     direct.clock.advance(1.5)
     direct.take()
@@ -108,19 +108,19 @@ def test_transfer_continues_after_a_second_late_copy(direct: Direct) -> None:
 
 
 def test_transfer_with_windows_continues_after_a_late_copy(direct: Direct) -> None:
-    """It proves once more that it receives what it is sent."""
+    """The client proves once more that it receives our packets."""
     copy = request(*OPTIONS, ("windowsize", "4"))
     begin(direct, copy)
-    got = 0
+    last_block = 0
     for _ in range(6):
-        for packet in direct.say(tftp.ack(got)):
-            got += packet[2:4] == (got + 1).to_bytes(2, "big")
-    assert got > 6
+        for packet in direct.say(tftp.ack(last_block)):
+            last_block += packet[2:4] == (last_block + 1).to_bytes(2, "big")
+    assert last_block > 6
     direct.clock.advance(1.5)
     direct.take()
     direct.say(copy)
-    first, *_ = direct.say(tftp.ack(got))
-    assert first == data(got + 1)
+    first, *_ = direct.say(tftp.ack(last_block))
+    assert first == data(last_block + 1)
 
 
 def test_changed_file_ends_the_transfer(direct: Direct, tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_changed_file_ends_the_transfer(direct: Direct, tmp_path: Path) -> None:
 
 def test_file_without_a_change_time_ends_the_transfer() -> None:
     direct = Direct(MemoryBackend({"file": CONTENT}))
-    stopped_at(direct, 5, request(*OPTIONS))
+    copy_after_pause(direct, 5, request(*OPTIONS))
     assert direct.say(tftp.ack(5)) == [ERROR]
 
 
 def test_netascii_transfer_ends_after_a_late_copy(direct: Direct) -> None:
-    stopped_at(direct, 5, request(*OPTIONS, mode="netascii"))
+    copy_after_pause(direct, 5, request(*OPTIONS, mode="netascii"))
     assert direct.say(tftp.ack(5)) == [ERROR]
 
 
@@ -154,7 +154,7 @@ def test_ambiguous_block_number_ends_the_transfer(direct: Direct, tmp_path: Path
     """ACK 0 is the one of the OACK, and that of block 65536."""
     (tmp_path / "file").write_bytes(bytes(8 * 66_000))
     copy = request(("blksize", "8"), ("windowsize", "64"))
-    stopped_at(direct, 65_535, copy, window=64)
+    copy_after_pause(direct, 65_535, copy, window=64)
     assert direct.say(tftp.ack(0)) == [ERROR]
 
 
@@ -186,7 +186,7 @@ def test_restarted_upload_is_stored(direct: Direct, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not mmsg.AVAILABLE, reason="there is no fast path")
 def test_transfer_on_the_fast_path_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real port: what is sent after the copy comes from the frames, and the first look answers it."""
+    """On a real port: after the copy, blocks are sent from cached frames, and the fast path answers the ACKs."""
     monkeypatch.setattr(readers, "_TICK", -1)
     (tmp_path / "4000").write_bytes(CONTENT[:4000])
     server = fastpath.Server(FrameCache(1 << 20), Adaptive(), str(tmp_path), count=1)
@@ -194,25 +194,25 @@ def test_transfer_on_the_fast_path_continues(tmp_path: Path, monkeypatch: pytest
         server.clock.advance(time.time() + 60)
         copy = fastpath.request(4000, 64, None)
         server.send([(0, copy)])
-        server.took()
+        server.received()
         for _ in range(20):
             server.clock.advance(0.001)
             server.send([(0, 0)])
-            server.took()
-        assert server.heard[0] == 20
+            server.received()
+        assert server.last_blocks[0] == 20
         server.clock.advance(1.5)
-        server.took()
+        server.received()
         server.send([(0, copy)])
-        server.took()
-        server.heard[0] = 20
+        server.received()
+        server.last_blocks[0] = 20
         content = b""
         batches = []
         while not (ended := server.ended()) or ended[-1].report.outcome is not Outcome.COMPLETE:
             server.clock.advance(0.001)
             batches.append(server.port.counters.batches)
             server.send([(0, 0)])
-            [taken] = server.took()
-            content += b"".join(packet[4:] for packet in taken)
+            [packets] = server.received()
+            content += b"".join(packet[4:] for packet in packets)
         assert content == CONTENT[20 * 64 : 4000]
         assert batches[-1] - batches[3] < 10, "most ACKs were answered before the protocol saw them"
     finally:

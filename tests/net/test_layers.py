@@ -1,4 +1,4 @@
-"""Backends in layers."""
+"""LayeredBackend: backends that are searched in order."""
 
 import traceback
 from typing import Any
@@ -31,13 +31,13 @@ from bootfw.values import TransferRequest
 @implementer(IBackend)
 @define
 class Backend:
-    """Answers every call with *answer*: raised when it is an exception, called when it can be."""
+    """Has the same answer for every call. An exception is raised, and a function is called, for its result."""
 
     answer: object
-    asked: list[tuple[str, TransferRequest]] = field(factory=list)
+    calls: list[tuple[str, TransferRequest]] = field(factory=list)
 
     def open(self, path: str, request: TransferRequest) -> Any:
-        self.asked.append((path, request))
+        self.calls.append((path, request))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer() if callable(self.answer) else self.answer
@@ -75,8 +75,8 @@ def layers(*backends: Any) -> LayeredBackend:
 REQUEST = TransferRequest("path", "path", ("192.0.2.7", 1024))
 
 
-def result_of(deferred: Deferred["MemoryReader | Sharing"]) -> "MemoryReader | Failure | Sharing":
-    results: list[MemoryReader | Failure | Sharing] = []
+def result_of(deferred: Deferred["MemoryReader | SharedReader"]) -> "MemoryReader | Failure | SharedReader":
+    results: list[MemoryReader | Failure | SharedReader] = []
     deferred.addBoth(results.append)
     assert len(results) == 1
     return results[0]
@@ -89,8 +89,8 @@ def test_provides_the_interface() -> None:
 def test_first_backend_with_the_file_answers_at_once() -> None:
     first, second, third = Backend(FileMissing()), Backend(READER), Backend("never")
     assert layers(first, second, third).open("path", REQUEST) is READER
-    assert first.asked == second.asked == [("path", REQUEST)]
-    assert third.asked == []
+    assert first.calls == second.calls == [("path", REQUEST)]
+    assert third.calls == []
 
 
 @pytest.mark.parametrize("backends", [(), (Backend(FileMissing()), Backend(FileMissing()))])
@@ -105,7 +105,7 @@ def test_other_errors_stop_the_search(error: AccessViolation | OSError | ZeroDiv
     with pytest.raises(type(error)) as caught:
         layers(Backend(FileMissing()), Backend(error), last).open("path", REQUEST)
     assert caught.value is error
-    assert last.asked == []
+    assert last.calls == []
     assert "The backend was backend[1]." in "".join(traceback.format_exception(caught.value))
 
 
@@ -146,7 +146,7 @@ def test_error_of_an_asynchronous_backend_stops_the_search() -> None:
     assert isinstance(failure, Failure)
     assert failure.check(ZeroDivisionError)
     assert present(failure.value).__notes__ == ["The backend was backend[0]."]
-    assert last.asked == []
+    assert last.calls == []
 
 
 def test_cancelling_reaches_the_pending_backend() -> None:
@@ -163,17 +163,17 @@ def test_cancelling_reaches_the_pending_backend() -> None:
 def test_uploads_go_to_the_first_writable_backend_that_takes_them() -> None:
     readonly, first, second = Backend("never"), Writable(FileMissing()), Writable(WRITER)
     assert layers(readonly, first, second).create("path", REQUEST) is WRITER
-    assert readonly.asked == []
+    assert readonly.calls == []
     with pytest.raises(DiskFull):
         layers(Writable(DiskFull()), second).create("path", REQUEST)
 
 
-def test_uploads_that_replace_go_to_the_first_backend_that_can_and_takes_them() -> None:
-    others, second = Backend("never"), Replacing(WRITER)
-    assert layers(others, Writable("never"), Replacing(FileMissing()), second).replace("path", REQUEST) is WRITER
-    assert others.asked == []
+def test_replacing_uploads_go_to_the_first_replacing_backend_that_takes_them() -> None:
+    readonly, second = Backend("never"), Replacing(WRITER)
+    assert layers(readonly, Writable("never"), Replacing(FileMissing()), second).replace("path", REQUEST) is WRITER
+    assert readonly.calls == []
     with pytest.raises(AccessViolation):
-        layers(others, Writable(WRITER)).replace("path", REQUEST)
+        layers(readonly, Writable(WRITER)).replace("path", REQUEST)
 
 
 @pytest.mark.parametrize("backends", [(), (Backend("never"),), (Writable(FileMissing()),)])
@@ -184,15 +184,16 @@ def test_upload_without_a_writable_backend_is_refused(backends: tuple[Backend | 
 
 @implementer(IUniformBackend)
 @define
-class Alike(Backend):
-    """Gives everybody the same."""
+class Uniform(Backend):
+    """A backend whose files are the same for every client."""
 
 
-def asking(ignore_case: bool = False, write: bool = False) -> TransferRequest:
+def request_of(ignore_case: bool = False, write: bool = False) -> TransferRequest:
     return TransferRequest("path", "path", ("192.0.2.7", 1024), ignore_case=ignore_case, write=write)
 
 
-def missed(layered: LayeredBackend, path: str, request: TransferRequest) -> MemoryReader | None:
+def open_or_none(layered: LayeredBackend, path: str, request: TransferRequest) -> MemoryReader | None:
+    """The reader, or None if the file is missing."""
     try:
         found: MemoryReader = layered.open(path, request)
     except FileMissing:
@@ -201,36 +202,36 @@ def missed(layered: LayeredBackend, path: str, request: TransferRequest) -> Memo
 
 
 def test_a_file_missing_for_one_request_is_not_looked_up_for_the_others() -> None:
-    first, second = Alike(FileMissing()), Alike(FileMissing())
+    first, second = Uniform(FileMissing()), Uniform(FileMissing())
     layered = layers(first, second)
     layered.begin_batch()
-    assert [missed(layered, path, asking()) for path in ("a", "b", "a", "a")] == [None] * 4
-    assert [path for path, _ in first.asked] == [path for path, _ in second.asked] == ["a", "b"]
+    assert [open_or_none(layered, path, request_of()) for path in ("a", "b", "a", "a")] == [None] * 4
+    assert [path for path, _ in first.calls] == [path for path, _ in second.calls] == ["a", "b"]
 
 
 def test_a_later_request_looks_the_file_up_again() -> None:
-    backend = Alike(FileMissing())
+    backend = Uniform(FileMissing())
     layered = layers(backend)
     for _ in range(2):
         layered.begin_batch()
-        missed(layered, "a", asking())
+        open_or_none(layered, "a", request_of())
         layered.end_batch()
-    missed(layered, "a", asking())
-    missed(layered, "a", asking())
-    assert len(backend.asked) == 4
+    open_or_none(layered, "a", request_of())
+    open_or_none(layered, "a", request_of())
+    assert len(backend.calls) == 4
 
 
 def test_an_existing_file_is_opened_for_each_request() -> None:
-    backend = Alike(lambda: MemoryReader(b""))
-    layered = layers(Alike(FileMissing()), backend)
+    backend = Uniform(lambda: MemoryReader(b""))
+    layered = layers(Uniform(FileMissing()), backend)
     layered.begin_batch()
-    assert layered.open("a", asking()) is not layered.open("a", asking())
-    assert len(backend.asked) == 2
+    assert layered.open("a", request_of()) is not layered.open("a", request_of())
+    assert len(backend.calls) == 2
 
 
 @implementer(IShareableReader)
 @define
-class Sharing:
+class SharedReader:
     """A reader that counts its users."""
 
     users: int = 1
@@ -239,7 +240,7 @@ class Sharing:
     def read(self, offset: int, length: int) -> bytes:
         return b""
 
-    def share(self) -> "Sharing":
+    def share(self) -> "SharedReader":
         self.users += 1
         return self
 
@@ -248,114 +249,114 @@ class Sharing:
 
 
 def test_a_shared_file_is_opened_once_and_stays_open_for_the_others() -> None:
-    backend = Alike(Sharing)
-    layered = layers(Alike(FileMissing()), backend)
+    backend = Uniform(SharedReader)
+    layered = layers(Uniform(FileMissing()), backend)
     layered.begin_batch()
-    reader = layered.open("a", asking())
+    reader = layered.open("a", request_of())
     reader.close()
-    assert layered.open("a", asking()) is reader
-    assert layered.open("b", asking()) is not reader
-    assert [path for path, _ in backend.asked] == ["a", "b"]
+    assert layered.open("a", request_of()) is reader
+    assert layered.open("b", request_of()) is not reader
+    assert [path for path, _ in backend.calls] == ["a", "b"]
     layered.end_batch()
     assert reader.users == 1
-    assert layered.open("a", asking()) is not reader
+    assert layered.open("a", request_of()) is not reader
     reader.close()
     assert reader.users == 0
 
 
 def test_a_reader_that_can_not_be_closed_does_not_keep_others_open() -> None:
-    class Broken(Sharing):
+    class Broken(SharedReader):
         def close(self) -> None:
             super().close()
             raise OSError("not closed")
 
-    given: list[Broken] = []
+    readers: list[Broken] = []
 
-    def give() -> Broken:
-        given.append(Broken())
-        return given[-1]
+    def open_reader() -> Broken:
+        readers.append(Broken())
+        return readers[-1]
 
-    layered = layers(Alike(give))
+    layered = layers(Uniform(open_reader))
     layered.begin_batch()
     for path in "abc":
-        layered.open(path, asking())
+        layered.open(path, request_of())
     with pytest.raises(OSError, match="not closed"):
         layered.end_batch()
-    assert [reader.users for reader in given] == [1, 1, 1]
+    assert [reader.users for reader in readers] == [1, 1, 1]
 
 
-def test_backends_that_depend_on_the_client_do_not_share() -> None:
-    last = Backend(Sharing)
-    layered = layers(Alike(FileMissing()), last)
+def test_backends_that_depend_on_the_client_do_not_share_readers() -> None:
+    last = Backend(SharedReader)
+    layered = layers(Uniform(FileMissing()), last)
     layered.begin_batch()
-    assert layered.open("a", asking()) is not layered.open("a", asking())
-    alike = layers(Alike(Sharing))
-    alike.begin_batch()
-    reader = alike.open("a", asking())
-    assert alike.open("a", asking(ignore_case=True)) is not reader
-    assert alike.open("a", asking()) is reader
+    assert layered.open("a", request_of()) is not layered.open("a", request_of())
+    uniform = layers(Uniform(SharedReader))
+    uniform.begin_batch()
+    reader = uniform.open("a", request_of())
+    assert uniform.open("a", request_of(ignore_case=True)) is not reader
+    assert uniform.open("a", request_of()) is reader
 
 
 def test_a_backend_that_depends_on_the_client_is_called_each_time() -> None:
-    first, looks, last = Alike(FileMissing()), Backend(FileMissing()), Alike(Sharing)
-    layered = layers(first, looks, last)
+    first, by_client, last = Uniform(FileMissing()), Backend(FileMissing()), Uniform(SharedReader)
+    layered = layers(first, by_client, last)
     layered.begin_batch()
-    assert layered.open("a", asking()) is layered.open("a", asking())
-    assert [len(backend.asked) for backend in (first, looks, last)] == [1, 2, 1]
+    assert layered.open("a", request_of()) is layered.open("a", request_of())
+    assert [len(backend.calls) for backend in (first, by_client, last)] == [1, 2, 1]
 
 
-def test_a_backend_that_depends_on_the_client_is_called_though_later_ones_have_nothing() -> None:
-    looks, last = Backend(FileMissing()), Alike(FileMissing())
-    layered = layers(looks, last)
+def test_a_backend_that_depends_on_the_client_is_called_even_if_later_ones_lack_the_file() -> None:
+    by_client, last = Backend(FileMissing()), Uniform(FileMissing())
+    layered = layers(by_client, last)
     layered.begin_batch()
-    assert [missed(layered, "a", asking()) for _ in range(2)] == [None, None]
-    assert [len(backend.asked) for backend in (looks, last)] == [2, 1]
+    assert [open_or_none(layered, "a", request_of()) for _ in range(2)] == [None, None]
+    assert [len(backend.calls) for backend in (by_client, last)] == [2, 1]
 
 
 def test_a_missing_file_can_be_created() -> None:
     @implementer(IWritableBackend)
-    class Taking(Alike):
+    class WritableUniform(Uniform):
         def create(self, path: str, request: TransferRequest) -> Writer:
             return WRITER
 
-    layered = layers(Taking(FileMissing()))
+    layered = layers(WritableUniform(FileMissing()))
     layered.begin_batch()
-    assert missed(layered, "a", asking()) is None
-    assert layered.create("a", asking(write=True)) is WRITER
+    assert open_or_none(layered, "a", request_of()) is None
+    assert layered.create("a", request_of(write=True)) is WRITER
 
 
 def test_deferred_readers_are_not_shared() -> None:
-    first, second = Alike(lambda: fail(FileMissing())), Alike(lambda: succeed(Sharing()))
+    first, second = Uniform(lambda: fail(FileMissing())), Uniform(lambda: succeed(SharedReader()))
     layered = layers(first, second)
     layered.begin_batch()
-    assert result_of(layered.open("a", asking())) is not result_of(layered.open("a", asking()))
-    assert [len(backend.asked) for backend in (first, second)] == [2, 2]
+    assert result_of(layered.open("a", request_of())) is not result_of(layered.open("a", request_of()))
+    assert [len(backend.calls) for backend in (first, second)] == [2, 2]
 
 
 def test_missing_file_is_looked_up_again_if_case_is_ignored() -> None:
     @implementer_only(IUniformBackend)
     @define
-    class Lenient(Alike):
+    class CaseIgnoring(Uniform):
         def open(self, path: str, request: TransferRequest) -> MemoryReader:
             if not request.ignore_case:
                 raise FileMissing()
             return READER
 
-    layered = layers(Lenient(None))
+    layered = layers(CaseIgnoring(None))
     layered.begin_batch()
-    assert missed(layered, "A", asking()) is None
-    assert missed(layered, "A", asking(ignore_case=True)) is READER
-    assert missed(layered, "A", asking()) is None
+    assert open_or_none(layered, "A", request_of()) is None
+    assert open_or_none(layered, "A", request_of(ignore_case=True)) is READER
+    assert open_or_none(layered, "A", request_of()) is None
 
 
 def test_the_reason_of_a_backend_before_a_deferred_and_of_one_after_it_is_kept() -> None:
-    """A search begins without an object for it; what it knew by then must be in the object."""
+    """A search is an object only from the first Deferred on; that must have the reason of the backends before."""
     late: Deferred[MemoryReader] = Deferred()
     after = Backend(FileMissing(detail="third"))
     answer = layers(Backend(FileMissing(detail="first")), Backend(late), after).open("path", REQUEST)
-    assert after.asked == []
+    assert after.calls == []
     late.errback(FileMissing(detail="second"))
-    assert after.asked == [("path", REQUEST)]
+    assert after.calls == [("path", REQUEST)]
     assert of_type(FileMissing, of_type(Failure, result_of(answer)).value).detail == "first"
     late = Deferred()
     answer = layers(Backend(FileMissing()), Backend(late), Backend(FileMissing(detail="third"))).open("path", REQUEST)
@@ -376,8 +377,8 @@ def test_the_version_is_that_of_the_backend_that_has_the_file() -> None:
     layered = layers(first, second, third)
     verifyObject(IVersionedBackend, layered)
     assert layered.version("path", REQUEST) == "two"
-    assert first.asked == second.asked == [("path", REQUEST)]
-    assert third.asked == []
+    assert first.calls == second.calls == [("path", REQUEST)]
+    assert third.calls == []
 
 
 @pytest.mark.parametrize(
@@ -395,7 +396,7 @@ def test_version_is_unknown_if_an_earlier_backend_cannot_tell(backends: tuple[Ba
     assert layers(*backends).version("path", REQUEST) is None
 
 
-def test_a_boot_program_whose_version_is_known_is_remembered_as_one_that_is_opened() -> None:
+def test_a_boot_program_is_remembered_when_it_is_opened_or_its_version_is_looked_up() -> None:
     for method in ("open", "version"):
         finder = SecondStageFinder(lambda: 7.0)
         backend = Versioned(READER)
@@ -404,9 +405,9 @@ def test_a_boot_program_whose_version_is_known_is_remembered_as_one_that_is_open
         getattr(layered, method)(request.path, request)
         program = present(finder.last_program("192.0.2.7", ""))
         assert (program.path, program.backend) == ("x/shimx64.efi", 1)
-        backend.asked.clear()
+        backend.calls.clear()
         getattr(layered, method)("grubx64.efi", REQUEST)
-        assert [path for path, _ in backend.asked] == ["grubx64.efi"]
+        assert [path for path, _ in backend.calls] == ["grubx64.efi"]
 
 
 def test_second_stage_file_has_the_version_of_the_found_file() -> None:

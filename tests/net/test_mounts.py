@@ -33,7 +33,7 @@ def test_file_systems_without_a_disk_can_hang(mounts: MountTable, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "link", "place"),
+    ("name", "link", "mount_point"),
     [
         ("local", None, None),
         ("iso/kernel", None, None),
@@ -52,7 +52,7 @@ def test_file_systems_without_a_disk_can_hang(mounts: MountTable, tmp_path: Path
 )
 @pytest.mark.parametrize("by_link", [False, True])
 def test_first_hanging_file_system_on_the_path_is_found(
-    mounts: MountTable, tmp_path: Path, name: str, link: str | None, place: str | None, by_link: bool
+    mounts: MountTable, tmp_path: Path, name: str, link: str | None, mount_point: str | None, by_link: bool
 ) -> None:
     root = tmp_path / "root"
     if link is not None:
@@ -60,7 +60,7 @@ def test_first_hanging_file_system_on_the_path_is_found(
     if by_link:
         (tmp_path / "elsewhere").symlink_to("root")
     found = mounts.on_the_way_to(tmp_path / "elsewhere" if by_link else root, name.encode())
-    assert found == (None if place is None else str(root / place).encode())
+    assert found == (None if mount_point is None else str(root / mount_point).encode())
 
 
 def test_names_are_compared_without_case_if_requested(mounts: MountTable, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images that are sent to many: over a network in memory, and by multicast over one of the kernel."""
+"""Images that are sent to many receivers: over a network in memory, and by multicast with a real kernel."""
 
 import errno
 import socket
@@ -38,8 +38,8 @@ IMAGE = image_of(SIZE)
 ALL = MulticastSettings(methods=("multicast", "unicast", "broadcast"), idle_seconds=60)
 
 
-class Counted(MemoryReader):
-    """A reader that knows whether it was closed."""
+class CountingReader(MemoryReader):
+    """A reader that counts how often it is closed."""
 
     closed = 0
 
@@ -57,7 +57,7 @@ class Scene:
     server: MemoryHost = field(init=False)
     sender: ImageSender = field(init=False)
     events: list[Event] = field(factory=list, init=False)
-    readers: list[Counted] = field(factory=list, init=False)
+    readers: list[CountingReader] = field(factory=list, init=False)
     requests: list[TransferRequest] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -73,33 +73,33 @@ class Scene:
             raise FileMissing()
         if not isinstance(found, bytes):
             return found
-        self.readers.append(Counted(found))
+        self.readers.append(CountingReader(found))
         return self.readers[-1]
 
     def serve(self, host: str = SERVER) -> Channel:
-        """Have the port of a configured image."""
+        """Listen on the port of a configured image."""
         channel = self.sender.fixed("disk.img", GROUP, PORT)
         self.server.listenUDP(PORT, channel, interface=host).setBroadcastAllowed(True)
         return channel
 
-    def receiver(self, address: str, to: str = SERVER) -> "Receiving":
-        made = Receiving(FrisbeeReceiver(address), to)
-        self.network.host(address).listenUDP(PORT, made, interface=address if to == SERVER else "0.0.0.0")
-        return made
+    def receiver(self, address: str, to: str = SERVER) -> "ReceiverProtocol":
+        protocol = ReceiverProtocol(FrisbeeReceiver(address), to)
+        self.network.host(address).listenUDP(PORT, protocol, interface=address if to == SERVER else "0.0.0.0")
+        return protocol
 
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if type(event) is kind]
 
 
-class Receiving(DatagramProtocol):
-    """A receiver on the network."""
+class ReceiverProtocol(DatagramProtocol):
+    """A FrisbeeReceiver on the network."""
 
     def __init__(self, receiver: FrisbeeReceiver, to: str) -> None:
         self.receiver = receiver
         self._to = to
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self.receiver.take(datagram)
+        self.receiver.receive(datagram)
         self.flush()
 
     def flush(self) -> None:
@@ -112,12 +112,12 @@ class Receiving(DatagramProtocol):
         self.transport.write(data, (self._to, PORT))
 
     def ask(self) -> None:
-        """Join, or ask for what is missing."""
-        self.receiver.ask_again()
+        """Join, or request the missing blocks."""
+        self.receiver.request_missing()
         self.flush()
 
 
-def receive(scene: Scene, *receivers: Receiving) -> None:
+def receive(scene: Scene, *receivers: ReceiverProtocol) -> None:
     """Run until all receivers have the image."""
     for _ in range(60):
         for each in receivers:
@@ -129,7 +129,7 @@ def receive(scene: Scene, *receivers: Receiving) -> None:
     raise AssertionError("not received within 30 s")
 
 
-def test_receivers_by_unicast_get_the_image_each() -> None:
+def test_each_receiver_by_unicast_gets_the_image() -> None:
     scene = Scene()
     scene.serve()
     one, other = scene.receiver("10.0.0.11"), scene.receiver("10.0.0.12")
@@ -159,7 +159,7 @@ def test_receivers_of_a_broadcast_get_the_same_blocks() -> None:
     assert record["sent"] < 1.02 * BLOCKS * 1024
 
 
-def test_an_image_ends_when_it_is_idle_and_begins_again() -> None:
+def test_a_transmission_ends_when_it_is_idle_and_begins_again() -> None:
     scene = Scene()
     channel = scene.serve()
     one = scene.receiver("10.0.0.11")
@@ -178,7 +178,7 @@ def test_an_image_ends_when_it_is_idle_and_begins_again() -> None:
     assert other.receiver.image == IMAGE
 
 
-def test_a_receiver_that_has_joined_before_the_server_was_started_goes_on() -> None:
+def test_a_receiver_that_joined_before_a_restart_of_the_server_continues() -> None:
     scene = Scene()
     scene.serve()
     one = scene.receiver("10.0.0.11")
@@ -195,28 +195,28 @@ def test_a_receiver_that_has_joined_before_the_server_was_started_goes_on() -> N
         (2**20 + 1, 2, [frisbee.Join2Reply(SERVER, 7, 2**20 + 1)]),
     ],
 )
-def test_a_join_of_an_image_of_whole_blocks_gets_a_reply_that_emulabs_receiver_takes_in_a_busy_group(
+def test_a_join_of_an_image_of_whole_mib_gets_a_reply_that_emulabs_receiver_takes_in_a_busy_group(
     size: int, version: int, replies: list[frisbee.Packet]
 ) -> None:
     scene = Scene(files={"disk.img": bytes(size)})
     scene.serve()
     one = scene.receiver("10.0.0.11")
-    taken: list[frisbee.Packet] = []
-    one.datagramReceived = lambda datagram, addr: taken.append(frisbee.parse(datagram))  # type: ignore[method-assign]
+    received: list[frisbee.Packet] = []
+    one.datagramReceived = lambda datagram, addr: received.append(frisbee.parse(datagram))  # type: ignore[method-assign]
     one.send(frisbee.pack(Join("10.0.0.11", 7, version)))
     scene.network.advance(1)
-    assert taken == replies
+    assert received == replies
 
 
 @pytest.mark.parametrize(
-    ("data", "why"),
+    ("data", "reason"),
     [
         (frisbee.pack(Join("10.0.0.99", 7, 2)), "the packet says that it is from 10.0.0.99 port 3564"),
         (frisbee.pack(Block("10.0.0.11", 0, 0, bytes(1024))), "another server sends to the group and port"),
         (frisbee.pack(Join("10.0.0.11", 7, 1)), "its JOIN needs an image of whole MiB"),
     ],
 )
-def test_a_packet_that_gets_no_answer_is_counted_with_the_reason(data: bytes, why: str) -> None:
+def test_a_packet_that_gets_no_answer_is_counted_with_the_reason(data: bytes, reason: str) -> None:
     scene = Scene()
     scene.serve()
     one = scene.receiver("10.0.0.11")
@@ -224,7 +224,7 @@ def test_a_packet_that_gets_no_answer_is_counted_with_the_reason(data: bytes, wh
     scene.network.advance(1)
     (event,) = scene.of(RequestsDropped)
     assert event.service == "multicast"
-    assert f"disk.img: {why}" in event.reason
+    assert f"disk.img: {reason}" in event.reason
     assert one.receiver.size is None
 
 
@@ -238,7 +238,7 @@ def test_a_method_that_is_off_is_not_answered() -> None:
     assert scene.requests == []
 
 
-def test_more_images_than_may_be_sent_are_not_begun() -> None:
+def test_images_beyond_the_limit_are_not_sent() -> None:
     scene = Scene(evolve(ALL, sessions=1))
     scene.serve()
     one, other = scene.receiver("10.0.0.11"), scene.receiver("10.0.0.12")
@@ -285,13 +285,13 @@ def test_a_file_that_is_opened_after_the_end_is_closed() -> None:
     scene.network.advance(1)
     assert len(scene.requests) == 1
     channel.end("the test ends it")
-    reader = Counted(IMAGE)
+    reader = CountingReader(IMAGE)
     opening.callback(reader)
     assert (reader.closed, channel.transmissions) == (1, {})
 
 
-class SlowReader(Counted):
-    """Answers each read when it is told to."""
+class SlowReader(CountingReader):
+    """Answers each read when the test says so."""
 
     pending: "Deferred[bytes] | None" = None
     cancelled = 0
@@ -303,13 +303,13 @@ class SlowReader(Counted):
             self.cancelled += 1
 
         self.pending = Deferred(cancel)
-        self.wanted = offset, length
+        self.pending_range = offset, length
         return self.pending
 
     def answer(self) -> None:
         pending, self.pending = self.pending, None
         assert pending is not None
-        pending.callback(super().read(*self.wanted))
+        pending.callback(super().read(*self.pending_range))
 
 
 def test_reads_may_answer_later_and_are_cancelled_at_the_end() -> None:
@@ -329,8 +329,8 @@ def test_reads_may_answer_later_and_are_cancelled_at_the_end() -> None:
     assert scene.of(ImageSent)[0].detail == "the server stops"
 
 
-def test_an_unexpected_error_of_a_reader_ends_it_and_is_reported() -> None:
-    class Broken(Counted):
+def test_an_unexpected_error_of_a_reader_ends_the_transmission_and_is_reported() -> None:
+    class Broken(CountingReader):
         def read(self, offset: int, length: int) -> bytes:
             raise ZeroDivisionError
 
@@ -344,8 +344,8 @@ def test_an_unexpected_error_of_a_reader_ends_it_and_is_reported() -> None:
     assert (reader.closed, channel.transmissions) == (1, {})
 
 
-def test_a_file_that_became_shorter_ends_it() -> None:
-    class Short(Counted):
+def test_a_file_that_became_shorter_ends_the_transmission() -> None:
+    class Short(CountingReader):
         def read(self, offset: int, length: int) -> bytes:
             return super().read(offset, length)[:-1]
 
@@ -356,7 +356,7 @@ def test_a_file_that_became_shorter_ends_it() -> None:
     assert "before its size" in scene.of(ImageSent)[0].detail
 
 
-def test_the_rate_is_shared_by_those_that_send() -> None:
+def test_the_total_rate_is_shared_by_the_transmissions() -> None:
     scene = Scene(evolve(ALL, rate=1_000_000, total_rate=1_500_000))
     channel = scene.serve()
     receivers = [scene.receiver(f"10.0.0.{last}") for last in (11, 12, 13)]
@@ -372,8 +372,8 @@ def test_the_rate_is_shared_by_those_that_send() -> None:
 
 
 def test_another_image_of_the_same_port_is_sent_after_a_reload() -> None:
-    other = image_of(5000)
-    scene = Scene(files={"disk.img": IMAGE, "other.img": other})
+    other_image = image_of(5000)
+    scene = Scene(files={"disk.img": IMAGE, "other.img": other_image})
     channel = scene.serve()
     scene.receiver("10.0.0.11").ask()
     scene.network.advance(0.1)
@@ -382,10 +382,10 @@ def test_another_image_of_the_same_port_is_sent_after_a_reload() -> None:
     scene.sender.use(evolve(ALL, images=(MulticastImage("other.img", ("239.192.9.8", PORT)),)))
     assert scene.of(ImageSent)[0].detail == "the configuration has changed"
     assert (channel.transmissions, channel.image, channel.group) == ({}, "other.img", "239.192.9.8")
-    two = scene.receiver("10.0.0.12")
-    receive(scene, two)
-    assert two.receiver.image == other
-    assert got(scene, GetRequest("other.img")).address == "239.192.9.8"
+    receiver = scene.receiver("10.0.0.12")
+    receive(scene, receiver)
+    assert receiver.receiver.image == other_image
+    assert reply_to(scene, GetRequest("other.img")).address == "239.192.9.8"
 
 
 def test_closing_leaves_nothing_behind() -> None:
@@ -399,27 +399,28 @@ def test_closing_leaves_nothing_behind() -> None:
     assert not scene.network.clock.getDelayedCalls()
 
 
-# What the master server answers.
+# The replies of the master server.
 
 
-def got(scene: Scene, request: GetRequest) -> GetReply:
+def reply_to(scene: Scene, request: GetRequest) -> GetReply:
+    """The reply to a GET of 10.0.0.11."""
     replies: list[GetReply] = []
     scene.sender.get(request, ("10.0.0.11", 40000), SERVER).addCallback(replies.append)
     (reply,) = replies
     return reply
 
 
-def test_a_get_opens_a_port_that_later_ones_are_told_too() -> None:
+def test_a_get_opens_a_port_that_is_named_in_later_replies_too() -> None:
     scene = Scene(evolve(ALL, groups="239.192.1.2-239.192.1.3", ports="21700-21701"))
     status = GetRequest("/disk.img", ANY_METHOD, status_only=True)
-    assert got(scene, status) == GetReply(method=ANY_METHOD, size=SIZE)
+    assert reply_to(scene, status) == GetReply(method=ANY_METHOD, size=SIZE)
     expected = GetReply(Error.NONE, Method.MULTICAST, True, SERVER, "239.192.1.2", 21700, None, SIZE)
-    assert got(scene, GetRequest("/disk.img", ANY_METHOD)) == expected
-    assert got(scene, GetRequest("disk.img")) == got(scene, status) == expected
+    assert reply_to(scene, GetRequest("/disk.img", ANY_METHOD)) == expected
+    assert reply_to(scene, GetRequest("disk.img")) == reply_to(scene, status) == expected
     by_unicast = evolve(expected, method=Method.UNICAST, address=SERVER)
-    assert got(scene, GetRequest("disk.img", Method.UNICAST)) == by_unicast
+    assert reply_to(scene, GetRequest("disk.img", Method.UNICAST)) == by_unicast
     scene.network.advance(61)
-    assert got(scene, status).running is False
+    assert reply_to(scene, status).running is False
     assert all(reader.closed == 1 for reader in scene.readers)
 
 
@@ -427,23 +428,23 @@ def test_each_image_has_a_group_and_a_port_until_there_are_none() -> None:
     scene = Scene(
         evolve(ALL, groups="239.192.1.2-239.192.1.3", ports="21700-21709"), dict.fromkeys(("a", "b", "c"), IMAGE)
     )
-    replies = [got(scene, GetRequest(name)) for name in ("a", "b")]
+    replies = [reply_to(scene, GetRequest(name)) for name in ("a", "b")]
     assert [(reply.address, reply.port) for reply in replies] == [("239.192.1.2", 21700), ("239.192.1.3", 21701)]
-    assert got(scene, GetRequest("c")) == GetReply(Error.TRY_AGAIN)
+    assert reply_to(scene, GetRequest("c")) == GetReply(Error.TRY_AGAIN)
     scene.network.advance(61)
-    assert got(scene, GetRequest("c")).error == Error.NONE
+    assert reply_to(scene, GetRequest("c")).error == Error.NONE
 
 
-def test_a_port_that_another_program_has_is_left_out() -> None:
+def test_a_port_that_another_program_has_is_skipped() -> None:
     scene = Scene(evolve(ALL, ports="21700-21701"))
     scene.server.listenUDP(21700, DatagramProtocol(), interface="0.0.0.0")
-    assert got(scene, GetRequest("disk.img")).port == 21701
+    assert reply_to(scene, GetRequest("disk.img")).port == 21701
 
 
 def test_a_configured_image_is_answered_with_its_address() -> None:
     scene = Scene()
     scene.serve()
-    reply = got(scene, GetRequest("disk.img"))
+    reply = reply_to(scene, GetRequest("disk.img"))
     assert (reply.address, reply.port, reply.running) == (GROUP, PORT, True)
 
 
@@ -455,19 +456,19 @@ def test_a_configured_image_is_answered_with_its_address() -> None:
         (GetRequest("broken.img"), Error.FAILED),
     ],
 )
-def test_what_is_not_sent_is_refused_with_the_reason(request_: GetRequest, error: Error) -> None:
+def test_an_image_that_is_not_sent_is_refused_with_the_reason(request_: GetRequest, error: Error) -> None:
     scene = Scene(MulticastSettings())
     assert scene.files
     broken: Deferred[IReader] = Deferred()
     broken.errback(OSError(errno.EIO, "it is broken"))
     scene.files["broken.img"] = broken
-    assert got(scene, request_) == GetReply(error)
+    assert reply_to(scene, request_) == GetReply(error)
     broken.addErrback(lambda failure: None)
 
 
-def test_by_unicast_a_receiver_is_told_our_address() -> None:
+def test_a_reply_for_unicast_has_the_address_of_the_server() -> None:
     scene = Scene()
-    reply = got(scene, GetRequest("disk.img", Method.UNICAST))
+    reply = reply_to(scene, GetRequest("disk.img", Method.UNICAST))
     assert (reply.method, reply.address) == (Method.UNICAST, SERVER)
 
 
@@ -502,30 +503,30 @@ def test_receivers_of_two_networks_get_the_image_by_multicast(
     with server.inside():
         port = listen(private_reactor, sender.fixed("disk.img", GROUP, PORT), "0.0.0.0", PORT)
         receivers = [
-            (FrisbeeReceiver(address), member(client, wire, address))
-            for wire, address in (("c0", "10.9.0.9"), ("c1", "10.9.1.9"))
+            (FrisbeeReceiver(address), member(client, interface, address))
+            for interface, address in (("c0", "10.9.0.9"), ("c1", "10.9.1.9"))
         ]
 
-        def turn() -> bool:
+        def all_received() -> bool:
             for receiver, sock in receivers:
-                silent = True
+                idle = True
                 while True:
                     try:
-                        receiver.take(sock.recv(2048))
+                        receiver.receive(sock.recv(2048))
                     except BlockingIOError:
                         break
-                    silent = False
-                if silent and receiver.image is None and private_reactor.seconds() >= again[0]:
-                    receiver.ask_again()
-                    again[0] = private_reactor.seconds() + 0.1
+                    idle = False
+                if idle and receiver.image is None and private_reactor.seconds() >= next_request[0]:
+                    receiver.request_missing()
+                    next_request[0] = private_reactor.seconds() + 0.1
                 out, receiver.out = receiver.out, []
                 for data in out:
                     sock.sendto(data, (GROUP, PORT))
             return all(receiver.image is not None for receiver, _ in receivers)
 
-        again = [0.0]
+        next_request = [0.0]
         try:
-            turn_until(turn)
+            turn_until(all_received)
             records = sender.records()
         finally:
             sender.close()

@@ -23,8 +23,8 @@ PEER = IPv4Address("TCP", "10.0.0.11", 40000)
 REQUEST = frisbeemaster.pack(GetRequest("disk.img"))
 
 
-class Sender:
-    """Stands for an ImageSender."""
+class FakeSender:
+    """Takes the place of an ImageSender."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[GetRequest, Address, str]] = []
@@ -35,8 +35,8 @@ class Sender:
         return self.reply
 
 
-class Received:
-    """Stands for Uploads."""
+class FakeUploads:
+    """Takes the place of Uploads."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[PutRequest, Address, str]] = []
@@ -47,12 +47,14 @@ class Received:
 
 
 class Scene:
+    """A master server, what it calls, and its events."""
+
     def __init__(self, settings: Settings | None = None) -> None:
         self.clock = Clock()
         self.events: list[Event] = []
-        self.sender = Sender()
+        self.sender = FakeSender()
         admission = Admission(self.clock, self.events.append, settings)
-        self.uploads = Received()
+        self.uploads = FakeUploads()
         sender, uploads = cast(ImageSender, self.sender), cast(Uploads, self.uploads)
         self.master = Master(self.clock, sender, uploads, admission, self.events.append)
 
@@ -63,7 +65,7 @@ class Scene:
         return protocol, transport
 
 
-def test_a_request_gets_its_reply_and_the_end() -> None:
+def test_a_request_gets_a_reply_and_the_connection_is_closed() -> None:
     scene = Scene()
     protocol, transport = scene.connect()
     for byte in REQUEST[:-1]:
@@ -77,7 +79,7 @@ def test_a_request_gets_its_reply_and_the_end() -> None:
     assert len(scene.sender.requests) == 1
 
 
-def test_a_reply_that_comes_after_the_connection_is_dropped() -> None:
+def test_a_reply_to_a_lost_connection_is_dropped() -> None:
     scene = Scene()
     scene.sender.reply = Deferred()
     protocol, transport = scene.connect()
@@ -91,7 +93,7 @@ def test_a_reply_that_comes_after_the_connection_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("data", "request_"), [(data, request) for data, request in REQUESTS.items() if isinstance(request, PutRequest)]
 )
-def test_an_upload_gets_the_reply_of_the_uploads(data: bytes, request_: PutRequest) -> None:
+def test_a_put_gets_the_reply_of_the_uploads(data: bytes, request_: PutRequest) -> None:
     scene = Scene()
     protocol, transport = scene.connect()
     protocol.dataReceived(data)

@@ -27,19 +27,21 @@ from bootfw.wire.frisbeemaster import Error, PutReply, PutRequest
 
 SERVER, CLIENT = "10.9.0.1", "10.9.0.11"
 PEER = (CLIENT, 40000)
-WALL = 1_795_917_936.0
-MOST = 4 * CHUNK_SIZE
-ON = MulticastSettings(((SERVER, 64494),), ports="21700-21702", writable=True, max_upload=MOST, upload_seconds=600.0)
+WALL_TIME = 1_795_917_936.0
+MAX_UPLOAD = 4 * CHUNK_SIZE
+WRITABLE = MulticastSettings(
+    ((SERVER, 64494),), ports="21700-21702", writable=True, max_upload=MAX_UPLOAD, upload_seconds=600.0
+)
 
 
 class Files(MemoryBackend):
-    """Files in memory."""
+    """Files in memory, with the requests for uploads."""
 
     def __init__(self, **content: bytes) -> None:
         super().__init__({name.replace("_", "."): data for name, data in content.items()}, writable=True)
         self.requests: list[TransferRequest] = []
         self.answer: Any = None
-        """What the next replace() returns or raises instead of a writer; None: nothing."""
+        """What the next replace() returns or raises; None: it returns a writer."""
 
     def replace(self, path: str, request: TransferRequest) -> Any:
         self.requests.append(request)
@@ -51,7 +53,9 @@ class Files(MemoryBackend):
 
 @define(eq=False)
 class Scene:
-    settings: MulticastSettings = ON
+    """The uploads, their backend and their events."""
+
+    settings: MulticastSettings = WRITABLE
     backend: Files = field(factory=Files)
     sent: set[str] = field(factory=set)
     """Paths of images that are being sent."""
@@ -70,7 +74,7 @@ class Scene:
             layers.replace,
             lambda path: path in self.sent,
             admission,
-            lambda: WALL,
+            lambda: WALL_TIME,
         )
         self.uploads = Uploads(services)
 
@@ -88,6 +92,7 @@ class Scene:
         return None if protocol is None else Client(protocol)
 
     def upload(self, request: PutRequest) -> "Client":
+        """The connection of an accepted upload."""
         assert self.put(request).error == Error.NONE
         client = self.connect()
         assert client is not None
@@ -97,6 +102,7 @@ class Scene:
         return [event for event in self.events if type(event) is kind]
 
     def outcome(self) -> tuple[Outcome, str]:
+        """The outcome and the detail of the only upload that has ended; it has left no timer."""
         (event,) = self.of(TransferEnded)
         assert not self.reactor.getDelayedCalls()
         return event.report.outcome, event.report.detail
@@ -128,7 +134,7 @@ def test_an_image_is_stored_as_the_real_client_sends_it() -> None:
     content = bytes(range(250)) * 10_000 + b"x" * 123
     assert len(content) == request.size
     scene = Scene()
-    assert scene.put(request) == PutReply(address=SERVER, port=21700, most=MOST)
+    assert scene.put(request) == PutReply(address=SERVER, port=21700, most=MAX_UPLOAD)
     client = scene.connect()
     assert client is not None
     client.send(*(content[start : start + 65536] for start in range(0, len(content), 65536)))
@@ -138,15 +144,15 @@ def test_an_image_is_stored_as_the_real_client_sends_it() -> None:
     assert client.transport.disconnecting
     (begun,), (ended,) = scene.of(TransferBegun), scene.of(TransferEnded)
     assert begun.request == ended.report.request == scene.backend.requests[0]
-    asked = begun.request
-    assert (asked.path, asked.peer, asked.local, asked.write, asked.protocol) == (
+    recorded = begun.request
+    assert (recorded.path, recorded.peer, recorded.local, recorded.write, recorded.protocol) == (
         "up.bin",
         PEER,
         SERVER,
         True,
         "frisbee",
     )
-    assert dict(asked.options) == {"tsize": "2500123", "mtime": str(request.mtime)}
+    assert dict(recorded.options) == {"tsize": "2500123", "mtime": str(request.mtime)}
     assert begun.agreed.tsize == request.size
     assert (ended.report.outcome, ended.report.detail) == (Outcome.COMPLETE, "")
     assert (ended.report.bytes_transferred, ended.report.blocks) == (len(content), 2442)
@@ -184,10 +190,10 @@ def test_an_image_whose_digests_can_not_be_stored_is_not_replaced() -> None:
     assert scene.outcome() == (Outcome.FAILED, "Disk full or allocation exceeded: no space")
 
 
-def test_digests_are_dropped_when_the_image_can_not_get_its_name() -> None:
+def test_digests_are_cancelled_when_the_image_can_not_be_finished() -> None:
     scene = Scene()
     client = scene.upload(PutRequest("disk.img", 3))
-    image, digests = Slow(), Slow()
+    image, digests = SlowWriter(), SlowWriter()
     upload: Any = client.protocol._upload
     upload._writer = image
     client.send(b"abc").close()
@@ -203,7 +209,7 @@ def test_digests_are_dropped_when_the_image_can_not_get_its_name() -> None:
 def test_nothing_is_read_while_a_part_is_being_stored() -> None:
     scene = Scene()
     client = scene.upload(PutRequest("disk.bin"))
-    writer = Slow()
+    writer = SlowWriter()
     upload: Any = client.protocol._upload
     upload._writer = writer
     client.send(b"a" * (CHUNK_SIZE - 1))
@@ -222,7 +228,7 @@ def test_nothing_is_read_while_a_part_is_being_stored() -> None:
     assert writer.calls == ["finish"]
 
 
-class Slow:
+class SlowWriter:
     """A writer that answers when the test says so."""
 
     def __init__(self) -> None:
@@ -259,7 +265,7 @@ class Slow:
 def test_a_writer_that_fails_is_cancelled(error: Exception, detail: str, reported: bool) -> None:
     scene = Scene()
     client = scene.upload(PutRequest("disk.bin"))
-    writer = Slow()
+    writer = SlowWriter()
     upload: Any = client.protocol._upload
     upload._writer = writer
     client.send(bytes(CHUNK_SIZE))
@@ -273,7 +279,7 @@ def test_a_writer_that_fails_is_cancelled(error: Exception, detail: str, reporte
 def test_an_answer_that_comes_after_the_end_is_dropped() -> None:
     scene = Scene()
     client = scene.upload(PutRequest("disk.bin"))
-    writer = Slow()
+    writer = SlowWriter()
     upload: Any = client.protocol._upload
     upload._writer = writer
     client.send(bytes(CHUNK_SIZE))
@@ -285,7 +291,7 @@ def test_an_answer_that_comes_after_the_end_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("reason", [ConnectionDone, ConnectionLost])
-def test_an_upload_that_is_cut_off_leaves_the_file(reason: type[Exception]) -> None:
+def test_an_upload_that_is_cut_off_leaves_the_old_file(reason: type[Exception]) -> None:
     scene = Scene(backend=Files(disk_bin=b"before"))
     scene.upload(PutRequest("disk.bin", 2 * CHUNK_SIZE)).send(bytes(CHUNK_SIZE), b"x").close(reason)
     assert scene.backend.files == {"disk.bin": b"before"}
@@ -303,21 +309,21 @@ def test_an_upload_without_a_size_is_whole_only_when_its_client_has_closed_the_c
 
 
 def test_the_largest_image_is_taken() -> None:
-    assert Scene().put(PutRequest("disk.bin", MOST)).error == Error.NONE
+    assert Scene().put(PutRequest("disk.bin", MAX_UPLOAD)).error == Error.NONE
 
 
 def test_an_upload_without_a_size_is_cut_off_where_it_is_too_large() -> None:
     scene = Scene()
     client = scene.upload(PutRequest("disk.bin")).send(*[bytes(CHUNK_SIZE)] * 4, b"x")
-    assert scene.outcome() == (Outcome.FAILED, f"it is larger than {MOST} bytes ([multicast] max-upload)")
+    assert scene.outcome() == (Outcome.FAILED, f"it is larger than {MAX_UPLOAD} bytes ([multicast] max-upload)")
     assert client.transport.disconnecting
     assert scene.backend.files == {}
 
 
-@pytest.mark.parametrize(("wanted", "seconds"), [(0, 600.0), (20, 20.0), (601, 600.0)])
-def test_the_time_is_that_of_the_client_within_ours(wanted: int, seconds: float) -> None:
+@pytest.mark.parametrize(("timeout", "seconds"), [(0, 600.0), (20, 20.0), (601, 600.0)])
+def test_the_timeout_of_the_client_is_limited_by_ours(timeout: int, seconds: float) -> None:
     scene = Scene()
-    client = scene.upload(PutRequest("disk.bin", 9, timeout=wanted))
+    client = scene.upload(PutRequest("disk.bin", 9, timeout=timeout))
     scene.reactor.advance(seconds - 0.1)
     assert not scene.of(TransferEnded)
     scene.reactor.advance(0.2)
@@ -333,7 +339,7 @@ def test_a_client_that_does_not_connect_gives_the_port_back() -> None:
     assert scene.put(PutRequest("disk.bin", 9)).port == 21701
 
 
-def test_only_the_client_that_has_requested_it_may_connect_and_once() -> None:
+def test_only_the_client_that_requested_the_upload_may_connect_and_only_once() -> None:
     scene = Scene()
     scene.put(PutRequest("disk.bin", 9))
     assert scene.connect("10.9.0.12") is None
@@ -344,41 +350,41 @@ def test_only_the_client_that_has_requested_it_may_connect_and_once() -> None:
     assert "this port is for the upload of 10.9.0.11" in dropped.reason
 
 
-OFF = MulticastSettings(((SERVER, 64494),))
-SOME = evolve(ON, writable_by=networks(["10.9.0.12", "10.9.1.0/24"]))
+READ_ONLY = MulticastSettings(((SERVER, 64494),))
+SOME_HOSTS = evolve(WRITABLE, writable_by=networks(["10.9.0.12", "10.9.1.0/24"]))
 
 
 @pytest.mark.parametrize(
     ("settings", "request_", "reply", "code", "message"),
     [
-        (OFF, PutRequest("a", 1), PutReply(Error.NO_ACCESS), 2, "Uploads are not allowed"),
-        (SOME, PutRequest("a", 1), PutReply(Error.NO_ACCESS), 2, "Uploads are not allowed"),
+        (READ_ONLY, PutRequest("a", 1), PutReply(Error.NO_ACCESS), 2, "Uploads are not allowed"),
+        (SOME_HOSTS, PutRequest("a", 1), PutReply(Error.NO_ACCESS), 2, "Uploads are not allowed"),
         (
-            ON,
+            WRITABLE,
             PutRequest("a", 1, host="10.9.0.12"),
-            PutReply(Error.NO_ACCESS, most=MOST),
+            PutReply(Error.NO_ACCESS, most=MAX_UPLOAD),
             0,
             "Uploads are not allowed for another host, 10.9.0.12",
         ),
         (
-            ON,
-            PutRequest("a", MOST + 1),
-            PutReply(Error.TOO_BIG, most=MOST),
+            WRITABLE,
+            PutRequest("a", MAX_UPLOAD + 1),
+            PutReply(Error.TOO_BIG, most=MAX_UPLOAD),
             0,
             "4194305 bytes are more than the 4194304 of [multicast] max-upload",
         ),
         (
-            ON,
-            PutRequest("a", 1, mtime=int(WALL) + 1),
-            PutReply(Error.BAD_MTIME, most=MOST),
+            WRITABLE,
+            PutRequest("a", 1, mtime=int(WALL_TIME) + 1),
+            PutReply(Error.BAD_MTIME, most=MAX_UPLOAD),
             0,
             "The time of the file, 1795917937, is in the future",
         ),
-        (ON, PutRequest("sent", 1), PutReply(Error.TRY_AGAIN, most=MOST), 0, "The image is being sent"),
-        (ON, PutRequest("", 1), PutReply(Error.INVALID), 4, "Illegal TFTP operation"),
+        (WRITABLE, PutRequest("sent", 1), PutReply(Error.TRY_AGAIN, most=MAX_UPLOAD), 0, "The image is being sent"),
+        (WRITABLE, PutRequest("", 1), PutReply(Error.INVALID), 4, "Illegal TFTP operation"),
     ],
 )
-def test_what_is_refused(
+def test_an_upload_that_is_not_allowed_is_refused(
     settings: MulticastSettings, request_: PutRequest, reply: PutReply, code: int, message: str
 ) -> None:
     scene = Scene(settings, sent={"sent"})
@@ -388,43 +394,45 @@ def test_what_is_refused(
     assert (event.code, event.message, event.request.write) == (code, message, True)
     assert not scene.reactor.tcpServers
     scene.events.clear()
-    # Status alone is a question, and no event; what the backend would refuse is not known then.
+    # A request for the status publishes no event. Whether the backend would refuse the upload is not known then.
     if request_.image:
         assert scene.put(evolve(request_, status_only=True)) == reply
     assert not scene.events
 
 
 def test_a_host_of_the_networks_may_upload() -> None:
-    assert Scene(SOME).put(PutRequest("a", 1), ("10.9.1.77", 40000)).error == Error.NONE
+    assert Scene(SOME_HOSTS).put(PutRequest("a", 1), ("10.9.1.77", 40000)).error == Error.NONE
 
 
 @pytest.mark.parametrize(
-    ("error", "number"),
+    ("error", "reply_error"),
     [(DiskFull(), Error.TOO_BIG), (OSError(errno.EIO, "bad disk"), Error.FAILED), (ValueError(), Error.FAILED)],
 )
-def test_a_backend_that_fails_refuses_it(error: Exception, number: Error) -> None:
+def test_an_error_of_the_backend_refuses_the_upload(error: Exception, reply_error: Error) -> None:
     scene = Scene()
     scene.backend.answer = error
-    assert scene.put(PutRequest("a", 1)).error == number
+    assert scene.put(PutRequest("a", 1)).error == reply_error
     assert scene.of(TransferRefused)
     assert bool(scene.of(PluginFailed)) is isinstance(error, ValueError)
     assert scene.put(PutRequest("a", 1)).error == Error.NONE
 
 
-def test_no_backend_takes_uploads() -> None:
+def test_an_upload_without_a_writable_backend_is_refused() -> None:
     scene = Scene()
     scene.backend.writable = False
     assert scene.put(PutRequest("a", 1)) == PutReply(Error.NO_ACCESS)
 
 
-def test_the_status_says_what_there_is() -> None:
+def test_the_status_has_the_size_of_an_existing_file() -> None:
     scene = Scene(backend=Files(disk_bin=b"before"))
-    assert scene.put(PutRequest("disk.bin", status_only=True)) == PutReply(exists=True, size=6, most=MOST)
-    assert scene.put(PutRequest("other.bin", status_only=True)) == PutReply(most=MOST)
-    assert scene.put(PutRequest("disk.bin", 1)) == PutReply(address=SERVER, port=21700, exists=True, size=6, most=MOST)
+    assert scene.put(PutRequest("disk.bin", status_only=True)) == PutReply(exists=True, size=6, most=MAX_UPLOAD)
+    assert scene.put(PutRequest("other.bin", status_only=True)) == PutReply(most=MAX_UPLOAD)
+    assert scene.put(PutRequest("disk.bin", 1)) == PutReply(
+        address=SERVER, port=21700, exists=True, size=6, most=MAX_UPLOAD
+    )
 
 
-def test_one_upload_of_an_image_at_a_time() -> None:
+def test_an_image_has_one_upload_at_a_time() -> None:
     scene = Scene()
     opening: Deferred[Any] = Deferred()
     scene.backend.answer = opening
@@ -446,14 +454,14 @@ def test_an_upload_that_is_opened_after_the_end_does_not_begin(method: str) -> N
     replies: list[PutReply] = []
     scene.uploads.put(PutRequest("a", 1), PEER, SERVER).addCallback(replies.append)
     scene.uploads.close()
-    writer = Cancelled()
+    writer = RecordingWriter()
     opening.callback(writer) if method == "replace" else opening.errback(FileMissing())
     assert ([reply.error for reply in replies], scene.reactor.tcpServers) == ([Error.TRY_AGAIN], [])
     assert writer.cancelled == (method == "replace")
 
 
-class Cancelled:
-    """A writer that knows whether it was cancelled."""
+class RecordingWriter:
+    """A writer that records whether it was cancelled."""
 
     cancelled = False
 
@@ -462,25 +470,25 @@ class Cancelled:
 
 
 def test_uploads_are_bounded() -> None:
-    scene = Scene(evolve(ON, sessions=1))
+    scene = Scene(evolve(WRITABLE, sessions=1))
     scene.put(PutRequest("a", 1))
     assert scene.put(PutRequest("b", 1)).error == Error.TRY_AGAIN
 
 
-def test_ports_that_are_taken_are_passed_over() -> None:
+def test_ports_in_use_are_skipped() -> None:
     scene = Scene()
-    listen, taken = scene.reactor.listenTCP, {21700, 21701}
+    listen, in_use = scene.reactor.listenTCP, {21700, 21701}
 
     def refuse(port: int, *rest: Any) -> Any:
-        if port in taken:
+        if port in in_use:
             raise CannotListenError(SERVER, port, OSError(errno.EADDRINUSE, "in use"))
         return listen(port, *rest)
 
     scene.reactor.listenTCP = refuse
     assert scene.put(PutRequest("a", 1)).port == 21702
-    taken.add(21702)
+    in_use.add(21702)
     assert scene.put(PutRequest("b", 1)).error == Error.TRY_AGAIN
-    taken.clear()
+    in_use.clear()
     assert scene.put(PutRequest("b", 1)).error == Error.NONE
 
 
@@ -498,7 +506,7 @@ def test_close_ends_every_upload() -> None:
 def test_settings_of_a_reload_are_for_the_next_upload() -> None:
     scene = Scene()
     client = scene.upload(PutRequest("a", 9))
-    scene.uploads.use(OFF)
+    scene.uploads.use(READ_ONLY)
     assert scene.put(PutRequest("b", 1)).error == Error.NO_ACCESS
     client.send(b"123456789").close()
     assert scene.backend.files == {"a": b"123456789"}

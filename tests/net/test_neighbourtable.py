@@ -24,7 +24,7 @@ def ended(now: float, outcome: Outcome = Outcome.TIMED_OUT) -> Event:
 
 
 class Kernel:
-    """Tables of which IPv4's overflows."""
+    """The neighbour tables of a kernel; that of IPv4 overflows."""
 
     def __init__(self, overflows: int = 0) -> None:
         self.overflows = overflows

@@ -36,7 +36,7 @@ def kernel(hosts: tuple[Host, Host]) -> Iterator[Netlink]:
     server, _ = hosts
     with server.inside():
         kernel = Netlink()
-        kernel.hardware_address(("10.9.0.9", 1))  # the socket is made here
+        kernel.hardware_address(("10.9.0.9", 1))  # opens the socket
     for address in ("10.9.0.9", "fd00:9::9", "fe80::9"):
         server.ip("neighbour", "replace", address, "lladdr", "52:54:00:00:00:77", "dev", "s0", "nud", "reachable")
     yield kernel
@@ -45,29 +45,29 @@ def kernel(hosts: tuple[Host, Host]) -> Iterator[Netlink]:
 
 
 def index(host: Host, name: str) -> int:
-    shown = subprocess.run(
+    completed = subprocess.run(
         ["ip", "-n", host.name, "-o", "link", "show", "dev", name], check=True, capture_output=True, text=True
     )
-    return int(shown.stdout.partition(":")[0])
+    return int(completed.stdout.partition(":")[0])
 
 
 def test_a_neighbour_is_known(kernel: Netlink) -> None:
     assert kernel.hardware_address(("10.9.0.9", 2070)) == "52:54:00:00:00:77"
 
 
-def shown_tables() -> dict[str, dict[str, int]]:
-    """Table -> what iproute2 shows of it."""
-    shown = subprocess.run(["ip", "-s", "ntable", "show"], check=True, capture_output=True, text=True).stdout
+def iproute2_tables() -> dict[str, dict[str, int]]:
+    """Table -> its values, as iproute2 shows them."""
+    output = subprocess.run(["ip", "-s", "ntable", "show"], check=True, capture_output=True, text=True).stdout
     tables = {}
-    for part in shown.split("\n\n"):
-        words = part.split()
-        if "thresh3" in words:  # else the parameters of one interface
-            tables[words[1]] = {key: int(words[words.index(key) + 1]) for key in ("thresh3", "table_fulls")}
+    for part in output.split("\n\n"):
+        fields = part.split()
+        if "thresh3" in fields:  # else the parameters of one interface
+            tables[fields[1]] = {key: int(fields[fields.index(key) + 1]) for key in ("thresh3", "table_fulls")}
     return tables
 
 
 def test_the_neighbour_tables_are_those_that_iproute2_shows(kernel: Netlink) -> None:
-    before, tables, after = shown_tables(), kernel.neighbour_tables(), shown_tables()
+    before, tables, after = iproute2_tables(), kernel.neighbour_tables(), iproute2_tables()
     assert {table.family for table in tables} == {socket.AF_INET, socket.AF_INET6}
     for table in tables:
         name = "arp_cache" if table.family == socket.AF_INET else "ndisc_cache"
@@ -110,7 +110,7 @@ def test_an_address_without_a_route_is_unknown(kernel: Netlink) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1", "::1"])
-def test_multicast_broadcast_and_invalid_addresses_have_no_hardware_address(kernel: Netlink, address: str) -> None:
+def test_invalid_and_loopback_addresses_have_no_hardware_address(kernel: Netlink, address: str) -> None:
     assert kernel.hardware_address((address, 1)) == ""
 
 
@@ -131,16 +131,16 @@ def tables(hosts: tuple[Host, Host]) -> Iterator[Netlink]:
 
 
 @pytest.fixture
-def wire(hosts: tuple[Host, Host]) -> Iterator[Host]:
-    """A link "n0" of the server, without an address."""
+def server_with_link(hosts: tuple[Host, Host]) -> Iterator[Host]:
+    """The server, with a link "n0" that has no address."""
     server, _ = hosts
     server.ip("link", "add", "n0", "type", "veth", "peer", "name", "n1")
     yield server
     subprocess.run(["ip", "-n", server.name, "link", "delete", "n0"], check=False, capture_output=True)
 
 
-def test_links_have_name_mtu_and_hardware_address(tables: Netlink, wire: Host) -> None:
-    wire.ip("link", "set", "n0", "address", "52:54:00:00:00:99", "mtu", "1400")
+def test_links_have_name_mtu_and_hardware_address(tables: Netlink, server_with_link: Host) -> None:
+    server_with_link.ip("link", "set", "n0", "address", "52:54:00:00:00:99", "mtu", "1400")
     link = tables.link("n0")
     assert link is not None
     assert (link.name, link.mtu, link.kind, link.hardware) == ("n0", 1400, 1, bytes.fromhex("525400000099"))
@@ -148,19 +148,19 @@ def test_links_have_name_mtu_and_hardware_address(tables: Netlink, wire: Host) -
     assert tables.link("gone") is None
 
 
-def test_tables_are_read_again_only_after_a_change(tables: Netlink, wire: Host) -> None:
+def test_tables_are_read_again_only_after_a_change(tables: Netlink, server_with_link: Host) -> None:
     links, addresses = tables.links(), tables.addresses()
     assert tables.links() is links
     assert tables.addresses() is addresses
-    wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
-    wire.ip("addr", "add", "10.98.0.2/24", "dev", "n0")
-    wire.ip("addr", "add", "10.97.0.1", "peer", "10.97.0.2/32", "dev", "n0")
+    server_with_link.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
+    server_with_link.ip("addr", "add", "10.98.0.2/24", "dev", "n0")
+    server_with_link.ip("addr", "add", "10.97.0.1", "peer", "10.97.0.2/32", "dev", "n0")
     index = present(tables.link("n0")).index
     found = [(address.address, address.prefix) for address in tables.addresses() if address.interface == index]
     assert found == [("10.98.0.1", 24), ("10.97.0.1", 32), ("10.98.0.2", 24)], "a secondary address comes last"
-    wire.ip("link", "set", "n0", "name", "n9")
+    server_with_link.ip("link", "set", "n0", "name", "n9")
     assert tables.links()[index].name == "n9"
-    wire.ip("link", "delete", "n9")
+    server_with_link.ip("link", "delete", "n9")
     assert index not in tables.links()
     assert all(address.interface != index for address in tables.addresses())
 
@@ -172,38 +172,40 @@ def flood(host: Host, device: str) -> None:
     subprocess.run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
 
 
-def test_tables_are_right_after_more_changes_than_the_socket_holds(tables: Netlink, wire: Host) -> None:
-    flood(wire, "n0")
-    wire.ip("addr", "add", "10.98.0.7/24", "dev", "n0")
+def test_tables_are_right_after_more_changes_than_the_socket_holds(tables: Netlink, server_with_link: Host) -> None:
+    flood(server_with_link, "n0")
+    server_with_link.ip("addr", "add", "10.98.0.7/24", "dev", "n0")
     assert "10.98.0.7" in {address.address for address in tables.addresses()}
-    wire.ip("neighbour", "replace", "10.9.0.88", "lladdr", "52:54:00:00:00:88", "dev", "s0", "nud", "permanent")
-    flood(wire, "n0")
+    server_with_link.ip(
+        "neighbour", "replace", "10.9.0.88", "lladdr", "52:54:00:00:00:88", "dev", "s0", "nud", "permanent"
+    )
+    flood(server_with_link, "n0")
     assert tables.hardware_address(("10.9.0.88", 1)) == "52:54:00:00:00:88", "there is room for an answer all the same"
-    wire.ip("neighbour", "del", "10.9.0.88", "dev", "s0")
-    wire.ip("addr", "del", "10.98.0.7/24", "dev", "n0")
+    server_with_link.ip("neighbour", "del", "10.9.0.88", "dev", "s0")
+    server_with_link.ip("addr", "del", "10.98.0.7/24", "dev", "n0")
     assert "10.98.0.7" not in {address.address for address in tables.addresses()}
 
 
-def test_change_that_arrives_with_a_reply_is_not_lost(tables: Netlink, wire: Host) -> None:
+def test_change_that_arrives_with_a_reply_is_not_lost(tables: Netlink, server_with_link: Host) -> None:
     before = tables.addresses()
-    wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
+    server_with_link.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
     tables.hardware_address(("203.0.113.9", 1))
     assert tables.addresses() is not before
 
 
-def test_change_between_request_and_reply_is_applied(wire: Host) -> None:
-    class Late(NetlinkSocket):
-        late = True
+def test_change_between_request_and_reply_is_applied(server_with_link: Host) -> None:
+    class ChangeBeforeReply(NetlinkSocket):
+        pending = True
 
         def discard_notifications(self) -> bool:
             found = super().discard_notifications()
-            if self.late:
-                self.late = False
-                wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
+            if self.pending:
+                self.pending = False
+                server_with_link.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
             return found
 
-    with wire.inside():
-        kernel = Late(NETLINK_ROUTE, RTMGRP_IPV4_IFADDR)
+    with server_with_link.inside():
+        kernel = ChangeBeforeReply(NETLINK_ROUTE, RTMGRP_IPV4_IFADDR)
     with closing(kernel):
         assert kernel.dump(18, bytes(16)), "RTM_GETLINK"
         assert kernel.discard_notifications()
@@ -218,12 +220,12 @@ def test_a_closed_client_opens_another_socket(tables: Netlink, hosts: tuple[Host
 
 @pytest.fixture
 def changes(
-    wire: Host, private_reactor: EPollReactor, turn_until: TurnUntil
+    server_with_link: Host, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> Iterator[Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]]]:
-    """Changes on the server: call it to turn the reactor until some condition holds for what was reported."""
+    """Turns the reactor until a condition holds for the reported changes on the server, and returns those."""
     reported: list[AddressChanged | LinkChanged | ChangesLost] = []
     groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
-    with wire.inside():
+    with server_with_link.inside():
         subscription = Changes(private_reactor, groups, reported.extend)
 
     def until(condition: Callable[..., Any]) -> list[AddressChanged | LinkChanged | ChangesLost]:
@@ -242,11 +244,11 @@ def is_address(change: AddressChanged | LinkChanged | ChangesLost, address: str,
 
 
 def test_changes_of_addresses_are_reported(
-    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], server_with_link: Host
 ) -> None:
-    wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
-    wire.ip("addr", "add", "fd98::1/64", "dev", "n0", "nodad")
-    wire.ip("addr", "del", "10.98.0.1/24", "dev", "n0")
+    server_with_link.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
+    server_with_link.ip("addr", "add", "fd98::1/64", "dev", "n0", "nodad")
+    server_with_link.ip("addr", "del", "10.98.0.1/24", "dev", "n0")
     reported = changes(lambda found: any(is_address(each, "10.98.0.1", True) for each in found))
     assert any(is_address(each, "10.98.0.1", False) for each in reported)
     assert any(
@@ -256,32 +258,32 @@ def test_changes_of_addresses_are_reported(
 
 
 def test_changes_of_links_are_reported(
-    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], server_with_link: Host
 ) -> None:
-    wire.ip("link", "set", "n0", "mtu", "1400")
+    server_with_link.ip("link", "set", "n0", "mtu", "1400")
     changes(lambda found: any(isinstance(each, LinkChanged) and each.link.mtu == 1400 for each in found))
-    wire.ip("link", "delete", "n0")
+    server_with_link.ip("link", "delete", "n0")
     changes(lambda found: any(isinstance(each, LinkChanged) and each.link.name == "n0" and each.gone for each in found))
 
 
 def test_interface_that_leaves_a_bridge_is_not_reported_as_gone(
-    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], server_with_link: Host
 ) -> None:
-    wire.ip("link", "add", "b0", "type", "bridge")
+    server_with_link.ip("link", "add", "b0", "type", "bridge")
     try:
-        wire.ip("link", "set", "n0", "master", "b0")
-        wire.ip("link", "set", "n0", "nomaster")
-        wire.ip("link", "set", "n0", "mtu", "1399")
+        server_with_link.ip("link", "set", "n0", "master", "b0")
+        server_with_link.ip("link", "set", "n0", "nomaster")
+        server_with_link.ip("link", "set", "n0", "mtu", "1399")
         reported = changes(lambda found: any(isinstance(each, LinkChanged) and each.link.mtu == 1399 for each in found))
     finally:
-        wire.ip("link", "delete", "b0")
+        server_with_link.ip("link", "delete", "b0")
     assert not [each for each in reported if isinstance(each, LinkChanged) and each.link.name == "n0" and each.gone]
 
 
 def test_lost_changes_are_reported(
-    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], server_with_link: Host
 ) -> None:
-    flood(wire, "n0")
+    flood(server_with_link, "n0")
     assert ChangesLost() in changes(lambda found: ChangesLost() in found)
 
 

@@ -1,4 +1,4 @@
-"""The items of announcements: what comes back, and what is refused."""
+"""The items of announcements: how they are encoded and decoded, and which are refused."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -55,7 +55,7 @@ EVENTS = [
 
 
 def shifted(event: Any, by: float) -> Any:
-    """The event as it happened by a clock that is ahead."""
+    """The event by a clock that is *by* seconds ahead."""
     if isinstance(event, TransferEnded):
         report = evolve(event.report, began=event.report.began + by, ended=event.report.ended + by)
         event = evolve(event, report=report)
@@ -63,7 +63,7 @@ def shifted(event: Any, by: float) -> Any:
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_an_event_comes_back_by_the_other_clock(event: Any) -> None:
+def test_an_event_is_decoded_with_the_time_of_the_receiving_clock(event: Any) -> None:
     item = event_item(event, 103.0)
     assert item is not None
     assert event_of(item, 1003.0) == shifted(event, 900.0)
@@ -95,7 +95,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(["begun", "ended", "refused", "second-stage", "up"]), st.lists(JSON, max_size=14))
-def test_whatever_comes_is_an_event_or_refused(kind: str, fields: list[Any]) -> None:
+def test_any_item_is_decoded_or_refused(kind: str, fields: list[Any]) -> None:
     with suppress(Unreadable):
         event_of([kind, *fields], 0.0)
     decoders: list[Callable[[Any], object]] = [client_of, positions_of, partial(GeneratedParts().add, "node")]
@@ -105,21 +105,21 @@ def test_whatever_comes_is_an_event_or_refused(kind: str, fields: list[Any]) -> 
             decode(fields)
 
 
-def test_clients_and_programs_come_back() -> None:
+def test_clients_and_programs_are_decoded() -> None:
     client = Client("10.0.0.9", "52:54:00:00:00:01", None, "x86_64-uefi", "ipxe", "PXEClient", True, False, True)
     assert client_of(client_item(client)) == client
     program = BootProgram("a/shimx64.efi", 1, True, 100.0, 101.0)
-    who, found = program_of(program_item("10.0.0.9", program, 110.0), 1110.0)
-    assert (who, found.path, found.backend, found.is_shim) == ("10.0.0.9", "a/shimx64.efi", 1, True)
+    address, found = program_of(program_item("10.0.0.9", program, 110.0), 1110.0)
+    assert (address, found.path, found.backend, found.is_shim) == ("10.0.0.9", "a/shimx64.efi", 1, True)
     assert (found.loaded, found.last_request) == (1100.0, 1101.0)
 
 
-def test_positions_come_back() -> None:
+def test_positions_are_decoded() -> None:
     assert positions_of([position_item(PEER, 70_000, 12.5)]) == [(PEER, 70_000, 12.5)]
 
 
 @pytest.mark.parametrize("size", [0, 1, 3999, 4000, 4001, 100_000])
-def test_a_generated_file_comes_back(size: int) -> None:
+def test_a_generated_file_is_decoded(size: int) -> None:
     content, parts = bytes(range(256)) * (size // 256) + bytes(size % 256), GeneratedParts()
     items = list(generated_items("boot.ipxe", content))
     found = [parts.add("node", item) for item in items]

@@ -1,4 +1,4 @@
-"""Several services that share a store: each goes on with the TFTP transfers of the others."""
+"""Several services that share a store: each continues the TFTP transfers of the others."""
 
 import os
 import time
@@ -26,22 +26,22 @@ from bootfw.wire import tftp
 
 CONTENT = numbered(5000)
 LONG_AGO = 1_600_000_000
-AGAIN = "This server has another version of the file, start again"
+OTHER_VERSION = "This server has another version of the file, start again"
 
 
 class Observer(EventList):
-    def ends(self) -> list[tuple[Outcome, str]]:
+    def outcomes(self) -> list[tuple[Outcome, str]]:
         return [(event.report.outcome, event.report.detail) for event in self.of(TransferEnded)]
 
 
 @define(eq=False)
-class Served:
-    """A node."""
+class Node:
+    """One of the services."""
 
     address: tuple[str, int]
     root: Path
     service: BootService
-    nodes: MemoryNodes
+    store: MemoryNodes
     observer: Observer
     host: Any
 
@@ -54,31 +54,31 @@ class Nodes:
         self.network.clock.advance(time.time())  # the times of files are compared with the clock
         self.cluster = Cluster()
         self.directory = directory
-        self.nodes: list[Served] = []
+        self.nodes: list[Node] = []
         self.client = FakePeer(self.network.host("10.0.0.9"))
 
-    def start(self, **settings: Any) -> Served:
+    def start(self, **settings: Any) -> Node:
         number = len(self.nodes) + 1
         root = self.directory / str(number)
         root.mkdir()
         self.put(root)
-        host, nodes, observer = self.network.host(f"10.0.0.{number}", rich=True), self.cluster.node(), Observer()
+        host, store, observer = self.network.host(f"10.0.0.{number}", rich=True), self.cluster.node(), Observer()
         service = BootService(
             host,
             settings=Settings(tftp=TFTPSettings(writable=True, **settings), dhcp=DHCPSettings(mode="off")),
             backend=DirectoryBackend(root),
             observers=[observer],
-            store=nodes,
+            store=store,
         )
         service.startService()
-        self.nodes.append(made := Served((f"10.0.0.{number}", 69), root, service, nodes, observer, host))
+        self.nodes.append(node := Node((f"10.0.0.{number}", 69), root, service, store, observer, host))
         self.meet()
-        return made
+        return node
 
     def meet(self) -> None:
         """Let each node hear the others, as each does once a second."""
         for node in self.nodes:
-            node.nodes.announce("hello", "a node")
+            node.store.announce("hello", "a node")
         for _ in range(3):
             self.settle()
 
@@ -87,13 +87,14 @@ class Nodes:
         (root / "file").write_bytes(content)
         os.utime(root / "file", (modified, modified))
 
-    def say(self, data: bytes, to: Served) -> list[bytes]:
-        """Send *data* to a node, and return what that one answers: another one may repeat what it has sent before."""
+    def say(self, data: bytes, to: Node) -> list[bytes]:
+        """Send *data* to a node, and return its replies; other nodes may repeat what they have sent before."""
         self.client.send(data, to.address)
         self.settle()
         return [answer.data for answer in self.client.take() if answer.peer == to.address]
 
     def settle(self) -> None:
+        """Deliver the packets and announcements that are on their way, and the replies to them."""
         self.network.advance(0.01)
         self.cluster.deliver()
         self.network.advance(0.01)
@@ -105,11 +106,11 @@ class Nodes:
 
 @pytest.fixture
 def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    # Files that were just made have settled.
+    # Files that were just written count as settled.
     monkeypatch.setattr("bootfw.boot.etag.SETTLED", -1.0)
-    made = Nodes(tmp_path)
-    yield made
-    made.close()
+    nodes = Nodes(tmp_path)
+    yield nodes
+    nodes.close()
 
 
 def request(*options: tuple[str, str], mode: str = "octet") -> bytes:
@@ -120,13 +121,13 @@ def data(block: int, size: int = 1000) -> bytes:
     return tftp.data(block & 0xFFFF, CONTENT[(block - 1) * size : block * size])
 
 
-THOUSAND = request(("blksize", "1000"))
+REQUEST = request(("blksize", "1000"))
 OACK = tftp.option_ack([("blksize", "1000")])
 
 
-def test_another_node_goes_on_with_a_transfer_to_its_end(nodes: Nodes) -> None:
+def test_another_node_completes_a_transfer(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    assert nodes.say(THOUSAND, one) == [OACK]
+    assert nodes.say(REQUEST, one) == [OACK]
     assert nodes.say(tftp.ack(0), one) == [data(1)]
     assert nodes.say(tftp.ack(1), two) == [data(2)]
     for block in range(2, 6):
@@ -134,90 +135,90 @@ def test_another_node_goes_on_with_a_transfer_to_its_end(nodes: Nodes) -> None:
     assert nodes.say(tftp.ack(6), two) == []
     (begun,) = two.observer.of(TransferBegun)
     assert (begun.acked, begun.request.local) == (1, two.address[0])
-    assert two.observer.ends() == [(Outcome.COMPLETE, "")]
-    # The other one has stopped to send.
-    assert one.observer.ends() == [(Outcome.HANDED_OVER, "")]
+    assert two.observer.outcomes() == [(Outcome.COMPLETE, "")]
+    # The other node has stopped sending.
+    assert one.observer.outcomes() == [(Outcome.HANDED_OVER, "")]
     nodes.network.advance(60)
     assert nodes.client.take() == []
 
 
-def test_a_client_may_come_back(nodes: Nodes) -> None:
+def test_a_client_may_return_to_its_first_node(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     assert nodes.say(tftp.ack(0), two) == [data(1)]
     assert nodes.say(tftp.ack(1), one) == [data(2)]
     assert nodes.say(tftp.ack(2), two) == [data(3)]
     assert nodes.say(tftp.ack(3), one) == [data(4)]
 
 
-def test_a_client_that_has_nothing_yet_repeats_its_request_at_another_node(nodes: Nodes) -> None:
+def test_a_client_without_a_block_repeats_its_request_at_another_node(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    assert nodes.say(THOUSAND, one) == [OACK]
+    assert nodes.say(REQUEST, one) == [OACK]
     nodes.network.advance(0.5)
-    assert nodes.say(THOUSAND, two) == [OACK]
+    assert nodes.say(REQUEST, two) == [OACK]
     assert nodes.say(tftp.ack(0), two) == [data(1)]
-    assert one.observer.ends() == [(Outcome.HANDED_OVER, "")]
+    assert one.observer.outcomes() == [(Outcome.HANDED_OVER, "")]
 
 
 def test_a_client_that_has_begun_anew_is_not_disturbed_by_an_older_transfer(nodes: Nodes) -> None:
-    """The announcement of the first one comes late."""
+    """The announcement of the first transfer arrives late."""
     one, two = nodes.start(), nodes.start()
-    nodes.client.send(THOUSAND, one.address)
+    nodes.client.send(REQUEST, one.address)
     nodes.network.advance(0.01)
-    nodes.client.send(THOUSAND, two.address)
+    nodes.client.send(REQUEST, two.address)
     nodes.network.advance(0.01)
     nodes.client.take()
     assert nodes.say(tftp.ack(0), two) == [data(1)]
     assert nodes.say(tftp.ack(1), two) == [data(2)]
-    assert two.observer.ends() == []
+    assert two.observer.outcomes() == []
 
 
 def test_a_window_is_continued(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.say(request(("blksize", "1000"), ("windowsize", "3")), one)
     nodes.say(tftp.ack(0), one)
-    acked, got = 2, CONTENT[:2000]
+    acked, received = 2, CONTENT[:2000]
     for _ in range(10):
         for packet in nodes.say(tftp.ack(acked), two):
             if packet[2:4] == (acked + 1).to_bytes(2):
-                acked, got = acked + 1, got + packet[4:]
+                acked, received = acked + 1, received + packet[4:]
         if acked == 6:
             break
     assert nodes.say(tftp.ack(6), two) == []
-    assert got == CONTENT
-    assert two.observer.ends() == [(Outcome.COMPLETE, "")]
+    assert received == CONTENT
+    assert two.observer.outcomes() == [(Outcome.COMPLETE, "")]
 
 
 @pytest.mark.parametrize("modified", [LONG_AGO + 0.25, LONG_AGO + 0.75])
-def test_a_copy_may_have_lost_the_fraction_of_its_time(nodes: Nodes, modified: float) -> None:
+def test_a_copy_may_lack_the_fraction_of_its_modification_time(nodes: Nodes, modified: float) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.put(two.root, modified=modified)
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     assert nodes.say(tftp.ack(0), two) == [data(1)]
 
 
 @pytest.mark.parametrize(("content", "modified"), [(CONTENT, LONG_AGO + 1), (CONTENT[1:], LONG_AGO)])
-def test_a_client_begins_anew_where_the_file_is_another_one(nodes: Nodes, content: bytes, modified: float) -> None:
+def test_a_client_begins_anew_where_the_file_differs(nodes: Nodes, content: bytes, modified: float) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.put(two.root, content, modified)
-    nodes.say(THOUSAND, one)
-    assert nodes.say(tftp.ack(0), two) == [tftp.error(0, AGAIN)]
+    nodes.say(REQUEST, one)
+    assert nodes.say(tftp.ack(0), two) == [tftp.error(0, OTHER_VERSION)]
     assert nodes.say(tftp.ack(0), two) == []
     (refused,) = two.observer.of(TransferRefused)
-    assert refused.message == AGAIN
+    assert refused.message == OTHER_VERSION
     assert two.observer.of(TransferBegun) == []
 
 
 def test_a_client_begins_anew_where_the_file_is_missing(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
     (two.root / "file").unlink()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     assert nodes.say(tftp.ack(0), two) == [tftp.error(1, "File not found")]
 
 
 def test_the_client_of_a_generated_file_that_is_too_large_for_other_nodes_gets_an_error_there(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    with capturedLogs() as logged:
+    with capturedLogs() as logs:
         for name, size in (("fits", LARGEST), ("large", LARGEST + 1), ("large", LARGEST + 1)):
             one.service._generated.keep(name, bytes(size))
         nodes.settle()
@@ -225,7 +226,7 @@ def test_the_client_of_a_generated_file_that_is_too_large_for_other_nodes_gets_a
         assert nodes.say(tftp.request(False, name, "octet", (("blksize", "512"),)), one) != []
         assert nodes.say(tftp.ack(0), two) == [answer]
         assert nodes.say(tftp.request(False, name, "octet"), two) == [answer]
-    (line,) = map(formatEvent, logged)
+    (line,) = map(formatEvent, logs)
     assert '"large", which was generated for a client, has 1048577 bytes' in line
 
 
@@ -233,11 +234,11 @@ def test_a_file_that_has_just_changed_is_not_continued(nodes: Nodes, monkeypatch
     monkeypatch.setattr("bootfw.boot.etag.SETTLED", 3600.0)
     one, two = nodes.start(), nodes.start()
     nodes.put(two.root, modified=LONG_AGO + 0.5)
-    nodes.say(THOUSAND, one)
-    assert nodes.say(tftp.ack(0), two) == [tftp.error(0, AGAIN)]
+    nodes.say(REQUEST, one)
+    assert nodes.say(tftp.ack(0), two) == [tftp.error(0, OTHER_VERSION)]
 
 
-def test_netascii_begins_anew(nodes: Nodes) -> None:
+def test_a_netascii_transfer_begins_anew(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.say(request(mode="netascii"), one)
     assert nodes.say(tftp.ack(1), two) == [tftp.error(0, "Another server has begun this, start again")]
@@ -253,21 +254,21 @@ def test_an_upload_begins_anew(nodes: Nodes) -> None:
 
 def test_an_error_of_the_client_is_not_answered(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     assert nodes.say(tftp.error(0, "enough"), two) == []
     assert nodes.say(tftp.ack(0), two) == []
 
 
-def test_what_ends_is_forgotten(nodes: Nodes) -> None:
+def test_a_transfer_that_ends_is_forgotten(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     nodes.say(tftp.error(0, "enough"), one)
     assert nodes.say(tftp.ack(0), two) == []
 
 
 def test_a_transfer_whose_node_is_silent_is_forgotten(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     nodes.cluster.lost = True
     nodes.network.advance(FORGET_AFTER)
     assert nodes.say(tftp.ack(0), two) == []
@@ -277,7 +278,7 @@ def test_a_running_transfer_is_announced_again(nodes: Nodes) -> None:
     """To a node that was there all the time, or has come later."""
     one, two = nodes.start(), nodes.start()
     nodes.cluster.lost = True
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     nodes.cluster.lost = False
     assert nodes.say(tftp.ack(0), two) == []
     nodes.network.advance(REPEATED_EVERY)
@@ -288,14 +289,14 @@ def test_a_running_transfer_is_announced_again(nodes: Nodes) -> None:
 
 def test_a_node_that_joins_takes_part_as_soon_as_it_hears_another_one(nodes: Nodes) -> None:
     one, _ = nodes.start(), nodes.start()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     three = nodes.start()
     assert nodes.say(tftp.ack(0), three) == [data(1)]
 
 
 def test_transfers_on_ports_of_their_own_stay_where_they_are(nodes: Nodes) -> None:
     one, two = nodes.start(ports="ephemeral"), nodes.start(ports="ephemeral")
-    nodes.client.send(THOUSAND, one.address)
+    nodes.client.send(REQUEST, one.address)
     nodes.settle()
     assert [answer.data for answer in nodes.client.take()] == [OACK]
     assert nodes.say(tftp.ack(0), two) == []
@@ -305,11 +306,11 @@ def test_a_node_that_stops_hands_its_transfers_over(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.network.advance(1)
     nodes.settle()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     one.service.stopService()
     nodes.settle()
     assert nodes.client.take() == []
-    assert one.observer.ends()[-1] == (Outcome.HANDED_OVER, "")
+    assert one.observer.outcomes()[-1] == (Outcome.HANDED_OVER, "")
     assert nodes.say(tftp.ack(0), two) == [data(1)]
 
 
@@ -317,7 +318,7 @@ def test_a_node_that_drains_is_not_ready_and_serves_until_its_clients_have_moved
     one, two = nodes.start(), nodes.start()
     nodes.network.advance(1)
     nodes.settle()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     assert one.service.ready
     draining = one.service.drain(60)
     done = draining.start()
@@ -326,7 +327,7 @@ def test_a_node_that_drains_is_not_ready_and_serves_until_its_clients_have_moved
         assert nodes.say(tftp.ack(block), one) == [data(block + 1)]
     assert nodes.say(tftp.ack(6), one) == []
     assert not done.called
-    assert nodes.say(THOUSAND, one) == [OACK]  # a new one
+    assert nodes.say(REQUEST, one) == [OACK]  # a new transfer
     assert nodes.say(tftp.ack(0), two) == [data(1)]
     nodes.network.advance(QUIET - 0.5)
     assert not done.called
@@ -336,7 +337,7 @@ def test_a_node_that_drains_is_not_ready_and_serves_until_its_clients_have_moved
 
 def test_nodes_that_drain_all_at_once_tell_their_clients_that_they_stop(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     assert one.service.drain(60).hands_over
     nodes.settle()
     assert not two.service.drain(60).hands_over
@@ -348,7 +349,7 @@ def test_nodes_that_drain_all_at_once_tell_their_clients_that_they_stop(nodes: N
 
 def test_a_node_without_others_tells_its_clients_that_it_stops(nodes: Nodes) -> None:
     one = nodes.start()
-    nodes.say(THOUSAND, one)
+    nodes.say(REQUEST, one)
     draining = one.service.drain()
     assert not draining.hands_over
     one.service.stopService()
@@ -366,7 +367,7 @@ def test_uploads_of_a_node_that_stops_get_an_error(nodes: Nodes) -> None:
     assert [answer.data for answer in nodes.client.take()] == [tftp.error(0, "the server is stopping")]
 
 
-def long_transfer(nodes: Nodes, blocks: int, one: Served, *, delivers: bool = True) -> None:
+def long_transfer(nodes: Nodes, blocks: int, one: Node, *, delivers: bool = True) -> None:
     """The client has acknowledged some blocks of a file of 70,000, at 5,000 a second; it is the same at each node."""
     for node in nodes.nodes:
         with (node.root / "file").open("r+b") as file:
@@ -397,7 +398,7 @@ def test_the_position_in_a_long_file_is_announced(nodes: Nodes) -> None:
 
 @pytest.mark.parametrize("delivers", [True, False])
 def test_where_the_position_is_too_old_the_client_begins_anew(nodes: Nodes, delivers: bool) -> None:
-    """Its speed is known, also if all announcements have come at once."""
+    """The speed of the transfer is known, even if all announcements arrive at once."""
     one, two = nodes.start(), nodes.start()
     long_transfer(nodes, 68_000, one, delivers=delivers)
     nodes.cluster.lost = True

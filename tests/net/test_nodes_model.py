@@ -1,6 +1,6 @@
 """A client whose packets arrive at any node, while announcements get lost, files change and nodes stop, in any order.
 
-Whatever happens, each block that the client gets has the octets of the file that it has requested.
+Whatever happens, each block that the client receives has the octets of the file that it has requested.
 """
 
 import os
@@ -26,20 +26,22 @@ ANYWHERE = st.integers(0, NODES - 1)
 
 
 class Transfers(RuleBasedStateMachine):
+    """The transfers of one client from several nodes."""
+
     def __init__(self) -> None:
         super().__init__()
         self._settled, bootfw.boot.etag.SETTLED = bootfw.boot.etag.SETTLED, -1.0
         self._directory = TemporaryDirectory()
         self.nodes = Nodes(Path(self._directory.name))
-        self.served = [self.nodes.start() for _ in range(NODES)]
+        self.members = [self.nodes.start() for _ in range(NODES)]
         self.versions = [0] * NODES
-        """Of the file at each node."""
+        """The index in VERSIONS of the file at each node."""
         for node in range(NODES):
             self.put(node, 0)
         self.client: FakePeer | None = None
-        """It has an own port for each transfer; None: it has none."""
+        """It has a port of its own for each transfer; None: there is no transfer."""
         self.version = 0
-        """What it has requested."""
+        """The index in VERSIONS of the file that the client has requested."""
         self.acked = 0
 
     def teardown(self) -> None:
@@ -49,53 +51,53 @@ class Transfers(RuleBasedStateMachine):
 
     def put(self, node: int, version: int) -> None:
         """Put the file in place as rsync does."""
-        root = self.served[node].root
+        root = self.members[node].root
         (root / "new").write_bytes(VERSIONS[version])
         os.utime(root / "new", (LONG_AGO + version, LONG_AGO + version))
         (root / "new").rename(root / "file")
         self.versions[node] = version
 
-    @rule(n=ANYWHERE)
-    def begins(self, n: int) -> None:
+    @rule(node=ANYWHERE)
+    def begin_transfer(self, node: int) -> None:
         if self.client is not None:
             self.client.close()
         self.client = FakePeer(self.nodes.network.hosts[0])
-        self.version, self.acked = self.versions[n], 0
-        self.client.send(request(("blksize", str(SIZE))), self.served[n].address)
+        self.version, self.acked = self.versions[node], 0
+        self.client.send(request(("blksize", str(SIZE))), self.members[node].address)
         self.nodes.network.advance(0.01)
 
     @precondition(lambda self: self.client is not None)
-    @rule(n=ANYWHERE, delivers=st.booleans())
-    def acknowledges(self, n: int, delivers: bool) -> None:
-        """:param delivers: the nodes hear of each other meanwhile."""
+    @rule(node=ANYWHERE, delivers=st.booleans())
+    def acknowledge(self, node: int, delivers: bool) -> None:
+        """:param delivers: announcements are delivered then."""
         assert self.client is not None
-        self.client.send(tftp.ack(self.acked), self.served[n].address)
+        self.client.send(tftp.ack(self.acked), self.members[node].address)
         self.nodes.network.advance(0.01)
         if delivers:
             self.nodes.settle()
 
     @rule()
-    def hears(self) -> None:
+    def deliver_announcements(self) -> None:
         self.nodes.settle()
 
     @rule(lost=st.booleans())
-    def loses_or_carries(self, lost: bool) -> None:
-        """The store."""
+    def lose_announcements(self, lost: bool) -> None:
+        """Lose the announcements from now on, or carry them."""
         self.nodes.cluster.lost = lost
 
-    @rule(n=ANYWHERE, version=st.integers(0, len(VERSIONS) - 1))
-    def changes(self, n: int, version: int) -> None:
-        self.put(n, version)
+    @rule(node=ANYWHERE, version=st.integers(0, len(VERSIONS) - 1))
+    def change_file(self, node: int, version: int) -> None:
+        self.put(node, version)
 
-    @rule(n=ANYWHERE)
-    def stops_and_starts(self, n: int) -> None:
-        self.served[n].service.stopService()
+    @rule(node=ANYWHERE)
+    def restart_node(self, node: int) -> None:
+        self.members[node].service.stopService()
         self.nodes.settle()
-        self.served[n].service.startService()
+        self.members[node].service.startService()
         self.nodes.settle()
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 100.0]))
-    def passes(self, seconds: float) -> None:
+    def pass_time(self, seconds: float) -> None:
         self.nodes.network.advance(seconds)
 
     @invariant()
@@ -104,7 +106,7 @@ class Transfers(RuleBasedStateMachine):
             return
         for answer in self.client.take():
             kind, number, data = answer.data[1], int.from_bytes(answer.data[2:4], "big"), answer.data[4:]
-            if kind == 5:  # ERROR: it gives up, or begins anew
+            if kind == 5:  # ERROR: the client gives up, or begins anew
                 self.client.close()
                 self.client = None
                 return

@@ -24,12 +24,12 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
 
 def test_messages_are_received_by_the_service_manager(manager: tuple[str, socket.socket]) -> None:
     name, receiver = manager
-    service_manager = NotifySocket(name)
-    service_manager.ready()
+    notify_socket = NotifySocket(name)
+    notify_socket.ready()
     assert receiver.recv(4096) == f"READY=1\nMAINPID={os.getpid()}".encode()
-    service_manager.notify(STATUS="serving tftp")
+    notify_socket.notify(STATUS="serving tftp")
     assert receiver.recv(4096) == b"STATUS=serving tftp"
-    service_manager.stopping()
+    notify_socket.stopping()
     assert receiver.recv(4096) == b"STOPPING=1\nSTATUS=stopping"
 
 
@@ -45,9 +45,9 @@ def test_reload_message_has_the_monotonic_time(manager: tuple[str, socket.socket
 
 def test_the_variables_are_read_and_removed() -> None:
     environ = {"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
-    manager = NotifySocket.from_environ(environ)
-    assert manager is not None
-    assert (manager.address, manager.watchdog) == ("/run/n", 30)
+    notify_socket = NotifySocket.from_environ(environ)
+    assert notify_socket is not None
+    assert (notify_socket.address, notify_socket.watchdog) == ("/run/n", 30)
     assert environ == {"HOME": "/"}
 
 
@@ -62,9 +62,9 @@ def test_the_variables_are_read_and_removed() -> None:
     ],
 )
 def test_watchdog_of_another_process_or_none_is_ignored(variables: dict[str, str]) -> None:
-    manager = NotifySocket.from_environ({"NOTIFY_SOCKET": "@n", **variables})
-    assert manager is not None
-    assert manager.watchdog is None
+    notify_socket = NotifySocket.from_environ({"NOTIFY_SOCKET": "@n", **variables})
+    assert notify_socket is not None
+    assert notify_socket.watchdog is None
 
 
 @pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:9999"}])
@@ -73,10 +73,10 @@ def test_no_service_manager_without_notify_socket(variables: dict[str, str]) -> 
 
 
 def test_unreachable_service_manager_is_logged_once(tmp_path: Path) -> None:
-    manager = NotifySocket(f"{tmp_path}/nothing")
+    notify_socket = NotifySocket(f"{tmp_path}/nothing")
     with capturedLogs() as logs:
-        manager.ready()
-        manager.stopping()
+        notify_socket.ready()
+        notify_socket.stopping()
     assert [formatEvent(event) for event in logs] == [
         f"the service manager can't be notified at {tmp_path}/nothing: [Errno 2] No such file or directory"
     ]

@@ -1,4 +1,4 @@
-"""A file that is overwritten while it is sent: its client gets an ERROR before the last block, by every path."""
+"""A file that is overwritten during a download: the client gets an ERROR before the last block, cached or not."""
 
 import os
 import socket
@@ -18,17 +18,17 @@ from bootfw.values import Outcome
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
-from .byhand import Unused, read
+from .byhand import UnusedReactor, read
 
 
 @pytest.mark.parametrize("size", [5_000, 5_120, 300_000])
-@pytest.mark.parametrize("capacity", [0, 1 << 20], ids=["read", "framed"])
+@pytest.mark.parametrize("capacity", [0, 1 << 20], ids=["no frame cache", "frame cache"])
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("change", ["as large", "larger", "appended"])
 def test_transfer_of_an_overwritten_file_ends_with_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, capacity: int, cached: bool, change: str
 ) -> None:
-    """But not when it was only appended to."""
+    """Unless bytes were only appended to the file."""
     new = {"as large": b"b" * size, "larger": b"b" * (size + 3000), "appended": b"a" * size + b"b" * 3000}[change]
     monkeypatch.setattr(readers, "_TICK", -1)
     path = tmp_path / "file"
@@ -38,7 +38,7 @@ def test_transfer_of_an_overwritten_file_ends_with_an_error(
     protocol = TFTPProtocol(
         Clock(), DirectoryBackend(tmp_path), Adaptive(), events.append, frame_cache=FrameCache(capacity)
     )
-    port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
+    port = DatagramPort(UnusedReactor(), protocol, "127.0.0.1", 0)
     port.startListening()
 
     def download(overwritten_at: int | None) -> tuple[bytes, bytes | None] | None:
@@ -62,10 +62,10 @@ def test_transfer_of_an_overwritten_file_ends_with_an_error(
         return None
 
     try:
-        if cached:
+        if cached:  # by an earlier download
             assert download(None) == (b"a" * size, None)
         received, error = present(download(1))
-        # Frames of before are as good as the file of before: then it has all of that, and nothing of the new one.
+        # If the frame cache has the whole old content, the client gets that, and nothing of the new content.
         assert error is not None or change == "appended" or (capacity and (cached or size < 256 * 1024))
         assert error is None or change != "appended"
         if error is None:

@@ -58,7 +58,7 @@ def test_invalid_ipv4_addresses_raise(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "host", "needs"),
+    ("family", "host", "needs_interface"),
     [
         (IPV4, "255.255.255.255", True),
         (IPV4, "224.0.1.2", True),
@@ -74,8 +74,10 @@ def test_invalid_ipv4_addresses_raise(host: str) -> None:
         (IPV6, "2001:db8::1", False),
     ],
 )
-def test_link_local_and_multicast_destinations_need_an_interface(family: Family, host: str, needs: bool) -> None:
-    assert family.destination((host, 69)).needs_interface is needs
+def test_link_local_and_multicast_destinations_need_an_interface(
+    family: Family, host: str, needs_interface: bool
+) -> None:
+    assert family.destination((host, 69)).needs_interface is needs_interface
 
 
 def test_ipv4_packet_info_is_read() -> None:
@@ -137,22 +139,22 @@ def test_control_message_has_padding_and_length(payload: bytes) -> None:
     assert message[socket.CMSG_LEN(0) :][: len(payload)] == payload
 
 
-def test_a_cache_makes_each_value_once_and_is_bounded() -> None:
-    made: list[int] = []
+def test_cache_computes_each_value_once_and_is_bounded() -> None:
+    computed: list[int] = []
 
     def negative(key: int) -> int:
-        made.append(key)
+        computed.append(key)
         return -key
 
     cache = Cache(negative)
     assert [cache[1], cache[1], cache[2]] == [-1, -1, -2]
-    assert made == [1, 2]
+    assert computed == [1, 2]
     for key in range(10_000):
         cache[key]
         assert len(cache) <= 4096
 
 
-def test_packet_info_of_an_earlier_datagram_is_unknown() -> None:
-    """The kernel has its destination then, but neither interface nor local address: not that of a broadcast."""
+def test_packet_info_of_a_datagram_from_before_the_socket_option_is_unknown() -> None:
+    """The kernel knows only the destination of a datagram that came before IP_PKTINFO was set."""
     info = struct.pack("=I4s4s", 0, bytes(4), socket.inet_aton("10.0.0.1"))
     assert IPV4.read_info(info) == UNKNOWN_VIA

@@ -1,4 +1,4 @@
-"""Echoes on real wires: is an address in use that only a router reaches."""
+"""ICMP echo on real links: probes whether an address behind a router is in use."""
 
 import contextlib
 import os
@@ -17,10 +17,10 @@ from bootfw.net.dhcp.conflict import IcmpProbe, PendingProbes
 
 from .namespaces import Host
 
-CLIENT, UNUSED, NO_WAY = "10.9.0.9", "10.9.0.77", "192.0.2.9"
+CLIENT, UNUSED, UNREACHABLE = "10.9.0.9", "10.9.0.77", "192.0.2.9"
 FAR = "10.99.0.5"
-"""Behind the client, which is the router to it."""
-SECONDS = 1.0
+"""An address behind the client, which routes to it."""
+TIMEOUT = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,15 @@ def routed(hosts: tuple[Host, Host]) -> Iterator[tuple[Host, Host]]:
     client.ip("address", "del", f"{FAR}/32", "dev", "lo")
 
 
-def setting(host: Host, name: str, value: str) -> None:
+def set_sysctl(host: Host, name: str, value: str) -> None:
+    """Set net.ipv4.*name* of *host*."""
     with host.inside(), open(f"/proc/sys/net/ipv4/{name}", "w") as file:
         file.write(value)
 
 
 @contextlib.contextmanager
 def unprivileged() -> Iterator[None]:
-    """Have no capabilities meanwhile."""
+    """Runs the block without capabilities."""
     os.seteuid(65534)
     try:
         yield
@@ -60,12 +61,12 @@ def ping(
     server, _ = routed
     with server.inside(), contextlib.ExitStack() as stack:
         if request.param == "ping socket":
-            setting(server, "ping_group_range", "0 2147483647")
+            set_sysctl(server, "ping_group_range", "0 2147483647")
             stack.enter_context(unprivileged())
-        made = IcmpProbe(private_reactor, SECONDS)
-    yield made
-    made.close()
-    setting(server, "ping_group_range", "1 0")
+        probe = IcmpProbe(private_reactor, TIMEOUT)
+    yield probe
+    probe.close()
+    set_sysctl(server, "ping_group_range", "1 0")
 
 
 @pytest.mark.parametrize("address", [CLIENT, FAR], ids=["beside us", "behind a router"])
@@ -79,7 +80,7 @@ def test_a_reply_ends_the_probe_at_once_without_a_mac_address(
     turn_until(lambda: results)
 
     assert results == [""]
-    assert private_reactor.seconds() < began + SECONDS
+    assert private_reactor.seconds() < began + TIMEOUT
     assert private_reactor.getDelayedCalls() == []
 
 
@@ -93,7 +94,7 @@ def test_an_address_is_free_when_no_reply_comes_before_the_timeout(
     turn_until(lambda: len(results) == 2)
 
     assert results == [None, None]
-    assert SECONDS - 0.01 <= private_reactor.seconds() - began < 2 * SECONDS
+    assert TIMEOUT - 0.01 <= private_reactor.seconds() - began < 2 * TIMEOUT
 
 
 def test_without_a_route_there_is_no_wait_for_a_reply(
@@ -101,12 +102,12 @@ def test_without_a_route_there_is_no_wait_for_a_reply(
 ) -> None:
     results: list[str | None] = []
     began = private_reactor.seconds()
-    ping.start(NO_WAY, results.append)
+    ping.start(UNREACHABLE, results.append)
     assert results == []
     turn_until(lambda: results)
 
     assert results == [None]
-    assert private_reactor.seconds() < began + SECONDS
+    assert private_reactor.seconds() < began + TIMEOUT
 
 
 def test_an_address_can_be_probed_again(ping: IcmpProbe, turn_until: TurnUntil) -> None:
@@ -122,7 +123,7 @@ def test_replies_to_other_processes_do_not_wake_us(
 ) -> None:
     [reader] = (reader for reader in private_reactor.getReaders() if isinstance(reader, PendingProbes))
     with routed[0].inside():
-        other = IcmpProbe(private_reactor, SECONDS)
+        other = IcmpProbe(private_reactor, TIMEOUT)
     results: list[str | None] = []
     other.start(CLIENT, results.append)
     turn_until(lambda: results)
@@ -133,7 +134,7 @@ def test_replies_to_other_processes_do_not_wake_us(
 
 
 def test_a_reply_that_waits_in_the_buffer_counts_when_the_reactor_was_busy() -> None:
-    """The deadline is found first, and the reply has come in time."""
+    """The reactor notices the deadline before the reply that has come in time."""
 
     class Reactor(Clock):
         def addReader(self, reader: Any) -> None:
@@ -144,11 +145,11 @@ def test_a_reply_that_waits_in_the_buffer_counts_when_the_reactor_was_busy() -> 
     reactor, results = Reactor(), list[str | None]()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setblocking(False)
-    probes = PendingProbes(reactor, SECONDS, ours, lambda packet, sender: probes.replied(packet.decode()), "ping")
+    probes = PendingProbes(reactor, TIMEOUT, ours, lambda packet, sender: probes.replied(packet.decode()), "ping")
     for address in (FAR, UNUSED, CLIENT):
         probes.start(address, lambda: None, results.append)
     theirs.send(CLIENT.encode())
-    reactor.advance(10 * SECONDS)
+    reactor.advance(10 * TIMEOUT)
 
     assert results == ["", None, None]
     probes.close()
@@ -164,43 +165,43 @@ def test_close_drops_pending_probes(ping: IcmpProbe, private_reactor: EPollReact
 
 
 def checksum(data: bytes) -> int:
-    """RFC 1071, as it stands there."""
+    """The checksum of RFC 1071, by its definition."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
-def reply(question: bytes, kind: int = 0, flipped: tuple[int, ...] = ()) -> bytes:
-    """The reply to an echo request, with the bytes at these places changed."""
-    made = bytearray(question)
-    made[0] = kind
-    for place in flipped:
-        made[place] ^= 0xFF
-    made[2:4] = b"\0\0"
-    made[2:4] = struct.pack("!H", checksum(bytes(made)))
-    return bytes(made)
+def reply(echo_request: bytes, icmp_type: int = 0, inverted: tuple[int, ...] = ()) -> bytes:
+    """The reply to an echo request, of another ICMP type, or with the bytes at the offsets *inverted* inverted."""
+    packet = bytearray(echo_request)
+    packet[0] = icmp_type
+    for offset in inverted:
+        packet[offset] ^= 0xFF
+    packet[2:4] = b"\0\0"
+    packet[2:4] = struct.pack("!H", checksum(bytes(packet)))
+    return bytes(packet)
 
 
 @pytest.mark.parametrize(
-    ("source", "how", "user"),
+    ("source", "changes", "user"),
     [
         (CLIENT, {}, ""),
         ("10.9.0.10", {}, None),
-        (CLIENT, {"flipped": (4, 5)}, None),
-        (CLIENT, {"flipped": (12,)}, None),
-        (CLIENT, {"flipped": (-1,)}, None),
-        (CLIENT, {"kind": 8}, None),
-        (CLIENT, {"kind": 14}, None),
+        (CLIENT, {"inverted": (4, 5)}, None),
+        (CLIENT, {"inverted": (12,)}, None),
+        (CLIENT, {"inverted": (-1,)}, None),
+        (CLIENT, {"icmp_type": 8}, None),
+        (CLIENT, {"icmp_type": 14}, None),
     ],
     ids=[
-        "right",
+        "matching",
         "another source",
         "another identifier",
         "other data",
-        "data that ends otherwise",
-        "echo",
-        "timestamp",
+        "other last byte",
+        "echo request",
+        "timestamp reply",
     ],
 )
 def test_only_a_matching_echo_reply_is_accepted(
@@ -208,33 +209,34 @@ def test_only_a_matching_echo_reply_is_accepted(
     routed: tuple[Host, Host],
     turn_until: TurnUntil,
     source: str,
-    how: dict[str, Any],
+    changes: dict[str, Any],
     user: str | None,
 ) -> None:
     _, client = routed
-    setting(client, "icmp_echo_ignore_all", "1")
+    set_sysctl(client, "icmp_echo_ignore_all", "1")
     with client.inside():
-        ear = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        reply_socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     try:
-        with ear:
-            ear.bind((source, 0))
-            ear.settimeout(20)
+        with reply_socket:
+            reply_socket.bind((source, 0))
             results: list[str | None] = []
-            with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as hearing:
-                hearing.bind((CLIENT, 0))
-                hearing.settimeout(20)
+            with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as request_socket:
+                request_socket.bind((CLIENT, 0))
+                request_socket.settimeout(20)
                 ping.start(CLIENT, results.append)
-                packet, (server, _) = hearing.recvfrom(2048)
-            question = packet[(packet[0] & 15) * 4 :]
-            assert (question[0], question[1], checksum(question)) == (8, 0, 0)
-            ear.sendto(reply(question, **how), (server, 0))
+                packet, (server, _) = request_socket.recvfrom(2048)
+            echo_request = packet[(packet[0] & 15) * 4 :]
+            assert (echo_request[0], echo_request[1], checksum(echo_request)) == (8, 0, 0)
+            reply_socket.sendto(reply(echo_request, **changes), (server, 0))
             turn_until(lambda: results)
     finally:
-        setting(client, "icmp_echo_ignore_all", "0")
+        set_sysctl(client, "icmp_echo_ignore_all", "0")
     assert results == [user]
 
 
-def test_without_the_right_to_ping_it_raises(routed: tuple[Host, Host], private_reactor: EPollReactor) -> None:
+def test_a_process_that_may_not_ping_gets_a_permission_error(
+    routed: tuple[Host, Host], private_reactor: EPollReactor
+) -> None:
     with routed[0].inside(), unprivileged(), pytest.raises(PermissionError):
-        IcmpProbe(private_reactor, SECONDS)
+        IcmpProbe(private_reactor, TIMEOUT)
     assert private_reactor.getDelayedCalls() == []

@@ -7,7 +7,8 @@ from bootfw.net.udp.portstates import Do, Input, PortStates, State
 from bootfw.table import IllegalInput
 
 
-def takes(state: State, event: Input, after: State, *out: Do) -> None:
+def check_input(state: State, event: Input, after: State, *out: Do) -> None:
+    """Check the state after an input, and its output."""
     port = PortStates(state)
     port.handle(event)
     assert (port.state, port.out) == (after, [*out])
@@ -21,60 +22,60 @@ def test_it_is_closed_at_first() -> None:
 
 
 def test_closed_bound_connects_the_protocol() -> None:
-    takes(State.CLOSED, Input.BOUND, State.CONNECTING)
+    check_input(State.CLOSED, Input.BOUND, State.CONNECTING)
 
 
-def test_closed_stop_is_done_already() -> None:
-    takes(State.CLOSED, Input.STOP, State.CLOSED)
+def test_closed_stop_changes_nothing() -> None:
+    check_input(State.CLOSED, Input.STOP, State.CLOSED)
 
 
-def test_closed_lost_is_done_already() -> None:
-    takes(State.CLOSED, Input.LOST, State.CLOSED)
+def test_closed_lost_changes_nothing() -> None:
+    check_input(State.CLOSED, Input.LOST, State.CLOSED)
 
 
 # CONNECTING
 
 
 def test_connecting_connected_reads() -> None:
-    takes(State.CONNECTING, Input.CONNECTED, State.READING, Do.READ)
+    check_input(State.CONNECTING, Input.CONNECTED, State.READING, Do.READ)
 
 
 def test_connecting_failed_closes_without_the_protocol() -> None:
-    takes(State.CONNECTING, Input.FAILED, State.CLOSED, Do.ABANDON)
+    check_input(State.CONNECTING, Input.FAILED, State.CLOSED, Do.ABANDON)
 
 
 def test_connecting_stop_closes_in_the_next_turn() -> None:
-    takes(State.CONNECTING, Input.STOP, State.STOPPING, Do.CLOSE_SOON)
+    check_input(State.CONNECTING, Input.STOP, State.STOPPING, Do.CLOSE_SOON)
 
 
 # READING
 
 
 def test_reading_stop_closes_in_the_next_turn() -> None:
-    takes(State.READING, Input.STOP, State.STOPPING, Do.CLOSE_SOON)
+    check_input(State.READING, Input.STOP, State.STOPPING, Do.CLOSE_SOON)
 
 
 def test_reading_lost_closes() -> None:
-    takes(State.READING, Input.LOST, State.CLOSED, Do.CLOSE)
+    check_input(State.READING, Input.LOST, State.CLOSED, Do.CLOSE)
 
 
 # STOPPING
 
 
 def test_stopping_connected_does_not_read() -> None:
-    takes(State.STOPPING, Input.CONNECTED, State.STOPPING)
+    check_input(State.STOPPING, Input.CONNECTED, State.STOPPING)
 
 
 def test_stopping_failed_closes_without_the_protocol() -> None:
-    takes(State.STOPPING, Input.FAILED, State.CLOSED, Do.ABANDON)
+    check_input(State.STOPPING, Input.FAILED, State.CLOSED, Do.ABANDON)
 
 
 def test_stopping_stop_changes_nothing() -> None:
-    takes(State.STOPPING, Input.STOP, State.STOPPING)
+    check_input(State.STOPPING, Input.STOP, State.STOPPING)
 
 
 def test_stopping_lost_closes() -> None:
-    takes(State.STOPPING, Input.LOST, State.CLOSED, Do.CLOSE)
+    check_input(State.STOPPING, Input.LOST, State.CLOSED, Do.CLOSE)
 
 
 # What can't happen

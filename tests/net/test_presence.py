@@ -1,4 +1,4 @@
-"""Which nodes there are: what they say of themselves, and what is known of those that say nothing any more."""
+"""Presence: which nodes run, stopped or are gone, by their announcements."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from bootfw.net.nodes.presence import FORGOTTEN_AFTER, GONE_AFTER, GOODBYE, MOST
 
 @define
 class Node:
-    """One of the nodes."""
+    """One node of the cluster."""
 
     cluster: Cluster
     clock: Clock
@@ -41,15 +41,16 @@ def pass_time(cluster: Cluster, clock: Clock, seconds: float) -> None:
         cluster.deliver()
 
 
-def three() -> tuple[Cluster, Clock, list[Node]]:
+def three_nodes() -> tuple[Cluster, Clock, list[Node]]:
+    """Nodes called c, a and b that have heard of each other."""
     cluster, clock = Cluster(), Clock()
     nodes = [Node(cluster, clock, name) for name in ("c", "a", "b")]
     pass_time(cluster, clock, 1)
     return cluster, clock, nodes
 
 
-def test_every_node_knows_all_itself_first_and_the_others_by_name() -> None:
-    _, _, (first, *_) = three()
+def test_a_node_lists_itself_first_and_then_the_others_by_name() -> None:
+    _, _, (first, *_) = three_nodes()
     rows = first.presence.nodes()
     assert [(row["name"], row["state"], row["version"]) for row in rows] == [
         ("c", "here", "1"),
@@ -61,7 +62,7 @@ def test_every_node_knows_all_itself_first_and_the_others_by_name() -> None:
 
 
 def test_a_node_that_is_not_heard_is_gone_and_then_forgotten() -> None:
-    cluster, clock, (first, second, third) = three()
+    cluster, clock, (first, second, third) = three_nodes()
     second.nodes.receive = None  # killed: what it announces goes nowhere
     pass_time(cluster, clock, GONE_AFTER)
     assert first.states()["a"] == "here"
@@ -75,8 +76,8 @@ def test_a_node_that_is_not_heard_is_gone_and_then_forgotten() -> None:
     assert first.states() == {"c": "here", "b": "here"}
 
 
-def test_a_node_that_stops_says_so() -> None:
-    cluster, clock, (first, second, _) = three()
+def test_a_node_announces_that_it_stops() -> None:
+    cluster, clock, (first, second, _) = three_nodes()
     second.presence.stop()
     cluster.deliver()
     assert first.states()["a"] == "stopped"
@@ -86,9 +87,9 @@ def test_a_node_that_stops_says_so() -> None:
     assert [kind for kind, _ in second.nodes.sent].count(GOODBYE) == 1
 
 
-def test_the_addresses_of_a_node_are_known_after_its_death() -> None:
+def test_the_addresses_of_a_node_are_known_when_it_is_gone() -> None:
     """The next leader answers the clients that have selected an offer of the former one."""
-    cluster, clock, (first, second, third) = three()
+    cluster, clock, (first, second, third) = three_nodes()
     second.announcements.announce(PRESENT, {"name": "a", "addresses": ["10.77.0.12", "fd77::12"]})
     third.announcements.announce(PRESENT, {"name": "b", "addresses": "of another version"})
     cluster.deliver()
@@ -98,17 +99,17 @@ def test_the_addresses_of_a_node_are_known_after_its_death() -> None:
     assert first.states()["a"] != "here"
 
 
-def test_a_process_that_is_started_again_takes_the_place_of_the_one_before() -> None:
-    cluster, clock, (first, second, _) = three()
+def test_a_restarted_process_replaces_the_one_before() -> None:
+    cluster, clock, (first, second, _) = three_nodes()
     second.presence.stop()
-    again = Node(cluster, clock, "a", pid=2)
+    restarted = Node(cluster, clock, "a", pid=2)
     cluster.deliver()
     rows = [row for row in first.presence.nodes() if row["name"].startswith("a")]
-    assert [(row["node"], row["state"]) for row in rows] == [(again.announcements.node, "here")]
+    assert [(row["node"], row["state"]) for row in rows] == [(restarted.announcements.node, "here")]
 
 
-def test_nothing_is_known_of_others_while_the_store_is_away() -> None:
-    cluster, clock, (first, *_) = three()
+def test_the_states_of_other_nodes_are_unknown_while_the_store_is_away() -> None:
+    cluster, clock, (first, *_) = three_nodes()
     cluster.lost, first.nodes.behind = True, 60.0
     pass_time(cluster, clock, 10)
     assert first.states() == {"c": "here", "a": "unknown", "b": "unknown"}
@@ -119,7 +120,7 @@ def test_nothing_is_known_of_others_while_the_store_is_away() -> None:
     assert first.states() == {"c": "here", "a": "here", "b": "here"}
 
 
-def test_two_nodes_of_one_name_are_shown_apart() -> None:
+def test_two_nodes_of_one_name_are_shown_with_their_pids() -> None:
     cluster, clock = Cluster(), Clock()
     first, second = Node(cluster, clock, "a", 7), Node(cluster, clock, "a", 8)
     pass_time(cluster, clock, 1)
@@ -127,17 +128,17 @@ def test_two_nodes_of_one_name_are_shown_apart() -> None:
     assert list(second.states()) == ["a (pid 8)", "a (pid 7)"]
 
 
-def test_what_another_version_says_is_shown_and_what_can_not_be_read_ignored() -> None:
-    cluster, _, (first, second, _) = three()
+def test_fields_of_another_version_are_shown_and_malformed_announcements_ignored() -> None:
+    cluster, _, (first, second, _) = three_nodes()
 
-    def say(*items: Any) -> None:
+    def announce(*items: Any) -> None:
         second.announcements.announce(PRESENT, *items)
         cluster.deliver()
 
-    say({"name": "a", "later": [1]})
+    announce({"name": "a", "later": [1]})
     assert next(row for row in first.presence.nodes() if row["name"] == "a")["later"] == [1]
-    for wrong in ({}, {"name": 1}, 5, ["a"]):
-        say(wrong)
+    for malformed in ({}, {"name": 1}, 5, ["a"]):
+        announce(malformed)
     assert first.states()["a"] == "here"
 
 
@@ -145,8 +146,8 @@ def test_the_number_of_nodes_is_bounded() -> None:
     cluster, clock = Cluster(), Clock()
     first = Node(cluster, clock, "first")
     for number in range(MOST_NODES + 5):
-        each = Announcements(cluster.node())
-        each.join()
-        each.announce(PRESENT, {"name": str(number)})
+        announcements = Announcements(cluster.node())
+        announcements.join()
+        announcements.announce(PRESENT, {"name": str(number)})
     cluster.deliver()
     assert len(first.presence.nodes()) == 1 + MOST_NODES

@@ -1,4 +1,4 @@
-"""Clients that are treated specially, by TFTP."""
+"""The quirks of personas in TFTP."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +22,7 @@ MISSING = tftp.Error(1, "File not found")
 
 
 def personas(**entry: Any) -> Personas:
+    """One persona, which applies to every client unless *entry* has tftp_files."""
     return Personas((Rule(name="x", **({"tftp_files": ("*",)} | entry)),))
 
 
@@ -56,18 +57,18 @@ def test_quirks_apply_to_uploads(serve: Serve) -> None:
 
 
 def test_a_missing_file_can_be_sent_empty(serve: Serve) -> None:
-    served = serve({"there.lst": b"x"}, personas=personas(empty_when_missing=["*.lst"]))
+    served = serve({"existing.lst": b"x"}, personas=personas(empty_when_missing=["*.lst"]))
 
-    assert served.peer().ask("dir/not.lst", blksize=1024) == [tftp.OptionAck((("blksize", "1024"),))]
-    assert served.peer().download("dir/not.lst") == b""
-    assert served.peer().download("there.lst") == b"x"
-    assert served.peer().ask("not.cfg") == [MISSING]
+    assert served.peer().ask("dir/missing.lst", blksize=1024) == [tftp.OptionAck((("blksize", "1024"),))]
+    assert served.peer().download("dir/missing.lst") == b""
+    assert served.peer().download("existing.lst") == b"x"
+    assert served.peer().ask("missing.cfg") == [MISSING]
 
 
 def test_alternatives_of_a_missing_file_are_tried(serve: Serve) -> None:
-    others = {"*/boot.cfg": ["by-name/{name}", "copy/{path}", "/default.cfg"]}
+    alternatives = {"*/boot.cfg": ["by-name/{name}", "copy/{path}", "/default.cfg"]}
     files = {"default.cfg": b"default", "by-name/boot.cfg": b"name", "copy/a/boot.cfg": b"path", "b/boot.cfg": b"own"}
-    served = serve(dict(files), personas=personas(instead=others))
+    served = serve(dict(files), personas=personas(instead=alternatives))
 
     assert served.peer().download("b/boot.cfg") == b"own"
     assert served.peer().download("a/boot.cfg") == b"name"
@@ -107,7 +108,7 @@ TAILS = [
     "+\x7fabc",
     "/\x04",  # 47
 ]
-"""What may follow option 67, up to the first NUL."""
+"""What may follow the file name in option 67, up to the first NUL: some clients take it for a part of the name."""
 
 
 @pytest.mark.parametrize("tail", TAILS, ids=ascii)
@@ -119,7 +120,7 @@ def test_an_option_behind_a_name_is_cut_off(serve: Serve, name: str, tail: str) 
     assert served.peer().ask("other" + tail) == [MISSING]
 
 
-def test_a_name_of_windows_is_cut_off_too(serve: Serve, tmp_path: Path) -> None:
+def test_an_option_behind_a_windows_path_is_cut_off(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "Boot").mkdir()
     (tmp_path / "Boot/wdsnbp.com").write_bytes(b"x")
     served = serve(DirectoryBackend(tmp_path), personas=stock())
@@ -172,9 +173,9 @@ def test_alternatives_are_tried_with_an_asynchronous_backend(serve: Serve) -> No
     peer.say(tftp.ack(1))
 
 
-@pytest.mark.parametrize("way", [lambda call: call(), failed])
-def test_missing_and_unreadable_files_have_different_errors(serve: Serve, way: Callable[..., Any]) -> None:
-    backend = Files({"b": b"x"}, {"open": Raising(AccessViolation(), way)})
+@pytest.mark.parametrize("behaviour", [lambda call: call(), failed])
+def test_quirks_of_missing_files_do_not_apply_to_unreadable_files(serve: Serve, behaviour: Callable[..., Any]) -> None:
+    backend = Files({"b": b"x"}, {"open": Raising(AccessViolation(), behaviour)})
     served = serve(backend, personas=personas(instead={"a": ["b"]}, empty_when_missing=["*"]))
 
     assert served.peer().ask("a") == [tftp.Error(2, "Access violation")]
@@ -216,7 +217,7 @@ def test_windows_finds_its_files_in_any_case(serve: Serve, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("persona", ["u-boot", ""])
 def test_u_boot_timeout_is_not_acknowledged_and_its_window_is_limited(serve: Serve, persona: str) -> None:
-    """U-Boot 2023.01 on qemu-arm64, with tftpwindowsize 32: the 32nd block in flight was the last thing it heard of."""
+    """U-Boot 2023.01 on qemu-arm64, with tftpwindowsize 32: the 32nd block of a window was the last it received."""
     clients = Clients()
     clients.remember(
         BootRequest(

@@ -1,4 +1,4 @@
-"""A reload that moves a port to an address that overlaps the old one: on a real kernel, where both sockets are open."""
+"""A reload moves a port to an address that overlaps the old one: on a real kernel, while both sockets are open."""
 
 import socket
 import subprocess
@@ -25,22 +25,24 @@ PORT = 4069
 ONE, OTHER, ANY = "10.9.0.1", "10.9.0.3", "0.0.0.0"
 OLD, NEW = numbered(2000), b"new"
 NARROWER, WIDER = (ANY, ONE), (ONE, ANY)
+PATIENT = Fixed([60.0])
+"""Retransmits nothing while a test runs, on a machine however slow: clients take the next packet for the reply."""
 
 Hosts = tuple[Host, Host]
 
 
 @define(eq=False)
 class Client:
-    """A TFTP client that sends what the test says."""
+    """A TFTP client that sends what the test tells it to."""
 
     sock: socket.socket
     until: TurnUntil
     server: str = ONE
 
-    def sends(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self.sock.sendto(data, (self.server, PORT))
 
-    def gets(self) -> bytes:
+    def receive(self) -> bytes:
         received: list[bytes] = []
 
         def arrived() -> bool:
@@ -51,28 +53,29 @@ class Client:
         self.until(arrived)
         return received[0]
 
-    def asks(self, name: bytes = b"file") -> bytes:
-        self.sends(b"\0\1" + name + b"\0octet\0")
-        return self.gets()
+    def request(self, name: bytes = b"file") -> bytes:
+        self.send(b"\0\1" + name + b"\0octet\0")
+        return self.receive()
 
-    def acknowledges(self, *blocks: int) -> list[bytes]:
-        """The data that follows."""
-        found = []
+    def acknowledge(self, *blocks: int) -> list[bytes]:
+        """Acknowledge each of *blocks*, and return the data of the block that follows it."""
+        received = []
         for number in blocks:
-            self.sends(bytes((0, 4, 0, number)))
-            found.append(self.gets()[4:])
-        return found
+            self.send(bytes((0, 4, 0, number)))
+            received.append(self.receive()[4:])
+        return received
 
 
 @define(eq=False)
-class Moved:
-    """A service of the file OLD at one address, and of NEW from the reload on at another."""
+class Lab:
+    """A service whose only file has the content OLD until move() changes its address, and NEW from then on; and its
+    clients."""
 
     hosts: Hosts
     reactor: EPollReactor
     until: TurnUntil
     service: Any = None
-    opened: list[socket.socket] = field(factory=list)
+    sockets: list[socket.socket] = field(factory=list)
     programs: ExitStack = field(factory=ExitStack)
 
     def settings(self, host: str, ports: str = "single") -> Settings:
@@ -81,27 +84,28 @@ class Moved:
 
     def start(self, host: str, ports: str = "single") -> None:
         with self.hosts[0].inside():
+            settings = self.settings(host, ports)
             self.service = BootService(
-                self.reactor, settings=self.settings(host, ports), backends=[Files({"file": OLD})]
+                self.reactor, settings=settings, backends=[Files({"file": OLD})], watchdog=PATIENT
             )
             self.service.startService()
 
     def move(self, host: str, content: bytes = NEW) -> None:
         settings = evolve(self.service.settings, tftp=self.settings(host).tftp, http=self.settings(host).http)
         with self.hosts[0].inside():
-            self.service.reload(settings, [Files({"file": content})], [], Fixed())
+            self.service.reload(settings, [Files({"file": content})], [], PATIENT)
 
     def client(self, server: str = ONE, kind: int = socket.SOCK_DGRAM) -> Client:
         with self.hosts[1].inside():
-            made = socket.socket(socket.AF_INET, kind)
-        made.setblocking(False)
-        self.opened.append(made)
-        return Client(made, self.until, server)
+            sock = socket.socket(socket.AF_INET, kind)
+        sock.setblocking(False)
+        self.sockets.append(sock)
+        return Client(sock, self.until, server)
 
-    def gets_by_http(self, server: str = ONE) -> bytes:
+    def download_by_http(self, server: str = ONE) -> bytes:
         client = self.client(server, socket.SOCK_STREAM)
         client.sock.connect_ex((server, PORT))
-        page = bytearray()
+        response = bytearray()
 
         def sent() -> bool:
             with suppress(OSError):
@@ -112,202 +116,202 @@ class Moved:
         def ended() -> bool:
             with suppress(BlockingIOError):
                 data = client.sock.recv(4000)
-                page.extend(data)
+                response.extend(data)
                 return not data
             return False
 
         self.until(sent)
         self.until(ended)
-        return bytes(page).partition(b"\r\n\r\n")[2]
+        return bytes(response).partition(b"\r\n\r\n")[2]
 
     def addresses(self) -> set[tuple[str, int]]:
         return {row.address for row in self.service.summary()}
 
 
 @pytest.fixture
-def moved(hosts: Hosts, private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Moved]:
+def lab(hosts: Hosts, private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Lab]:
     hosts[0].ip("addr", "replace", f"{OTHER}/24", "dev", "s0")
 
     def until(condition: Callable[[], object], seconds: float = 30) -> None:
         with hosts[0].inside():
             turn_until(condition, seconds)
 
-    made = Moved(hosts, private_reactor, until)
-    yield made
-    if made.service is not None:
-        stopped = made.service.stopService()
+    lab = Lab(hosts, private_reactor, until)
+    yield lab
+    if lab.service is not None:
+        stopped = lab.service.stopService()
         until(lambda: stopped.called)
-    made.programs.close()
-    for sock in made.opened:
+    lab.programs.close()
+    for sock in lab.sockets:
         sock.close()
 
 
-BOTH = pytest.mark.parametrize(("before", "after"), [NARROWER, WIDER], ids=["narrower", "wider"])
+BOTH_DIRECTIONS = pytest.mark.parametrize(("before", "after"), [NARROWER, WIDER], ids=["narrower", "wider"])
 
 
-@BOTH
-def test_transfer_continues_and_new_requests_get_the_new_file(moved: Moved, before: str, after: str) -> None:
-    moved.start(before)
-    client = moved.client()
-    received = [client.asks()[4:]]
-    moved.move(after)
-    assert moved.addresses() == {(after, PORT)}
-    late = moved.client()
-    assert late.asks()[4:] == NEW
-    late.sends(b"\0\4\0\1")
-    assert moved.gets_by_http() == NEW
-    received += client.acknowledges(1, 2, 3)
+@BOTH_DIRECTIONS
+def test_transfer_continues_and_new_requests_get_the_new_file(lab: Lab, before: str, after: str) -> None:
+    lab.start(before)
+    client = lab.client()
+    received = [client.request()[4:]]
+    lab.move(after)
+    assert lab.addresses() == {(after, PORT)}
+    late = lab.client()
+    assert late.request()[4:] == NEW
+    late.send(b"\0\4\0\1")
+    assert lab.download_by_http() == NEW
+    received += client.acknowledge(1, 2, 3)
     assert b"".join(received) == OLD
-    client.sends(b"\0\4\0\4")
-    moved.until(lambda: not moved.service._dropped)
-    assert moved.client().asks()[4:] == NEW, "the old socket is closed"
-    assert moved.gets_by_http() == NEW
+    client.send(b"\0\4\0\4")
+    lab.until(lambda: not lab.service._dropped)
+    assert lab.client().request()[4:] == NEW, "the old socket is closed"
+    assert lab.download_by_http() == NEW
 
 
-@BOTH
-def test_new_transfer_continues_while_the_old_socket_is_open(moved: Moved, before: str, after: str) -> None:
-    moved.start(before)
-    held = moved.client()
-    held.asks()
-    moved.move(after, OLD[::-1])
-    client = moved.client()
-    assert b"".join([client.asks()[4:], *client.acknowledges(1, 2, 3)]) == OLD[::-1]
-    assert moved.service._dropped, "one client has acknowledged nothing"
+@BOTH_DIRECTIONS
+def test_new_transfer_continues_while_the_old_socket_is_open(lab: Lab, before: str, after: str) -> None:
+    lab.start(before)
+    first = lab.client()
+    first.request()
+    lab.move(after, OLD[::-1])
+    client = lab.client()
+    assert b"".join([client.request()[4:], *client.acknowledge(1, 2, 3)]) == OLD[::-1]
+    assert lab.service._dropped, "the transfer of the first client has not ended"
 
 
-@BOTH
-def test_repeated_request_gets_the_file_of_its_transfer(moved: Moved, before: str, after: str) -> None:
-    moved.start(before)
-    client = moved.client()
-    first = client.asks()
-    moved.move(after)
-    assert client.asks() == first
-    assert client.acknowledges(1) == [OLD[512:1024]]
+@BOTH_DIRECTIONS
+def test_repeated_request_gets_the_file_of_its_transfer(lab: Lab, before: str, after: str) -> None:
+    lab.start(before)
+    client = lab.client()
+    first = client.request()
+    lab.move(after)
+    assert client.request() == first
+    assert client.acknowledge(1) == [OLD[512:1024]]
 
 
-@BOTH
-def test_a_client_that_starts_again_gets_the_new_file(moved: Moved, before: str, after: str) -> None:
-    moved.start(before)
-    client = moved.client()
-    client.asks()
-    client.acknowledges(1)
-    moved.move(after)
-    assert client.asks(b"./file")[4:] == NEW
-    client.sends(b"\0\4\0\1")
-    moved.until(lambda: not moved.service._dropped)
-    assert client.asks()[4:] == NEW
+@BOTH_DIRECTIONS
+def test_a_client_that_starts_again_gets_the_new_file(lab: Lab, before: str, after: str) -> None:
+    lab.start(before)
+    client = lab.client()
+    client.request()
+    client.acknowledge(1)
+    lab.move(after)
+    assert client.request(b"./file")[4:] == NEW
+    client.send(b"\0\4\0\1")
+    lab.until(lambda: not lab.service._dropped)
+    assert client.request()[4:] == NEW
 
 
-def test_an_address_that_is_not_wanted_any_more_takes_no_requests(moved: Moved) -> None:
-    moved.start(ANY)
-    running = moved.client(OTHER)
-    received = [running.asks()[4:]]
-    moved.move(ONE)
-    refused = moved.client(OTHER)
-    refused.sends(b"\0\1file\0octet\0")
-    assert moved.client().asks()[4:] == NEW
+def test_an_address_that_is_no_longer_configured_takes_no_requests(lab: Lab) -> None:
+    lab.start(ANY)
+    client = lab.client(OTHER)
+    received = [client.request()[4:]]
+    lab.move(ONE)
+    late = lab.client(OTHER)
+    late.send(b"\0\1file\0octet\0")
+    assert lab.client().request()[4:] == NEW
     with pytest.raises(BlockingIOError):
-        refused.sock.recv(100)
-    received += running.acknowledges(1, 2, 3)
-    assert b"".join(received) == OLD, "a transfer there goes on"
+        late.sock.recv(100)
+    received += client.acknowledge(1, 2, 3)
+    assert b"".join(received) == OLD, "a transfer at that address continues"
 
 
-def test_a_port_moves_back_when_the_transfers_have_ended(moved: Moved) -> None:
-    moved.start(ANY)
-    client = moved.client()
-    client.asks()
-    moved.move(ONE)
+def test_a_port_moves_back_when_the_transfers_have_ended(lab: Lab) -> None:
+    lab.start(ANY)
+    client = lab.client()
+    client.request()
+    lab.move(ONE)
     with pytest.raises(StateError, match=f"http on {ANY}:{PORT} can't be opened while|tftp on {ANY}:{PORT} can't be"):
-        moved.move(ANY)
-    assert moved.addresses() == {(ONE, PORT)}
-    client.acknowledges(1, 2, 3)
-    client.sends(b"\0\4\0\4")
-    moved.until(lambda: not moved.service._dropped)
-    moved.move(ANY, OLD)
-    assert moved.addresses() == {(ANY, PORT)}
-    assert moved.client(OTHER).asks()[4:] == OLD[:512]
-    assert moved.gets_by_http(OTHER) == OLD
+        lab.move(ANY)
+    assert lab.addresses() == {(ONE, PORT)}
+    client.acknowledge(1, 2, 3)
+    client.send(b"\0\4\0\4")
+    lab.until(lambda: not lab.service._dropped)
+    lab.move(ANY, OLD)
+    assert lab.addresses() == {(ANY, PORT)}
+    assert lab.client(OTHER).request()[4:] == OLD[:512]
+    assert lab.download_by_http(OTHER) == OLD
 
 
 HOLDER = f"""
 import socket
 holder = socket.socket(socket.AF_INET, socket.{{kind}})
-holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as dnsmasq has it
+holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as dnsmasq does
 holder.bind(("{OTHER}", {PORT}))
 if holder.type == socket.SOCK_STREAM:
     holder.listen()
-print("holds it", flush=True)
+print("bound", flush=True)
 input()
 """
 
 
 @pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_STREAM"])
-def test_reload_fails_if_another_program_holds_the_port(moved: Moved, kind: str) -> None:
-    moved.start(ONE)
-    command = ["ip", "netns", "exec", moved.hosts[0].name, sys.executable, "-c", HOLDER.format(kind=kind)]
-    holder = moved.programs.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+def test_reload_fails_if_another_program_holds_the_port(lab: Lab, kind: str) -> None:
+    lab.start(ONE)
+    command = ["ip", "netns", "exec", lab.hosts[0].name, sys.executable, "-c", HOLDER.format(kind=kind)]
+    holder = lab.programs.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
     assert holder.stdout is not None
-    assert holder.stdout.readline() == b"holds it\n"
-    client = moved.client()
-    received = [client.asks()[4:]]
+    assert holder.stdout.readline() == b"bound\n"
+    client = lab.client()
+    received = [client.request()[4:]]
     protocol = "tftp" if kind == "SOCK_DGRAM" else "http"
     with pytest.raises(StateError, match=rf"{protocol} on {ANY}:{PORT} can't be opened: .*in use"):
-        moved.move(ANY)
-    assert moved.addresses() == {(ONE, PORT)}
-    received += client.acknowledges(1, 2, 3)
+        lab.move(ANY)
+    assert lab.addresses() == {(ONE, PORT)}
+    received += client.acknowledge(1, 2, 3)
     assert b"".join(received) == OLD
-    assert moved.client().asks()[4:] == OLD[:512]
-    assert moved.gets_by_http() == OLD
-    holder.communicate()  # it ends
-    moved.move(ANY)
-    assert moved.client(OTHER).asks()[4:] == NEW
+    assert lab.client().request()[4:] == OLD[:512]
+    assert lab.download_by_http() == OLD
+    holder.communicate()  # its input ends, and so does it
+    lab.move(ANY)
+    assert lab.client(OTHER).request()[4:] == NEW
 
 
-def test_dropped_tftp_port_can_be_used_by_dhcp(moved: Moved) -> None:
-    moved.start(ANY)
-    moved.client().asks()
+def test_dropped_tftp_port_can_be_used_by_dhcp(lab: Lab) -> None:
+    lab.start(ANY)
+    lab.client().request()
     dhcp = DHCPSettings(mode="proxy", server_port=PORT, boot_server_port=PORT + 1)
-    settings = evolve(moved.service.settings, dhcp=dhcp, tftp=TFTPSettings(listen=()))
-    with moved.hosts[0].inside():
-        moved.service.reload(settings, [], [StaticResolver("file")], Fixed())
-    assert {row.service for row in moved.service.summary()} == {"dhcp", "boot-server", "http"}
+    settings = evolve(lab.service.settings, dhcp=dhcp, tftp=TFTPSettings(listen=()))
+    with lab.hosts[0].inside():
+        lab.service.reload(settings, [], [StaticResolver("file")], PATIENT)
+    assert {row.service for row in lab.service.summary()} == {"dhcp", "boot-server", "http"}
 
 
-def take(sock: socket.socket, address: str) -> None:
+def bind(sock: socket.socket, address: str) -> None:
     sock.bind((address, PORT))
     if sock.type == socket.SOCK_STREAM:
         sock.listen()
 
 
-def test_port_is_not_shared_with_other_programs_after_the_move(moved: Moved) -> None:
-    moved.start(ANY)
-    moved.client().asks()
-    moved.move(ONE)
-    assert moved.service._dropped
+def test_port_is_not_shared_with_other_programs_after_the_move(lab: Lab) -> None:
+    lab.start(ANY)
+    lab.client().request()
+    lab.move(ONE)
+    assert lab.service._dropped
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
         for address in (ANY, ONE):
-            with moved.hosts[0].inside(), socket.socket(socket.AF_INET, kind) as other:
+            with lab.hosts[0].inside(), socket.socket(socket.AF_INET, kind) as other:
                 other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 with pytest.raises(OSError, match="in use"):
-                    take(other, address)
+                    bind(other, address)
 
 
-def test_reload_adds_and_removes_interfaces(moved: Moved) -> None:
-    moved.start(ANY)
-    client = moved.client()
-    received = [client.asks()[4:]]
+def test_reload_adds_and_removes_interfaces(lab: Lab) -> None:
+    lab.start(ANY)
+    client = lab.client()
+    received = [client.request()[4:]]
     for interfaces, content in ((("s0",), NEW), ((), OLD[::-1])):
-        settings = evolve(moved.service.settings, interfaces=interfaces)
-        with moved.hosts[0].inside():
-            moved.service.reload(settings, [Files({"file": content})], [], Fixed())
-        assert moved.client().asks()[4:] == content[:512]
+        settings = evolve(lab.service.settings, interfaces=interfaces)
+        with lab.hosts[0].inside():
+            lab.service.reload(settings, [Files({"file": content})], [], PATIENT)
+        assert lab.client().request()[4:] == content[:512]
         if interfaces:
-            received += client.acknowledges(1, 2, 3)
-            client.sends(b"\0\4\0\4")
-            moved.until(lambda: len(moved.service._dropped) == 0 or moved.service._retired)
+            received += client.acknowledge(1, 2, 3)
+            client.send(b"\0\4\0\4")
+            lab.until(lambda: len(lab.service._dropped) == 0 or lab.service._retired)
             for number in range(4):
-                late = moved.client()
-                assert late.asks()[4:] == NEW, number
-                late.sends(b"\0\4\0\1")
-            moved.until(lambda: not moved.service._dropped)
+                late = lab.client()
+                assert late.request()[4:] == NEW, number
+                late.send(b"\0\4\0\1")
+            lab.until(lambda: not lab.service._dropped)
     assert b"".join(received) == OLD

@@ -25,12 +25,12 @@ class Clients:
     def __init__(self, *backends: Iterable[str]) -> None:
         self.clock = Clock()
         self.events: list[Event] = []
-        self.programs = SecondStageFinder(self.clock.seconds)
+        self.finder = SecondStageFinder(self.clock.seconds)
         layers = [(f"backend[{n}]", MemoryBackend({path: path for path in files})) for n, files in enumerate(backends)]
-        self.backend = LayeredBackend(layers, self.programs, self.events.append)
+        self.backend = LayeredBackend(layers, self.finder, self.events.append)
 
     def get(self, path: str, client: str = "192.0.2.7", protocol: str = "tftp") -> str:
-        """What is got: the files hold their own paths. "" when there is none."""
+        """Download a file, and return its content, which is its path; "": it is missing."""
         request = TransferRequest("/" + path, path, (client, 2070), protocol=protocol)
         try:
             content: bytes = self.backend.open(path, request).read(0, 1000)
@@ -47,7 +47,7 @@ DEBIAN = ("debian/shimx64.efi", "debian/grubx64.efi", "debian/mmx64.efi", "debia
 
 
 @pytest.mark.parametrize(
-    ("loader", "asked", "found"),
+    ("loader", "requested", "found"),
     [
         # rhboot/shim #300, #524, #710: without the directory.
         ("debian/shimx64.efi", "grubx64.efi", "debian/grubx64.efi"),
@@ -65,26 +65,26 @@ DEBIAN = ("debian/shimx64.efi", "debian/grubx64.efi", "debian/mmx64.efi", "debia
         # A whole tree of grub-mknetdir that lies further down.
         ("a/boot/grub/x86_64-efi/core.efi", "boot/grub/x86_64-efi/normal.mod", "a/boot/grub/x86_64-efi/normal.mod"),
         ("a/boot/grub/x86_64-efi/core.efi", "boot/grub/grub.cfg", "a/boot/grub/grub.cfg"),
-        # PXELINUX: lost prefix, and the prefix before a path that has it.
+        # PXELINUX: without the prefix, and with the prefix before a path that has it already.
         ("bios/pxelinux.0", "ldlinux.c32", "bios/ldlinux.c32"),
         ("bios/pxelinux.0", "pxelinux.cfg/default", "bios/pxelinux.cfg/default"),
         ("bios/pxelinux.0", "bios/bios/kernel", "bios/kernel"),
         ("efi64/syslinux.efi", "ldlinux.e64", "efi64/ldlinux.e64"),
-        # ipxe/ipxe #1684: iPXE's shim asks the root.
+        # ipxe/ipxe #1684: iPXE's shim requests its next file from the root.
         ("ipxe/snponly-shim.efi", "ipxe.efi", "ipxe/ipxe.efi"),
     ],
 )
 @pytest.mark.parametrize("protocol", ["tftp", "http"])
-def test_second_stage_is_found_beside_the_loader(loader: str, asked: str, found: str, protocol: str) -> None:
+def test_second_stage_is_found_beside_the_loader(loader: str, requested: str, found: str, protocol: str) -> None:
     clients = Clients((*DEBIAN, loader, found))
-    assert clients.get(asked) == ""
+    assert clients.get(requested) == ""
     assert clients.get(loader, protocol=protocol) == loader
-    assert clients.get(asked, protocol=protocol) == found
-    assert [(event.request.path, event.path) for event in clients.found] == [(asked, found)]
+    assert clients.get(requested, protocol=protocol) == found
+    assert [(event.request.path, event.path) for event in clients.found] == [(requested, found)]
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "requested",
     [
         "revocations.efi",
         "revocations_sku.efi",
@@ -97,11 +97,11 @@ def test_second_stage_is_found_beside_the_loader(loader: str, asked: str, found:
         "",
     ],
 )
-def test_file_without_a_second_stage_stays_missing(asked: str) -> None:
+def test_file_without_a_second_stage_stays_missing(requested: str) -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi")
     clients.get("debian/grubx64.efi")
-    assert clients.get(asked) == ""
+    assert clients.get(requested) == ""
     assert clients.events == []
 
 
@@ -113,7 +113,7 @@ def test_optional_files_are_found_beside_the_shim() -> None:
     assert clients.get("grubx64.efi") == "debian/grubx64.efi"
 
 
-def test_a_shim_of_any_name_is_known_by_its_requests() -> None:
+def test_a_shim_of_any_name_is_recognized_by_its_requests() -> None:
     clients = Clients(("a/boot.efi", "a/grubaa64.efi"))
     clients.get("a/boot.efi")
     assert clients.get("a/?USB") == ""
@@ -131,7 +131,7 @@ def test_only_a_recently_loaded_shim_gets_grub_for_an_unknown_name() -> None:
     assert clients.get("debian/?USB") == ""
 
 
-def test_the_architecture_of_the_shim_is_that_of_its_grub() -> None:
+def test_grub_of_the_architecture_of_the_shim_is_found() -> None:
     clients = Clients(("a/shimaa64.efi", "a/grubaa64.efi", "a/grubx64.efi"))
     clients.get("a/shimaa64.efi")
     assert clients.get("a/?USB") == "a/grubaa64.efi"
@@ -147,17 +147,17 @@ def test_a_file_at_the_requested_path_wins() -> None:
 
 
 def test_a_file_beside_the_loader_wins_over_later_backends() -> None:
-    """Another distribution's GRUB is none that this shim starts."""
+    """This shim does not start the GRUB of another distribution."""
     clients = Clients(("grub.cfg",), DEBIAN, ("grubx64.efi", "other.efi", "grub.cfg", "boot.ipxe"))
     clients.get("debian/shimx64.efi")
     assert clients.get("grubx64.efi") == "debian/grubx64.efi"
     assert clients.get("grub.cfg") == "grub.cfg"
     assert clients.get("boot.ipxe") == "boot.ipxe"
     assert clients.get("other.efi") == "other.efi"
-    assert clients.get("grubx64.efi") == "grubx64.efi", "the last loader is one of the last backend"
+    assert clients.get("grubx64.efi") == "grubx64.efi", "the last loader came from the last backend"
 
 
-def test_a_file_beside_it_in_another_backend_is_found() -> None:
+def test_a_file_beside_the_loader_in_another_backend_is_found() -> None:
     clients = Clients(("grub.cfg",), ("grubx64.efi",))
     clients.get("grubx64.efi")
     assert clients.get("grub/grub.cfg") == "grub.cfg"
@@ -183,45 +183,45 @@ def test_clients_without_requests_are_forgotten() -> None:
     clients.get("debian/shimx64.efi")
     clients.clock.advance(FORGET_AFTER + 1)
     clients.get("debian/shimx64.efi", "192.0.2.8")
-    assert len(clients.programs) == 1
+    assert len(clients.finder) == 1
 
 
 def test_number_of_remembered_clients_is_bounded() -> None:
     clients = Clients(DEBIAN)
     for number in range(MAX_CLIENTS + 10):
         clients.get("debian/shimx64.efi", f"client {number}")
-    assert len(clients.programs) == MAX_CLIENTS
+    assert len(clients.finder) == MAX_CLIENTS
     assert clients.get("vmlinuz", "client 9") == ""
     assert clients.get("vmlinuz", "client 10") == "debian/vmlinuz"
 
 
-def test_other_files_are_not_remembered() -> None:
+def test_only_boot_programs_are_remembered() -> None:
     clients = Clients(("a/vmlinuz", "a/initrd.img", "a/mmx64.efi", "a/revocations.efi", "a/b"))
     for path in ("a/vmlinuz", "a/initrd.img", "a/mmx64.efi", "a/revocations.efi"):
         clients.get(path)
-    assert len(clients.programs) == 0
+    assert len(clients.finder) == 0
     assert clients.get("b") == ""
 
 
 def test_number_of_candidates_is_limited() -> None:
     @implementer(IBackend)
-    class Nothing:
+    class EmptyBackend:
         def open(self, path: str, request: TransferRequest) -> NoReturn:
-            asked.append(path)
+            opened.append(path)
             raise FileMissing
 
-    asked: list[str] = []
-    programs = SecondStageFinder(Clock().seconds)
-    programs.remember("192.0.2.7", "/".join("x" * 50) + "/core.efi", 0)
+    opened: list[str] = []
+    finder = SecondStageFinder(Clock().seconds)
+    finder.remember("192.0.2.7", "/".join("x" * 50) + "/core.efi", 0)
     path = "/".join("y" * 50) + ".mod"
     with pytest.raises(FileMissing):
-        LayeredBackend([("nothing", Nothing())], programs).open(path, TransferRequest(path, path, ("192.0.2.7", 2070)))
-    assert len(asked) == 1 + MAX_CANDIDATES
+        LayeredBackend([("empty", EmptyBackend())], finder).open(path, TransferRequest(path, path, ("192.0.2.7", 2070)))
+    assert len(opened) == 1 + MAX_CANDIDATES
 
 
 def test_candidates_of_an_asynchronous_backend_are_limited() -> None:
     @implementer(IBackend)
-    class Late:
+    class AsynchronousBackend:
         def open(self, path: str, request: TransferRequest) -> Deferred[IReader]:
             answer: Deferred[IReader] = Deferred()
             waiting.append((path, answer))
@@ -230,7 +230,9 @@ def test_candidates_of_an_asynchronous_backend_are_limited() -> None:
     waiting: list[tuple[str, Deferred[IReader]]] = []
     found: list[object] = []
     events: list[Event] = []
-    backend = LayeredBackend([("late", Late())], SecondStageFinder(Clock().seconds), events.append)
+    backend = LayeredBackend(
+        [("asynchronous", AsynchronousBackend())], SecondStageFinder(Clock().seconds), events.append
+    )
     shim, grub = (TransferRequest(path, path, ("192.0.2.7", 2070)) for path in ("a/shimx64.efi", "grubx64.efi"))
     backend.open(shim.path, shim)
     waiting.pop()[1].callback(MemoryReader(b"shim"))
@@ -253,38 +255,39 @@ def test_a_file_missing_for_others_of_the_batch_is_found_beside_a_loader() -> No
 
 
 @implementer(IShareableReader)
-class Shared(MemoryReader):
+class SharedReader(MemoryReader):
     def share(self) -> IReader:
         return self
 
 
 @implementer_only(IUniformBackend)
-class Counting(MemoryBackend):
-    """Its readers can be shared; records the requested paths."""
+class RecordingBackend(MemoryBackend):
+    """Records the opened paths. Its readers can be shared."""
 
     def __init__(self, files: Iterable[str]) -> None:
         super().__init__({path: path for path in files})
-        self.asked: list[str] = []
+        self.opened: list[str] = []
 
     def open(self, path: str, request: Any) -> IReader:
-        self.asked.append(path)
-        return Shared(of_type(bytes, super().open(path, request).read(0, 1000)))
+        self.opened.append(path)
+        return SharedReader(of_type(bytes, super().open(path, request).read(0, 1000)))
 
 
-def together(*files: str) -> tuple[Clients, Counting]:
-    """Clients whose requests have all arrived before; some of them have got programs."""
+def clients_of_one_backend(*files: str) -> tuple[Clients, RecordingBackend]:
     clients = Clients()
-    backend = Counting(files)
-    clients.backend = LayeredBackend([("counting", backend)], clients.programs, clients.events.append)
+    backend = RecordingBackend(files)
+    clients.backend = LayeredBackend([("recording", backend)], clients.finder, clients.events.append)
     return clients, backend
 
 
 def test_each_path_is_tried_once_per_batch() -> None:
-    clients, backend = together("bios/pxelinux.0", "efi64/syslinux.efi", "bios/ldlinux.c32", "efi64/ldlinux.c32")
+    clients, backend = clients_of_one_backend(
+        "bios/pxelinux.0", "efi64/syslinux.efi", "bios/ldlinux.c32", "efi64/ldlinux.c32"
+    )
     for client in "ab":
         clients.get("bios/pxelinux.0", client)
     clients.get("efi64/syslinux.efi", "c")
-    backend.asked.clear()
+    backend.opened.clear()
     clients.backend.begin_batch()
     assert [clients.get("ldlinux.c32", client) for client in "abcd"] == [
         "bios/ldlinux.c32",
@@ -292,7 +295,7 @@ def test_each_path_is_tried_once_per_batch() -> None:
         "efi64/ldlinux.c32",
         "",
     ]
-    assert backend.asked == ["ldlinux.c32", "bios/ldlinux.c32", "efi64/ldlinux.c32"]
+    assert backend.opened == ["ldlinux.c32", "bios/ldlinux.c32", "efi64/ldlinux.c32"]
     assert [(event.request.peer[0], event.path) for event in clients.found] == [
         ("a", "bios/ldlinux.c32"),
         ("b", "bios/ldlinux.c32"),
@@ -301,17 +304,17 @@ def test_each_path_is_tried_once_per_batch() -> None:
 
 
 def test_shared_load_sets_the_loader_of_each_client() -> None:
-    clients, backend = together("bios/pxelinux.0", "bios/ldlinux.c32")
+    clients, backend = clients_of_one_backend("bios/pxelinux.0", "bios/ldlinux.c32")
     clients.backend.begin_batch()
     for client in "ab":
         clients.get("bios/pxelinux.0", client)
-    assert backend.asked == ["bios/pxelinux.0"]
+    assert backend.opened == ["bios/pxelinux.0"]
     clients.backend.end_batch()
     assert [clients.get("ldlinux.c32", client) for client in "ab"] == ["bios/ldlinux.c32"] * 2
 
 
 def test_shim_time_limit_is_per_client() -> None:
-    clients, _ = together(*DEBIAN)
+    clients, _ = clients_of_one_backend(*DEBIAN)
     clients.get("debian/shimx64.efi", "a")
     clients.clock.advance(SHIM_SECONDS)
     clients.get("debian/shimx64.efi", "b")

@@ -1,4 +1,4 @@
-"""Files that leave by sendfile, over real connections."""
+"""Files that are sent by sendfile(2), over real TCP connections."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ from bootfw.service import BootService
 from bootfw.values import Outcome, TransferReport
 
 from .webclient import Backend, request
-from .webservice import Observer, WebService, where
+from .webservice import Observer, WebService, address_of
 
 pytestmark = pytest.mark.usefixtures("failures", "bounded")
 
@@ -59,18 +59,18 @@ def sent(monkeypatch: pytest.MonkeyPatch, bounded: None) -> Sent:
     calls: Sent = []
     sendfile = os.sendfile
 
-    def noted(out: int, source: int, offset: int, count: int) -> int:
-        done = sendfile(out, source, offset, count)
-        calls.append((offset, done))
-        return done
+    def recorded(out: int, source: int, offset: int, count: int) -> int:
+        length = sendfile(out, source, offset, count)
+        calls.append((offset, length))
+        return length
 
-    monkeypatch.setattr(os, "sendfile", noted)
+    monkeypatch.setattr(os, "sendfile", recorded)
     return calls
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> tuple[Path, bytes]:
-    """One that is too large for one chunk, as (directory, content)."""
+    """A file "a" that is too large for one chunk, as (its directory, its content)."""
     root = tmp_path / "root"
     root.mkdir()
     content = os.urandom(5_000_000)
@@ -85,17 +85,17 @@ def serve(web_service: WebService) -> Serve:
 
 @contextlib.contextmanager
 def connected(service: BootService, **headers: Any) -> Iterator[socket.socket]:
-    """A client that has requested /a, and reads when the test does."""
+    """The socket of a client that has requested /a. It reads nothing by itself."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
-        sock.connect(where(service))
+        sock.connect(address_of(service))
         sock.sendall(request(target="/a", **headers))
         sock.setblocking(False)
         yield sock
 
 
 def read(sock: socket.socket, length: int = 10_000_000) -> bytes | None:
-    """What is there, *length* at most; None: the server has closed."""
+    """What has arrived, at most *length* bytes; None: the server has closed the connection."""
     try:
         return sock.recv(length) or None
     except BlockingIOError:
@@ -103,16 +103,16 @@ def read(sock: socket.socket, length: int = 10_000_000) -> bytes | None:
 
 
 def read_all(sock: socket.socket, turn_until: TurnUntil, size: int) -> bytes:
-    """The body, *size* bytes of it."""
-    found = bytearray()
+    """Read a response, and return its body of *size* bytes."""
+    received = bytearray()
 
-    def whole() -> bool:
-        found.extend(read(sock) or b"")
-        head = found.find(b"\r\n\r\n")
-        return head >= 0 and len(found) == head + 4 + size
+    def is_complete() -> bool:
+        received.extend(read(sock) or b"")
+        end_of_head = received.find(b"\r\n\r\n")
+        return end_of_head >= 0 and len(received) == end_of_head + 4 + size
 
-    turn_until(whole)
-    return bytes(found[-size:])
+    turn_until(is_complete)
+    return bytes(received[-size:])
 
 
 def test_sendfile_sends_all_but_the_first_chunk_and_the_tail(
@@ -137,7 +137,7 @@ def test_range_is_sent_by_sendfile(serve: Serve, turn_until: TurnUntil, sent: Se
     assert sum(length for _, length in sent) == 2_000_000 - CHUNK - TAIL
 
 
-def test_a_small_file_leaves_with_its_head(
+def test_a_small_file_is_sent_with_its_head(
     serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]
 ) -> None:
     root, _ = file
@@ -167,14 +167,14 @@ def test_pipelined_requests_are_answered(serve: Serve, turn_until: TurnUntil, fi
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
         sock.sendall(request(target="/none") + request(target="/a"))
-        found = bytearray()
+        received = bytearray()
 
-        def all_there() -> bool:
-            found.extend(read(sock) or b"")
-            return found.count(content[:1000]) == 2 and found.endswith(content[-1000:])
+        def is_complete() -> bool:
+            received.extend(read(sock) or b"")
+            return received.count(content[:1000]) == 2 and received.endswith(content[-1000:])
 
-        turn_until(all_there)
-    assert b"File not found" in found[len(content) : len(content) + 1000]
+        turn_until(is_complete)
+    assert b"File not found" in received[len(content) : len(content) + 1000]
     turn_until(lambda: len(observer.reports) == 2)
 
 
@@ -183,7 +183,7 @@ def test_http_1_0_connection_is_closed_at_the_end(
 ) -> None:
     root, content = file
     service, _ = serve(DirectoryBackend(root))
-    with socket.create_connection(where(service)) as sock:
+    with socket.create_connection(address_of(service)) as sock:
         sock.sendall(request(target="/a", version="1.0"))
         sock.setblocking(False)
         assert read_all(sock, turn_until, len(content)) == content
@@ -206,7 +206,7 @@ def test_a_slow_client_is_sent_no_more_than_its_connection_takes(
         calls = len(sent)
         for _ in range(20):
             private_reactor.iterate(0)
-        assert len(sent) == calls, "and nobody is woken for it"
+        assert len(sent) == calls, "sendfile is not tried while the connection is full"
         assert read_all(sock, turn_until, len(content) * 10) == content * 10
     turn_until(lambda: observer.reports)
     assert observer.reports[0].outcome is Outcome.COMPLETE
@@ -260,7 +260,7 @@ def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(
     assert report.bytes_transferred <= 20_000_000
 
 
-@pytest.mark.parametrize("more", [0, 1000], ids=["as large", "larger"])
+@pytest.mark.parametrize("appended", [0, 1000], ids=["as large", "larger"])
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-4000000"}])
 def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(
     serve: Serve,
@@ -268,7 +268,7 @@ def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(
     sent: Sent,
     file: tuple[Path, bytes],
     headers: dict[str, str],
-    more: int,
+    appended: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sendfile, "TURN", 0.0)  # a piece a turn, so that the file is being sent when it is overwritten
@@ -278,9 +278,9 @@ def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(
         turn_until(lambda: observer.reports)
     with connected(service, **headers) as sock:
         turn_until(lambda: sent)
-        with (root / "a").open("r+b") as other:
-            other.seek(CHUNK)  # what comes first is read, not sent by sendfile(2)
-            other.write(bytes(len(content) - CHUNK + more))
+        with (root / "a").open("r+b") as writer:
+            writer.seek(CHUNK)  # the bytes before that are read, not sent by sendfile(2)
+            writer.write(bytes(len(content) - CHUNK + appended))
         received = bytearray()
 
         def ended() -> bool:
@@ -301,8 +301,8 @@ def test_a_file_that_becomes_longer_is_sent_as_it_was(
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
         turn_until(lambda: sent)
-        with (root / "a").open("ab") as more:
-            more.write(bytes(1_000_000))
+        with (root / "a").open("ab") as writer:
+            writer.write(bytes(1_000_000))
         assert read_all(sock, turn_until, len(content)) == content
     turn_until(lambda: observer.reports)
     assert observer.reports[0].bytes_transferred == len(content)
@@ -316,10 +316,10 @@ def test_file_is_read_if_sendfile_fails(
     monkeypatch: pytest.MonkeyPatch,
     error: int,
 ) -> None:
-    tried = []
+    calls = []
 
     def fail(*arguments: int) -> None:
-        tried.append(arguments)
+        calls.append(arguments)
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "sendfile", fail)
@@ -327,7 +327,7 @@ def test_file_is_read_if_sendfile_fails(
     service, _ = serve(DirectoryBackend(root))
     with connected(service) as sock:
         assert read_all(sock, turn_until, len(content)) == content
-    assert len(tried) == 1
+    assert len(calls) == 1
 
 
 def test_a_reader_without_a_descriptor_is_read(serve: Serve, turn_until: TurnUntil, sent: Sent) -> None:
@@ -360,10 +360,10 @@ def test_the_connection_is_watched_once_and_closed(
 def test_without_a_free_descriptor_the_file_is_read(
     serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_left(descriptor: int) -> int:
+    def fail(descriptor: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(os, "dup", none_left)
+    monkeypatch.setattr(os, "dup", fail)
     root, content = file
     (root / "a").write_bytes(content * 10)
     service, observer = serve(DirectoryBackend(root))
@@ -384,7 +384,7 @@ def test_a_disconnect_is_noticed_where_the_client_is_not_read(
         turn_until(lambda: sent)
         sock.setblocking(True)
         for _ in range(3):
-            sock.sendall(b"GET /a HTTP/1.1\r\nX: " + b"x" * 20_000)  # more than is stored: it is read no longer
+            sock.sendall(b"GET /a HTTP/1.1\r\nX: " + b"x" * 20_000)  # more than the server buffers: it stops reading
             for _ in range(5):
                 turn_until(lambda: True)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -392,12 +392,12 @@ def test_a_disconnect_is_noticed_where_the_client_is_not_read(
     assert [report.outcome for report in observer.reports] == [Outcome.STOPPED_BY_PEER]
 
 
-# The sender alone
+# FileSender alone
 
 
 @define
 class Transport:
-    """As much of one as it needs."""
+    """The part of a transport that FileSender uses."""
 
     sock: socket.socket
 
@@ -407,21 +407,21 @@ class Transport:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ends = socket.socketpair()
-    for end in ends:
-        end.setblocking(False)
-    yield ends
-    for end in ends:
-        end.close()
+    sockets = socket.socketpair()
+    for sock in sockets:
+        sock.setblocking(False)
+    yield sockets
+    for sock in sockets:
+        sock.close()
 
 
 def test_sendfile_stops_when_the_connection_is_full(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(4 * MOST))
     with open(tmp_path / "a", "rb") as source:
         sender = FileSender(Transport(pair[0]), source.fileno(), lambda: 0.0)
-        sent, goes_on = sender.send(0, 4 * MOST)
-        assert sent > 0
-        assert goes_on
+        length, may_continue = sender.send(0, 4 * MOST)
+        assert length > 0
+        assert may_continue
         while sender.send(0, 4 * MOST)[0]:
             pass
         assert sender.send(0, 4 * MOST) == (0, True), "the connection is full"
@@ -432,10 +432,10 @@ def test_short_sendfile_means_a_full_connection(
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(2 * PIECE))
     with open(tmp_path / "a", "rb") as source:
-        taken, goes_on = FileSender(Transport(pair[0]), source.fileno(), lambda: 0.0).send(0, 2 * PIECE)
-    assert sent == [(0, taken)]
-    assert 0 < taken < PIECE
-    assert goes_on
+        length, may_continue = FileSender(Transport(pair[0]), source.fileno(), lambda: 0.0).send(0, 2 * PIECE)
+    assert sent == [(0, length)]
+    assert 0 < length < PIECE
+    assert may_continue
 
 
 def test_bytes_per_reactor_turn_are_bounded(
@@ -461,7 +461,7 @@ def test_time_per_reactor_turn_is_bounded(
     assert sender.send(0, 4 * MOST) == (2 * PIECE, True)
 
 
-def test_sendfile_needs_plain_tcp_and_a_descriptor(tmp_path: Path) -> None:
+def test_sendfile_needs_a_plain_tcp_connection(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     reader = FileReader(os.open(tmp_path / "a", os.O_RDONLY))
     try:

@@ -1,4 +1,4 @@
-"""TFTP between two hosts on two wires: addresses that only a kernel knows how to handle."""
+"""TFTP between two hosts on two links: which source address the kernel gives to the replies."""
 
 import contextlib
 import socket
@@ -24,19 +24,19 @@ PORT = 10069
 
 
 @pytest.fixture(params=["single", "ephemeral"])
-def ask(
+def request_file(
     request: pytest.FixtureRequest, hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> Iterator[Callable[[str, str], tuple[bytes, str]]]:
-    """Requests a file of a server that listens on every address, from the client's end of a link. Returns the reply and
-    its source."""
+    """Starts a server that listens on every address, and requests a file at one of them, on one interface of the
+    client. Returns the reply and its source address."""
     server, client = hosts
     protocols: list[TFTPProtocol] = []
     ports: list[DatagramPort] = []
 
-    def start(anywhere: str) -> None:
-        def own(protocol: DatagramProtocol, address: str) -> DatagramPort:
+    def start(wildcard: str) -> None:
+        def listen_for_transfer(protocol: DatagramProtocol, address: str) -> DatagramPort:
             with server.inside():
-                port: DatagramPort = listen(private_reactor, protocol, address or anywhere, 0)
+                port: DatagramPort = listen(private_reactor, protocol, address or wildcard, 0)
                 return port
 
         protocol = TFTPProtocol(
@@ -44,13 +44,13 @@ def ask(
             Files({"file": b"content"}),
             Fixed(),
             lambda event: None,
-            listen=own if request.param == "ephemeral" else None,
+            listen=listen_for_transfer if request.param == "ephemeral" else None,
         )
         protocols.append(protocol)
         with server.inside():
-            ports.append(listen(private_reactor, protocol, anywhere, PORT))
+            ports.append(listen(private_reactor, protocol, wildcard, PORT))
 
-    def go(address: str, interface: str) -> tuple[bytes, str]:
+    def request_from(address: str, interface: str) -> tuple[bytes, str]:
         ipv6 = ":" in address
         start("::" if ipv6 else "0.0.0.0")
         with contextlib.ExitStack() as stack:
@@ -61,17 +61,17 @@ def ask(
                 sock.setblocking(False)
                 scope = (0, socket.if_nametoindex(interface)) if ipv6 else ()
                 sock.sendto(tftp.request(False, "file", "octet"), (address, PORT, *scope))
-            answers: list[tuple[bytes, tuple[str | int, ...]]] = []
+            replies: list[tuple[bytes, tuple[str | int, ...]]] = []
 
-            def answered() -> list[tuple[bytes, tuple[str | int, ...]]]:
+            def received() -> list[tuple[bytes, tuple[str | int, ...]]]:
                 with contextlib.suppress(BlockingIOError):
-                    answers.append(sock.recvfrom(1000))
-                return answers
+                    replies.append(sock.recvfrom(1000))
+                return replies
 
-            turn_until(answered)
-            return answers[0][0], of_type(str, answers[0][1][0]).partition("%")[0]
+            turn_until(received)
+            return replies[0][0], of_type(str, replies[0][1][0]).partition("%")[0]
 
-    yield go
+    yield request_from
     for protocol, port in zip(protocols, ports, strict=True):
         protocol.close()
         port.stopListening()
@@ -83,7 +83,7 @@ def ask(
     [("10.9.0.1", "c0"), ("10.9.0.2", "c0"), ("fd00:9::2", "c0"), ("fe80::1", "c0"), ("fe80::1", "c1")],
 )
 def test_reply_comes_from_the_requested_address(
-    ask: Callable[[str, str], tuple[bytes, str]], address: str, interface: str
+    request_file: Callable[[str, str], tuple[bytes, str]], address: str, interface: str
 ) -> None:
-    """A link-local address is one of several interfaces, and a port of its own is bound on the right one."""
-    assert ask(address, interface) == (tftp.data(1, b"content"), address)
+    """Several interfaces have the same link-local address. The port of a transfer is bound on the right one."""
+    assert request_file(address, interface) == (tftp.data(1, b"content"), address)

@@ -1,4 +1,4 @@
-"""The whole adapter over a bad network: the file arrives as it is, and nothing is left behind."""
+"""Transfers over a lossy network: the file arrives unchanged, and no transfer is left."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,8 +21,8 @@ CONTENT = numbered(60_000)
 
 
 @pytest.fixture(params=[0, 1, 2])
-def client(request: pytest.FixtureRequest, wire: MemoryWire) -> Iterator[Callable[..., TFTPClient]]:
-    """Makes a client of a server that loses 5 % of what is sent, doubles 5 % and delays 5 %, both ways."""
+def make_client(request: pytest.FixtureRequest, wire: MemoryWire) -> Iterator[Callable[..., TFTPClient]]:
+    """Makes a client; the network loses 5 % of the datagrams, duplicates 5 % and delays 5 %, in both directions."""
 
     def make(served: Served, **options: int) -> TFTPClient:
         wire.network.link = LossyLink(request.param, drop=0.05, duplicate=0.05, reorder=0.05)
@@ -34,18 +34,18 @@ def client(request: pytest.FixtureRequest, wire: MemoryWire) -> Iterator[Callabl
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("window", [1, 4, 16])
-@pytest.mark.parametrize("way", [None, coroutine])
+@pytest.mark.parametrize("behaviour", [None, coroutine])
 def test_download_over_a_lossy_link(
     serve: Serve,
     wire: MemoryWire,
-    client: Callable[..., TFTPClient],
+    make_client: Callable[..., TFTPClient],
     policy: IWatchdogPolicy,
     window: int,
-    way: Callable[[Callable[[], Any]], Reader | bytes | Writer | None] | None,
+    behaviour: Callable[[Callable[[], Any]], Reader | bytes | Writer | None] | None,
 ) -> None:
-    served = serve(Files({"file": CONTENT}, {"read": way} if way else {}), watchdog=policy)
-    made = client(served, blksize=512, windowsize=window)
-    assert wire.network.result_of(made.download("file"), 600).data == CONTENT
+    served = serve(Files({"file": CONTENT}, {"read": behaviour} if behaviour else {}), watchdog=policy)
+    client = make_client(served, blksize=512, windowsize=window)
+    assert wire.network.result_of(client.download("file"), 600).data == CONTENT
     assert of_type(LossyLink, wire.network.link).dropped > 0
     served.advance(200)
     assert served.outcomes[0] in ("COMPLETE", "UNCONFIRMED")
@@ -55,11 +55,11 @@ def test_download_over_a_lossy_link(
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("window", [1, 4, 16])
 def test_upload_over_a_lossy_link(
-    serve: Serve, wire: MemoryWire, client: Callable[..., TFTPClient], policy: IWatchdogPolicy, window: int
+    serve: Serve, wire: MemoryWire, make_client: Callable[..., TFTPClient], policy: IWatchdogPolicy, window: int
 ) -> None:
     served = serve(watchdog=policy)
-    made = client(served, blksize=512, windowsize=window)
-    wire.network.result_of(made.upload("file", CONTENT), 600)
+    client = make_client(served, blksize=512, windowsize=window)
+    wire.network.result_of(client.upload("file", CONTENT), 600)
     assert of_type(LossyLink, wire.network.link).dropped > 0
     served.advance(200)
     assert served.backend.files == {"file": CONTENT}

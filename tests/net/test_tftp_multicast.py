@@ -1,4 +1,4 @@
-"""A TFTPProtocol sends a file to a group (RFC 2090): which clients are in it, and what ends it."""
+"""A TFTPProtocol sends a file to a multicast group (RFC 2090): which clients are in the group, and what ends it."""
 
 import hashlib
 import socket
@@ -38,7 +38,7 @@ GROUPS = {"multicast_groups": "239.255.77.0-239.255.77.1"}
 @implementer(ICacheableReader)
 @define(eq=False)
 class TaggedReader(Reader):
-    """A Reader whose content is known to be that of others."""
+    """A Reader with an etag: it may have the same content as other readers."""
 
     etag: str = "abc"
     modified: None = field(default=None, init=False)
@@ -55,25 +55,28 @@ class TaggedFiles(Files):
 
 
 @pytest.fixture
-def tagged(serve: Serve) -> Served:
+def served(serve: Serve) -> Served:
+    """A server with one file, which can be sent to a group."""
     return serve(TaggedFiles({"file": FILE}), **GROUPS)
 
 
-def listening(served: Served, number: int = 0) -> FakePeer:
+def group_listener(served: Served, number: int = 0) -> FakePeer:
     """A host that receives what is sent to group *number*."""
     return FakePeer(served.wire.network.host(f"239.255.77.{number}"), multicast.PORT)
 
 
 def received(group: FakePeer) -> list[tftp.Packet]:
+    """What has been sent to the group since the last call."""
     return [tftp.parse(arrival.data) for arrival in group.take()]
 
 
-def oack(number: int, mc: int, *others: tuple[str, str]) -> tftp.OptionAck:
-    return tftp.OptionAck((("multicast", f"239.255.77.{number},1758,{mc}"), *others))
+def oack(number: int, mc: int, *options: tuple[str, str]) -> tftp.OptionAck:
+    """The OACK of group *number*; *mc*: 1: its receiver is the master client."""
+    return tftp.OptionAck((("multicast", f"239.255.77.{number},1758,{mc}"), *options))
 
 
-def test_two_clients_receive_one_file(tagged: Served) -> None:
-    group, first, second = listening(tagged), tagged.peer(8), tagged.peer(9)
+def test_two_clients_receive_one_file(served: Served) -> None:
+    group, first, second = group_listener(served), served.peer(8), served.peer(9)
 
     assert first.ask("file", multicast="") == [oack(0, 1)]
     assert second.ask("file", multicast="") == [oack(0, 0)]
@@ -82,14 +85,14 @@ def test_two_clients_receive_one_file(tagged: Served) -> None:
         assert received(group) == [block]
     assert first.say(tftp.ack(3)) == []
     assert second.take() == [oack(0, 1)]
-    # It has missed one.
+    # The second client has missed block 2.
     second.say(tftp.ack(1))
     assert received(group) == [BLOCKS[1]]
     second.say(tftp.ack(3))
 
-    assert tagged.outcomes == ["COMPLETE", "COMPLETE"]
-    assert [report.bytes_transferred for report in tagged.reports] == [1100, 1100]
-    assert first.sources == second.sources[:1] * len(first.sources) == [tagged.address] * len(first.sources)
+    assert served.outcomes == ["COMPLETE", "COMPLETE"]
+    assert [report.bytes_transferred for report in served.reports] == [1100, 1100]
+    assert first.sources == second.sources[:1] * len(first.sources) == [served.address] * len(first.sources)
     assert first.ask("file", multicast="") == [oack(0, 1)]
 
 
@@ -107,38 +110,38 @@ def test_a_file_of_a_directory_is_the_same_under_two_names(
     assert served.peer(9).ask("copy", multicast="") == [oack(1, 1)]
 
 
-def test_options_are_acknowledged_in_the_order_of_the_request_without_windows(tagged: Served) -> None:
-    assert tagged.peer().ask("file", tsize=0, windowsize=8, Multicast="", blksize=100) == [
+def test_options_are_acknowledged_in_the_order_of_the_request_without_windows(served: Served) -> None:
+    assert served.peer().ask("file", tsize=0, windowsize=8, Multicast="", blksize=100) == [
         tftp.OptionAck((("tsize", "1100"), ("Multicast", "239.255.77.0,1758,1"), ("blksize", "100")))
     ]
-    assert [event.agreed.windowsize for event in tagged.of(TransferBegun)] == [1]
+    assert [event.agreed.windowsize for event in served.of(TransferBegun)] == [1]
 
 
-def test_clients_of_another_block_size_or_file_have_another_group(tagged: Served) -> None:
-    tagged.backend.files["other"] = FILE
+def test_clients_with_another_block_size_or_file_have_another_group(served: Served) -> None:
+    served.backend.files["other"] = FILE
 
-    assert tagged.peer(7).ask("file", multicast="") == [oack(0, 1)]
-    assert tagged.peer(8).ask("file", multicast="", blksize=100) == [oack(1, 1, ("blksize", "100"))]
-    # No address is left.
-    assert tagged.peer(9).ask("other", multicast="") == BLOCKS[:1]
-
-
-def test_a_file_that_was_replaced_has_another_group(tagged: Served) -> None:
-    assert tagged.peer(7).ask("file", multicast="") == [oack(0, 1)]
-    tagged.backend.files["file"] = FILE[::-1]
-    assert tagged.peer(8).ask("file", multicast="") == [oack(1, 1)]
+    assert served.peer(7).ask("file", multicast="") == [oack(0, 1)]
+    assert served.peer(8).ask("file", multicast="", blksize=100) == [oack(1, 1, ("blksize", "100"))]
+    # There are no more groups.
+    assert served.peer(9).ask("other", multicast="") == BLOCKS[:1]
 
 
-def test_ordinary_clients_have_transfers_of_their_own(tagged: Served) -> None:
-    group = listening(tagged)
-    tagged.peer(7).ask("file", multicast="")
+def test_a_file_that_was_replaced_has_another_group(served: Served) -> None:
+    assert served.peer(7).ask("file", multicast="") == [oack(0, 1)]
+    served.backend.files["file"] = FILE[::-1]
+    assert served.peer(8).ask("file", multicast="") == [oack(1, 1)]
 
-    assert tagged.peer(8).download("file", blksize=100, windowsize=4) == FILE
+
+def test_clients_without_the_multicast_option_have_ordinary_transfers(served: Served) -> None:
+    group = group_listener(served)
+    served.peer(7).ask("file", multicast="")
+
+    assert served.peer(8).download("file", blksize=100, windowsize=4) == FILE
     assert received(group) == []
 
 
 @pytest.mark.parametrize(
-    ("settings", "request_of"),
+    ("settings", "options"),
     [
         ({}, {}),
         (GROUPS, {"mode": "netascii"}),
@@ -146,12 +149,10 @@ def test_ordinary_clients_have_transfers_of_their_own(tagged: Served) -> None:
     ],
     ids=["not configured", "netascii", "too many blocks"],
 )
-def test_requests_that_are_served_one_by_one(
-    serve: Serve, settings: dict[str, Any], request_of: dict[str, Any]
-) -> None:
+def test_requests_that_are_served_one_by_one(serve: Serve, settings: dict[str, Any], options: dict[str, Any]) -> None:
     content = bytes(8 * 65535)
     served = serve(TaggedFiles({"file": content}), **settings)
-    [answer] = served.peer().ask("file", multicast="", **request_of)
+    [answer] = served.peer().ask("file", multicast="", **options)
     if isinstance(answer, tftp.OptionAck):
         assert "multicast" not in dict(answer.options)
     else:
@@ -175,78 +176,78 @@ def test_generated_content_is_compared(serve: Serve) -> None:
     assert served.peer(9).ask("other", multicast="") == [oack(1, 1)]
 
 
-def test_a_group_has_a_bounded_number_of_clients(tagged: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_has_a_bounded_number_of_clients(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multicast, "MOST_MEMBERS", 2)
-    tagged.peer(7).ask("file", multicast="")
-    tagged.peer(8).ask("file", multicast="")
-    assert tagged.peer(9).download("file") == FILE
-    assert tagged.peer(10).ask("file", multicast="") == BLOCKS[:1]
+    served.peer(7).ask("file", multicast="")
+    served.peer(8).ask("file", multicast="")
+    assert served.peer(9).download("file") == FILE
+    assert served.peer(10).ask("file", multicast="") == BLOCKS[:1]
 
 
-def test_an_upload_has_no_group(tagged: Served) -> None:
-    assert tagged.peer().put("new", multicast="") == [tftp.Ack(0)]
+def test_an_upload_has_no_group(served: Served) -> None:
+    assert served.peer().put("new", multicast="") == [tftp.Ack(0)]
 
 
-def test_the_silent_master_is_followed_by_the_next_client(tagged: Served) -> None:
-    group, first, second = listening(tagged), tagged.peer(8), tagged.peer(9)
+def test_the_next_client_replaces_a_silent_master_client(served: Served) -> None:
+    group, first, second = group_listener(served), served.peer(8), served.peer(9)
     first.ask("file", multicast="")
     second.ask("file", multicast="")
     first.say(tftp.ack(0))
-    tagged.advance(3.1)
+    served.advance(3.1)
 
     assert received(group) == BLOCKS[:1] * 2
     assert second.take() == [oack(0, 1)]
     assert first.take() == [oack(0, 0)]
     second.say(tftp.ack(3))
-    tagged.advance(20)
-    assert tagged.outcomes == ["COMPLETE", "TIMED_OUT"]
+    served.advance(20)
+    assert served.outcomes == ["COMPLETE", "TIMED_OUT"]
 
 
-def test_a_client_that_starts_again_is_the_youngest(tagged: Served) -> None:
-    first, second = tagged.peer(8), tagged.peer(9)
+def test_a_client_that_starts_again_is_the_last_to_become_master_client(served: Served) -> None:
+    first, second = served.peer(8), served.peer(9)
     first.ask("file", multicast="")
     second.ask("file", multicast="")
-    # A copy of the request while the server has not been heard is no new start.
+    # A client that has sent only its request may repeat it: that is no new start.
     assert second.ask("file", multicast="") == [oack(0, 0)]
     first.say(tftp.ack(0))
-    tagged.advance(1.5)
+    served.advance(1.5)
 
     assert first.ask("file", multicast="")[-1] == oack(0, 0)
     assert second.take() == [oack(0, 1)]
-    assert tagged.outcomes == ["CANCELLED"]
+    assert served.outcomes == ["CANCELLED"]
 
 
-def test_an_error_of_a_client_ends_its_part(tagged: Served) -> None:
-    first, second = tagged.peer(8), tagged.peer(9)
+def test_an_error_from_a_client_ends_its_membership(served: Served) -> None:
+    first, second = served.peer(8), served.peer(9)
     first.ask("file", multicast="")
     second.ask("file", multicast="")
     assert first.say(tftp.error(0, "enough")) == []
     assert second.take() == [oack(0, 1)]
-    assert tagged.outcomes == ["STOPPED_BY_PEER"]
+    assert served.outcomes == ["STOPPED_BY_PEER"]
 
 
-def test_packets_that_are_of_no_use_are_ignored(tagged: Served) -> None:
-    peer = tagged.peer()
+def test_unexpected_packets_are_ignored(served: Served) -> None:
+    peer = served.peer()
     peer.ask("file", multicast="")
     assert peer.say(tftp.data(1, b"x"), b"\0\4\0", tftp.option_ack(())) == []
-    assert tagged.reports == []
+    assert served.reports == []
 
 
-def test_stopping_sends_an_error_to_each_client(tagged: Served) -> None:
-    peers = [tagged.peer(number) for number in (7, 8, 9)]
+def test_stopping_sends_an_error_to_each_client(served: Served) -> None:
+    peers = [served.peer(number) for number in (7, 8, 9)]
     for peer in peers:
         peer.ask("file", multicast="")
-    tagged.stop()
+    served.stop()
     for peer in peers:
         assert peer.take()[-1] == tftp.Error(0, "the server is stopping")
-    assert tagged.outcomes == ["CANCELLED"] * 3
+    assert served.outcomes == ["CANCELLED"] * 3
 
 
 @pytest.mark.parametrize("cancellable", [True, False])
-def test_a_read_that_is_pending_when_the_master_leaves(serve: Serve, cancellable: bool) -> None:
+def test_the_pending_read_of_a_master_client_that_leaves_is_dropped(serve: Serve, cancellable: bool) -> None:
     pending = Pending(cancellable)
     served = serve(TaggedFiles({"file": FILE}, {"read": pending}), **GROUPS)
-    group, first, second = listening(served), served.peer(8), served.peer(9)
+    group, first, second = group_listener(served), served.peer(8), served.peer(9)
     first.ask("file", multicast="")
     second.ask("file", multicast="")
     first.say(tftp.ack(0))
@@ -259,7 +260,7 @@ def test_a_read_that_is_pending_when_the_master_leaves(serve: Serve, cancellable
     assert received(group) == [BLOCKS[1]]
 
 
-def test_a_reader_that_never_answers_ends_it_for_all(serve: Serve) -> None:
+def test_a_reader_that_never_answers_ends_the_transfers_of_all_clients(serve: Serve) -> None:
     served = serve(TaggedFiles({"file": FILE}, {"read": Pending()}), **GROUPS)
     first, second = served.peer(8), served.peer(9)
     first.ask("file", multicast="")
@@ -271,28 +272,33 @@ def test_a_reader_that_never_answers_ends_it_for_all(serve: Serve) -> None:
 
 
 def fail(error: Exception) -> Any:
-    def way(call: Any) -> Any:
+    """A behaviour of Files."""
+
+    def behaviour(call: Any) -> Any:
         raise error
 
-    return way
+    return behaviour
 
 
 @pytest.mark.parametrize(
-    ("error", "message", "published"), [(TransferError("gone"), "gone", 0), (ValueError("bug"), "Internal error", 1)]
+    ("error", "message", "plugin_failures"),
+    [(TransferError("gone"), "gone", 0), (ValueError("bug"), "Internal error", 1)],
 )
-def test_a_reader_that_fails_ends_it_for_all(serve: Serve, error: Exception, message: str, published: int) -> None:
+def test_a_reader_that_fails_ends_the_transfers_of_all_clients(
+    serve: Serve, error: Exception, message: str, plugin_failures: int
+) -> None:
     served = serve(TaggedFiles({"file": FILE}, {"read": fail(error)}), **GROUPS)
     first, second = served.peer(8), served.peer(9)
     first.ask("file", multicast="")
     second.ask("file", multicast="")
     assert first.say(tftp.ack(0)) == [tftp.Error(0, message)]
     assert second.take() == [tftp.Error(0, message)]
-    assert len(served.of(PluginFailed)) == published
+    assert len(served.of(PluginFailed)) == plugin_failures
     assert first.ask("file", multicast="") == [oack(0, 1)]
 
 
 class _FailingWatchdog:
-    """Fails at the second sending."""
+    """Fails at the first retransmission."""
 
     def begin(self, agreed: Any) -> Any:
         return self
@@ -303,7 +309,7 @@ class _FailingWatchdog:
         return 1.0
 
 
-def test_a_watchdog_that_fails_ends_it_for_all(serve: Serve) -> None:
+def test_a_watchdog_that_fails_ends_the_transfers_of_all_clients(serve: Serve) -> None:
     served = serve(TaggedFiles({"file": FILE}), watchdog=_FailingWatchdog(), **GROUPS)
     first, second = served.peer(8), served.peer(9)
     first.ask("file", multicast="")
@@ -323,9 +329,9 @@ def test_a_watchdog_that_gives_up_early_leaves_the_group_to_the_next(serve: Serv
     assert served.outcomes == ["TIMED_OUT"] * 2
 
 
-@pytest.mark.parametrize(("groups", "workers"), [("", True), ("239.255.77.1-239.255.77.14", False)])
+@pytest.mark.parametrize(("groups", "has_workers"), [("", True), ("239.255.77.1-239.255.77.14", False)])
 def test_one_process_serves_the_files(
-    groups: str, workers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    groups: str, has_workers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text(f'[tftp]\nmulticast-groups = "{groups}"\n')
@@ -333,11 +339,11 @@ def test_one_process_serves_the_files(
     reactor = Clock()
     directlyProvides(reactor, IReactorProcess)
     parts = assemble(load_config(path, {"BOOTFW_STATE_DIR": str(tmp_path)}), reactor)
-    made = parts._workers(reactor)
-    assert (made is not None) == workers
+    workers = parts._workers(reactor)
+    assert (workers is not None) == has_workers
 
 
-def test_multicast_goes_as_far_as_its_ttl(private_reactor: Any) -> None:
+def test_multicast_ttl_is_set_on_the_socket(private_reactor: Any) -> None:
     events: list[Event] = []
     protocol = TFTPProtocol(
         Clock(),

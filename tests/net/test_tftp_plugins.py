@@ -29,27 +29,27 @@ from bootfw.events import InternalError, PluginFailed
 from bootfw.values import Agreed
 from bootfw.wire import tftp
 
-# What a plugin does has nothing to do with the kind of port.
+# These tests run on one kind of port only: plugins do not depend on it.
 SECRET = "in /srv/secret/place"
 INTERNAL = tftp.Error(0, "Internal error")
-WAYS = [at_once, failed, coroutine]
+BEHAVIOURS = [at_once, failed, coroutine]
 
 
-def complaint(served: Served, doing: str) -> PluginFailed:
-    """The one PluginFailed; it has the traceback, and nothing else has what is in it."""
+def plugin_failure(served: Served, doing: str) -> PluginFailed:
+    """The only PluginFailed of *served*. It has the traceback, and no other event has the secret in it."""
     event: PluginFailed
     [event] = served.of(PluginFailed)
     assert event.doing.startswith(doing)
     if tuple(map(int, version("twisted").split(".")[:2])) >= (24, 10):  # before, a Deferred takes it from its exception
         assert event.traceback.startswith("Traceback")
     assert SECRET in event.traceback
-    others = [other for other in served.events if other is not event]
-    assert SECRET not in str(others)
+    other_events = [other for other in served.events if other is not event]
+    assert SECRET not in str(other_events)
     return event
 
 
 def still_serves(served: Served) -> None:
-    served.backend.ways.clear()
+    served.backend.behaviours.clear()
     served.backend.files["fine"] = numbered(600)
     assert served.peer().download("fine") == numbered(600)
 
@@ -57,11 +57,11 @@ def still_serves(served: Served) -> None:
 # Exceptions
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_exception_in_open_is_an_error_to_the_client(serve: Serve, way: Callable[..., Any]) -> None:
-    served = serve(Files({"file": b"x"}, {"open": Raising(ValueError(SECRET), way)}))
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_exception_in_open_is_an_error_to_the_client(serve: Serve, behaviour: Callable[..., Any]) -> None:
+    served = serve(Files({"file": b"x"}, {"open": Raising(ValueError(SECRET), behaviour)}))
     assert served.peer().ask("file", tsize=0) == [INTERNAL]
-    complaint(served, "open 'file'")
+    plugin_failure(served, "open 'file'")
     assert served.refused == [(0, "Internal error")]
     still_serves(served)
 
@@ -69,7 +69,7 @@ def test_exception_in_open_is_an_error_to_the_client(serve: Serve, way: Callable
 def test_exception_in_size_is_an_error_to_the_client(serve: Serve) -> None:
     served = serve(Files({"file": b"x"}, {"size": Raising(ValueError(SECRET))}))
     assert served.peer().ask("file", tsize=0) == [INTERNAL]
-    complaint(served, "open 'file'")
+    plugin_failure(served, "open 'file'")
     still_serves(served)
 
 
@@ -78,21 +78,21 @@ def test_size_that_raises_later_is_a_failure_of_the_backend(serve: Serve, after:
     served = serve(Files({"file": numbered(600)}, {"size": Raising(ValueError(SECRET), after=after)}))
     peer = served.peer()
     if peer.ask("file", tsize=0) == [INTERNAL]:
-        complaint(served, "open 'file'")
+        plugin_failure(served, "open 'file'")
     else:
         peer.say(tftp.ack(0))
     assert served.of(InternalError) == []
     still_serves(served)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_exception_in_read_ends_the_transfer(serve: Serve, way: Callable[..., Any], mode: str) -> None:
-    served = serve(Files({"file": numbered(600)}, {"read": Raising(ValueError(SECRET), way, after=1)}))
+def test_exception_in_read_ends_the_transfer(serve: Serve, behaviour: Callable[..., Any], mode: str) -> None:
+    served = serve(Files({"file": numbered(600)}, {"read": Raising(ValueError(SECRET), behaviour, after=1)}))
     peer = served.peer()
     peer.ask("file", mode)
     assert peer.say(tftp.ack(1)) == [INTERNAL]
-    complaint(served, "go on with 'file'")
+    plugin_failure(served, "go on with 'file'")
     assert served.outcomes == ["FAILED"]
     still_serves(served)
 
@@ -120,10 +120,10 @@ def test_invalid_result_of_open_is_an_error(serve: Serve) -> None:
 
 
 def test_exception_in_close_is_reported(serve: Serve) -> None:
-    """The transfer was complete, its port goes and its client is forgotten all the same."""
+    """The transfer is complete nevertheless, and is forgotten."""
     served = serve(Files({"file": b"x"}, {"close": Raising(ValueError(SECRET))}))
     assert served.peer().download("file") == b"x"
-    complaint(served, "give back 'file'")
+    plugin_failure(served, "give back 'file'")
     assert served.outcomes == ["COMPLETE"]
     assert served.protocol.transfers == 0
     still_serves(served)
@@ -141,35 +141,35 @@ def test_exception_in_close_does_not_stop_the_shutdown(serve: Serve) -> None:
     assert len(served.of(PluginFailed)) == 4
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_exception_in_create_is_an_error_to_the_client(serve: Serve, way: Callable[..., Any]) -> None:
-    served = serve(Files({}, {"create": Raising(ValueError(SECRET), way)}))
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_exception_in_create_is_an_error_to_the_client(serve: Serve, behaviour: Callable[..., Any]) -> None:
+    served = serve(Files({}, {"create": Raising(ValueError(SECRET), behaviour)}))
     assert served.peer().put("file") == [INTERNAL]
-    complaint(served, "open 'file'")
+    plugin_failure(served, "open 'file'")
     still_serves(served)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_exception_in_write_ends_the_transfer(serve: Serve, way: Callable[..., Any], mode: str) -> None:
-    served = serve(Files({}, {"write": Raising(ValueError(SECRET), way, after=1)}))
+def test_exception_in_write_ends_the_transfer(serve: Serve, behaviour: Callable[..., Any], mode: str) -> None:
+    served = serve(Files({}, {"write": Raising(ValueError(SECRET), behaviour, after=1)}))
     peer = served.peer()
     peer.put("file", mode)
     assert peer.say(tftp.data(1, numbered(512))) == [tftp.Ack(1)]
     assert peer.say(tftp.data(2, b"x")) == [INTERNAL]
-    complaint(served, "go on with 'file'")
+    plugin_failure(served, "go on with 'file'")
     assert served.outcomes == ["FAILED"]
     assert served.backend.writers[0].cancelled == 1
     still_serves(served)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_exception_in_finish_ends_the_transfer(serve: Serve, way: Callable[..., Any]) -> None:
-    served = serve(Files({}, {"finish": Raising(ValueError(SECRET), way)}))
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_exception_in_finish_ends_the_transfer(serve: Serve, behaviour: Callable[..., Any]) -> None:
+    served = serve(Files({}, {"finish": Raising(ValueError(SECRET), behaviour)}))
     peer = served.peer()
     peer.put("file")
     assert peer.say(tftp.data(1, b"x")) == [INTERNAL]
-    complaint(served, "go on with 'file'")
+    plugin_failure(served, "go on with 'file'")
     assert served.outcomes == ["FAILED"]
     assert served.backend.writers[0].cancelled == 1
     still_serves(served)
@@ -185,37 +185,37 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("error", "code", "message"), REFUSALS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("method", ["open", "read", "create", "write", "finish"])
 def test_transfer_error_of_a_backend_is_not_a_plugin_failure(
-    serve: Serve, error: Exception, code: int, message: str, way: Callable[..., Any], method: str
+    serve: Serve, error: Exception, code: int, message: str, behaviour: Callable[..., Any], method: str
 ) -> None:
-    served = serve(Files({"file": numbered(600)}, {method: Raising(error, way)}))
+    served = serve(Files({"file": numbered(600)}, {method: Raising(error, behaviour)}))
     peer = served.peer()
     writes = method not in ("open", "read")
-    got = peer.ask("new" if writes else "file", write=writes)
+    replies = peer.ask("new" if writes else "file", write=writes)
     if method in ("write", "finish"):
-        got = peer.say(tftp.data(1, b"x"))
-    assert got == [tftp.Error(code, message)]
+        replies = peer.say(tftp.data(1, b"x"))
+    assert replies == [tftp.Error(code, message)]
     assert served.of(PluginFailed) == []
     assert (served.refused, served.outcomes) in (([(code, message)], []), ([], ["FAILED"]))
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-@pytest.mark.parametrize("way", WAYS)
-def test_enospc_edquot_and_efbig_are_error_3(serve: Serve, number: int, way: Callable[..., Any]) -> None:
-    served = serve(Files({}, {"write": Raising(OSError(number, SECRET), way, after=2)}))
+@pytest.mark.parametrize("error_number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_enospc_edquot_and_efbig_are_error_3(serve: Serve, error_number: int, behaviour: Callable[..., Any]) -> None:
+    served = serve(Files({}, {"write": Raising(OSError(error_number, SECRET), behaviour, after=2)}))
     peer = served.peer()
     peer.put("file", windowsize=4)
-    run = [tftp.data(number, numbered(512)) for number in range(1, 5)]
-    assert peer.say(*run) == [tftp.Error(3, "Disk full or allocation exceeded")]
+    window = [tftp.data(block, numbered(512)) for block in range(1, 5)]
+    assert peer.say(*window) == [tftp.Error(3, "Disk full or allocation exceeded")]
     assert served.reports[0].bytes_transferred == 1024
     assert served.reports[0].detail == "Disk full or allocation exceeded"
 
 
 @define
 class BrokenWatchdog:
-    """Raises on the given attempt, or when it is to learn."""
+    """Raises on the given attempt; None: when the client makes progress."""
 
     attempt: int | None = None
 
@@ -235,17 +235,17 @@ class BrokenWatchdog:
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("attempt", [1, 2, None])
 def test_exception_in_a_watchdog_ends_the_transfer(serve: Serve, write: bool, attempt: int | None) -> None:
-    """At the start, in the alarm, and on an answer of the client."""
+    """At the start, at the timeout, and on a packet of the client."""
     served = serve({"file": numbered(600)}, watchdog=BrokenWatchdog(attempt))
     peer = served.peer()
-    got = peer.ask("new" if write else "file", write=write)
+    replies = peer.ask("new" if write else "file", write=write)
     if attempt == 2:
         served.advance(1.5)
-        got = peer.take()
+        replies = peer.take()
     if attempt is None:
-        got = peer.say(tftp.data(1, b"x") if write else tftp.ack(1))
-    assert got == [INTERNAL]
-    assert complaint(served, "go on with").plugin == "watchdog"
+        replies = peer.say(tftp.data(1, b"x") if write else tftp.ack(1))
+    assert replies == [INTERNAL]
+    assert plugin_failure(served, "go on with").plugin == "watchdog"
     assert served.outcomes == ["FAILED"]
     assert served.protocol.transfers == 0
 
@@ -298,18 +298,18 @@ def test_exception_in_a_policy_is_reported(serve: Serve) -> None:
 
     served = serve({"file": b"x"}, watchdog=Policy())
     assert served.peer().ask("file") == [INTERNAL]
-    complaint(served, "open 'file'")
+    plugin_failure(served, "open 'file'")
 
 
 def test_failed_bind_of_a_transfer_port_is_an_error(start: Serve) -> None:
-    """Not the backend's failure: no traceback, and the next one is served."""
+    """The backend has not failed: there is no traceback, and the next request is served."""
     served = start({"file": b"x"}, ports="ephemeral")
     listen, served.protocol._listen = served.protocol._listen, None
 
-    def cannot(protocol: DatagramProtocol, address: str) -> None:
+    def fail(protocol: DatagramProtocol, address: str) -> None:
         raise CannotListenError(address, 0, OSError(errno.EMFILE, SECRET))
 
-    served.protocol._listen = cannot
+    served.protocol._listen = fail
     assert served.peer().ask("file") == [tftp.Error(0, "No port for the transfer: Too many open files")]
     assert served.of(PluginFailed) == []
     assert served.refused == [(0, "No port for the transfer: Too many open files")]
@@ -317,7 +317,7 @@ def test_failed_bind_of_a_transfer_port_is_an_error(start: Serve) -> None:
     assert served.peer().download("file") == b"x"
 
 
-# Answers that come later
+# Asynchronous results
 
 
 def test_request_waits_for_a_slow_open(serve: Serve) -> None:
@@ -326,7 +326,7 @@ def test_request_waits_for_a_slow_open(serve: Serve) -> None:
     peer = served.peer()
     assert peer.ask("file", tsize=0) == []
     served.advance(30)
-    assert peer.ask("file", tsize=0) == []  # its client repeats itself: not asked for again
+    assert peer.ask("file", tsize=0) == []  # a retry of the client: the backend is not called again
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.OptionAck((("tsize", "1"),))]
@@ -348,15 +348,15 @@ def test_asynchronous_failure_of_open_is_an_error(serve: Serve) -> None:
 ENDINGS = ["ERROR", "another request", "stop"]
 
 
-def end(served: Served, peer: Peer, ending: str) -> None:
-    """End what is under way from outside; gives the requests that are new."""
+def end_transfer(served: Served, peer: Peer, ending: str) -> None:
+    """End the transfer of *peer* by an ERROR, by another request of *peer*, or by a stop of the server."""
     if ending == "ERROR":
         assert peer.say(tftp.error(0, "enough")) == []
     elif ending == "another request":
         served.backend.files["other"] = b"other"
-        way, served.backend.ways = served.backend.ways, {}
+        behaviours, served.backend.behaviours = served.backend.behaviours, {}
         assert peer.download("other") == b"other"
-        served.backend.ways = way
+        served.backend.behaviours = behaviours
     else:
         served.stop()
 
@@ -364,31 +364,31 @@ def end(served: Served, peer: Peer, ending: str) -> None:
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_transfer_that_ends_during_open_closes_the_file(serve: Serve, write: bool, ending: str) -> None:
-    """The answer is cancelled; a backend that answers nevertheless gets its file back."""
+    """The Deferred of the backend is cancelled; no file is left open."""
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
     peer = served.peer()
     assert peer.ask("new" if write else "file", write=write) == []
-    end(served, peer, ending)
+    end_transfer(served, peer, ending)
     assert pending.cancelled == 1
     assert served.protocol.transfers == 0
-    assert served.backend.all_given_back()
+    assert served.backend.all_closed()
 
 
 @pytest.mark.parametrize("write", [False, True])
 def test_late_opened_file_is_closed(serve: Serve, write: bool) -> None:
-    class Stubborn(Pending):
+    class OpensWhenCancelled(Pending):
         def _cancel(self, waiting: Deferred[Any]) -> None:
             super()._cancel(waiting)
             waiting.callback(self.waiting[0][1]())
 
-    pending = Stubborn()
+    pending = OpensWhenCancelled()
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
     served.peer().ask("new" if write else "file", write=write)
     served.stop()
     files = served.backend.writers if write else served.backend.readers
     assert len(files) == 1
-    assert served.backend.all_given_back()
+    assert served.backend.all_closed()
 
 
 def test_exception_while_closing_a_late_file_is_reported(serve: Serve) -> None:
@@ -399,18 +399,18 @@ def test_exception_while_closing_a_late_file_is_reported(serve: Serve) -> None:
     waiting, call = pending.waiting[0]
     waiting._canceller = lambda waiting: waiting.callback(call())
     peer.say(tftp.error(0, "enough"))
-    complaint(served, "give back 'file'")
+    plugin_failure(served, "give back 'file'")
 
 
 def test_exception_in_a_canceller_is_reported(serve: Serve) -> None:
-    def cannot(waiting: Deferred[Any]) -> None:
+    def canceller(waiting: Deferred[Any]) -> None:
         raise ValueError(SECRET)
 
-    served = serve(Files({"file": b"x"}, {"open": lambda call: Deferred(cannot)}))
+    served = serve(Files({"file": b"x"}, {"open": lambda call: Deferred(canceller)}))
     peer = served.peer()
     peer.ask("file")
     assert peer.say(tftp.error(0, "enough")) == []
-    complaint(served, "give back 'file'")
+    plugin_failure(served, "give back 'file'")
     assert served.protocol.transfers == 0
 
 
@@ -418,12 +418,12 @@ def test_exception_in_a_canceller_is_reported(serve: Serve) -> None:
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_transfer_that_ends_during_read_closes_the_reader(serve: Serve, cancellable: bool, ending: str) -> None:
     pending = Pending(cancellable)
-    ways = iter([at_once])
-    served = serve(Files({"file": numbered(600)}, {"read": lambda call: next(ways, pending)(call)}))
+    behaviours = iter([at_once])
+    served = serve(Files({"file": numbered(600)}, {"read": lambda call: next(behaviours, pending)(call)}))
     peer = served.peer()
     peer.ask("file")
     assert peer.say(tftp.ack(1)) == []
-    end(served, peer, ending)
+    end_transfer(served, peer, ending)
     assert served.backend.readers[0].closed == 1
     pending.fire()
     assert served.backend.readers[0].closed == 1
@@ -438,9 +438,9 @@ def test_transfer_that_ends_during_write_cancels_the_writer(serve: Serve, cancel
     peer = served.peer()
     peer.put("file")
     assert peer.say(tftp.data(1, numbered(512))) == []
-    end(served, peer, ending)
+    end_transfer(served, peer, ending)
     assert served.backend.writers[0].cancelled == 1
-    assert served.backend.all_given_back()
+    assert served.backend.all_closed()
     assert served.reports[0].bytes_transferred == 0
 
 
@@ -451,13 +451,13 @@ def test_transfer_that_ends_during_finish_cancels_the_writer(serve: Serve, endin
     peer = served.peer()
     peer.put("file")
     assert peer.say(tftp.data(1, b"x")) == []
-    end(served, peer, ending)
+    end_transfer(served, peer, ending)
     assert (served.backend.writers[0].finished, served.backend.writers[0].cancelled) == (1, 1)
     assert "COMPLETE" not in served.outcomes[:1]
 
 
 def test_nothing_is_sent_before_a_slow_read_returns(serve: Serve) -> None:
-    """Nothing is sent and nothing expires before the answer has come; the block is read once."""
+    """And nothing expires; the block is read once."""
     pending = Pending()
     served = serve(Files({"boot/the-file": numbered(600)}, {"read": pending}))
     peer = served.peer()
@@ -492,7 +492,7 @@ def test_slow_write_acknowledges_nothing_before_it_is_stored(serve: Serve) -> No
     assert peer.say(tftp.data(2, b"end")) == []
     pending.fire()
     served.settle()
-    assert peer.take() == []  # written, but not finished
+    assert peer.take() == []  # the block is written, but the file is not finished
     assert "file" not in served.backend.files
     pending.fire()
     served.settle()
@@ -502,15 +502,15 @@ def test_slow_write_acknowledges_nothing_before_it_is_stored(serve: Serve) -> No
 
 @pytest.mark.parametrize("window", [64, 500])
 def test_queued_window_is_written_after_a_slow_write_without_recursion(serve: Serve, window: int) -> None:
-    """All others have their answers at once, and don't stand on each other's shoulders."""
+    """The other writes have their results at once, and their callbacks do not nest."""
     pending = Pending()
-    ways = iter([pending])
-    served = serve(Files({}, {"write": lambda call: next(ways, coroutine)(call)}), max_windowsize=1000)
+    behaviours = iter([pending])
+    served = serve(Files({}, {"write": lambda call: next(behaviours, coroutine)(call)}), max_windowsize=1000)
     peer = served.peer()
     peer.put("file", windowsize=window, blksize=8)
     content = numbered(8 * window)
-    run = [tftp.data(number + 1, content[8 * number : 8 * number + 8]) for number in range(window)]
-    assert peer.say(*run) == []
+    datagrams = [tftp.data(number + 1, content[8 * number : 8 * number + 8]) for number in range(window)]
+    assert peer.say(*datagrams) == []
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.Ack(window)]
@@ -522,18 +522,18 @@ def test_queued_window_is_written_after_a_slow_write_without_recursion(serve: Se
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_stop_while_opening_with_a_deferred_that_ignores_cancel(serve: Serve, write: bool, ending: str) -> None:
-    """As with deferToThread: the file comes although its transfer has ended, and is closed."""
+    """As that of deferToThread(): the file is opened although its transfer has ended, and is closed."""
     pending = Pending(cancellable=False)
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
     peer = served.peer()
     peer.ask("new" if write else "file", write=write)
-    end(served, peer, ending)
+    end_transfer(served, peer, ending)
     assert served.protocol.transfers == 0
     files = served.backend.writers if write else served.backend.readers
     before = len(files)
     pending.fire()
     assert len(files) == before + 1
-    assert served.backend.all_given_back()
+    assert served.backend.all_closed()
 
 
 @pytest.mark.parametrize("call", ["open", "read"])
@@ -547,9 +547,9 @@ def test_backend_timeout_ends_the_transfer(serve: Serve, call: str) -> None:
     assert peer.take() == []
     assert served.protocol.transfers == 1
     served.advance(2)
-    [told] = peer.take()
-    assert isinstance(told, tftp.Error)
-    assert "within 60 s" in told.message
+    [error] = peer.take()
+    assert isinstance(error, tftp.Error)
+    assert "within 60 s" in error.message
     assert pending.cancelled == 1
     assert served.protocol.transfers == 0
-    assert served.backend.all_given_back()
+    assert served.backend.all_closed()

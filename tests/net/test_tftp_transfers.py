@@ -1,4 +1,4 @@
-"""Whole transfers, some of them on every kind of port, from one port and with a port for each transfer."""
+"""Whole transfers; some on every kind of port, from one port and with a port for each transfer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +12,14 @@ from bootfw.wire import tftp
 
 SIZES = [0, 1, 511, 512, 513, 1024, 5000]
 
-ANSWERS = [None, fired, coroutine]
-"""The file's own value, a Deferred that has fired, a coroutine."""
+BEHAVIOURS = [None, fired, coroutine]
+"""A backend returns the result itself, a Deferred that has fired, or a coroutine."""
 
 
-def all_methods(way: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
+def all_methods(behaviour: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
+    """The argument *behaviours* of Files, with one behaviour for all methods."""
     methods = ("open", "read", "create", "write", "finish")
-    return dict.fromkeys(methods, way) if way is not None else {}
+    return dict.fromkeys(methods, behaviour) if behaviour is not None else {}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -50,12 +51,12 @@ def test_any_size_and_window_is_transferred_in_both_directions(serve: Serve) -> 
     assert set(served.outcomes) == {"COMPLETE"}
 
 
-@pytest.mark.parametrize("way", ANSWERS)
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}])
 def test_download_from_synchronous_and_asynchronous_backends(
-    serve: Serve, way: Callable[..., Any] | None, options: dict[str, Any]
+    serve: Serve, behaviour: Callable[..., Any] | None, options: dict[str, Any]
 ) -> None:
-    served = serve(Files({"file": numbered(5000)}, all_methods(way)))
+    served = serve(Files({"file": numbered(5000)}, all_methods(behaviour)))
     assert served.peer().download("file", **options) == numbered(5000)
     assert served.outcomes == ["COMPLETE"]
 
@@ -81,19 +82,19 @@ def test_file_is_uploaded(serve: Serve, size: int, options: dict[str, Any]) -> N
     assert served.reports[0].bytes_transferred == size
 
 
-@pytest.mark.parametrize("way", ANSWERS)
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}])
 def test_upload_to_synchronous_and_asynchronous_backends(
-    serve: Serve, way: Callable[..., Any] | None, options: dict[str, Any]
+    serve: Serve, behaviour: Callable[..., Any] | None, options: dict[str, Any]
 ) -> None:
-    served = serve(Files({}, all_methods(way)))
+    served = serve(Files({}, all_methods(behaviour)))
     served.peer().upload("file", numbered(5000), **options)
     assert served.backend.files == {"file": numbered(5000)}
 
 
 @pytest.mark.every_port
 def test_lost_last_ack_of_an_upload_is_repeated(serve: Serve) -> None:
-    """RFC 1350 section 6: the transfer is complete and reported, but lingers for the client's last block."""
+    """RFC 1350 section 6: the transfer is complete and reported, but waits for a copy of the client's last block."""
     served = serve()
     peer = served.peer()
     peer.upload("file", b"content")
@@ -114,29 +115,33 @@ NETASCII = [
     (b"\n" * 700, b"\r\n" * 700),
     (b"\r" * 256, b"\r\0" * 256),
 ]
-"""(in the file, on the wire); CR as the last octet of a block among them."""
+"""(in the file, on the wire); in some of them CR is the last octet of a block."""
 
 
 @pytest.mark.parametrize(("content", "wire_content"), NETASCII)
-@pytest.mark.parametrize("way", ANSWERS)
-def test_netascii_download(serve: Serve, content: bytes, wire_content: bytes, way: Callable[..., Any] | None) -> None:
-    served = serve(Files({"file": content}, all_methods(way)))
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_netascii_download(
+    serve: Serve, content: bytes, wire_content: bytes, behaviour: Callable[..., Any] | None
+) -> None:
+    served = serve(Files({"file": content}, all_methods(behaviour)))
     assert served.peer().download("file", "netascii", tsize=0) == wire_content
     assert served.reports[0].request.mode is Mode.NETASCII
 
 
 @pytest.mark.parametrize(("content", "wire_content"), NETASCII)
-@pytest.mark.parametrize("way", ANSWERS)
-def test_netascii_upload(serve: Serve, content: bytes, wire_content: bytes, way: Callable[..., Any] | None) -> None:
-    served = serve(Files({}, all_methods(way)))
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_netascii_upload(
+    serve: Serve, content: bytes, wire_content: bytes, behaviour: Callable[..., Any] | None
+) -> None:
+    served = serve(Files({}, all_methods(behaviour)))
     served.peer().upload("file", wire_content, "netascii")
     assert served.backend.files == {"file": content}
 
 
-@pytest.mark.parametrize("way", ANSWERS)
-def test_netascii_upload_that_ends_in_the_middle_of_a_pair(serve: Serve, way: Callable[..., Any] | None) -> None:
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_netascii_upload_that_ends_in_the_middle_of_a_pair(serve: Serve, behaviour: Callable[..., Any] | None) -> None:
     """Against the rules, but no octet gets lost: neither in a last block nor before an empty one."""
-    served = serve(Files({}, all_methods(way)))
+    served = serve(Files({}, all_methods(behaviour)))
     for name, content in (("short", b"abc\r"), ("full", b"x" * 511 + b"\r")):
         served.peer().upload(name, content, "netascii")
         assert served.backend.files[name] == content
@@ -230,13 +235,13 @@ def test_unknown_mode_is_refused(serve: Serve) -> None:
 def test_concurrent_transfers_do_not_mix(serve: Serve) -> None:
     served = serve({str(number): numbered(3000)[number:] for number in range(20)})
     peers = [served.peer() for _ in range(20)]
-    got = [peer.ask(str(number)) for number, peer in enumerate(peers)]
+    replies = [peer.ask(str(number)) for number, peer in enumerate(peers)]
     assert served.protocol.transfers == 20
     for block in range(1, 7):
         for number, peer in enumerate(peers):
             offset = number + 512 * (block - 1)
-            assert got[number] == [tftp.Data(block, numbered(3000)[offset : offset + 512])]
-            got[number] = peer.say(tftp.ack(block))
+            assert replies[number] == [tftp.Data(block, numbered(3000)[offset : offset + 512])]
+            replies[number] = peer.say(tftp.ack(block))
     assert served.outcomes == ["COMPLETE"] * 20
 
 
@@ -257,20 +262,20 @@ def test_a_port_for_each_transfer_or_one_for_all(serve: Serve) -> None:
 @pytest.mark.every_port
 def test_stopping_sends_an_error_to_clients(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
-    reading, writing, done = served.peer(), served.peer(), served.peer()
-    reading.ask("file")
-    writing.put("new")
-    writing.say(tftp.data(1, bytes(512)))
-    done.upload("small", b"")
+    downloader, uploader, finished = served.peer(), served.peer(), served.peer()
+    downloader.ask("file")
+    uploader.put("new")
+    uploader.say(tftp.data(1, bytes(512)))
+    finished.upload("small", b"")
     served.stop()
-    for peer in (reading, writing):
+    for peer in (downloader, uploader):
         assert peer.take() == [tftp.Error(0, "the server is stopping")]
-    assert done.take() == []
+    assert finished.take() == []
     assert sorted(served.outcomes) == ["CANCELLED", "CANCELLED", "COMPLETE"]
 
 
 @pytest.mark.every_port
-def test_closed_client_port_times_out(serve: Serve) -> None:
+def test_transfers_are_cancelled_when_the_port_of_the_server_is_closed(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     served.peer().ask("file")
     served.peer().put("new")
@@ -286,16 +291,16 @@ def test_error_for_a_malformed_request_is_limited_by_its_length(serve: Serve) ->
 
 
 @pytest.mark.every_port
-def test_transfer_to_a_silent_peer_sends_little_and_times_out(serve: Serve) -> None:
+def test_transfer_to_a_peer_that_falls_silent_sends_little_and_times_out(serve: Serve) -> None:
     served = serve({"file": numbered(500_000)})
     peer = served.peer()
     request = tftp.request(False, "file", "octet", [("blksize", "1408"), ("windowsize", "64")])
-    got = peer.say(request)
-    got += peer.say(tftp.ack(0))
+    replies = peer.say(request)
+    replies += peer.say(tftp.ack(0))
     for _ in range(20):
         served.advance(1)
-        got += peer.take()
-    blocks = [packet for packet in got if isinstance(packet, tftp.Data) and packet.payload]
-    # An ACK that comes to a port of its own is no guess.
+        replies += peer.take()
+    blocks = [packet for packet in replies if isinstance(packet, tftp.Data) and packet.payload]
+    # An ACK to the port of a transfer proves that its sender has the OACK: one that is forged can't name that port.
     assert (len(blocks) == 1) is (peer.tid == served.address)
     assert served.outcomes == ["TIMED_OUT"]

@@ -5,7 +5,8 @@ from bootfw.net.tftp.transferstates import Do, Input, State, TransferStates
 from bootfw.values import Outcome
 
 
-def takes(state: State, event: Input, after: State, *out: Do) -> None:
+def check_input(state: State, event: Input, after: State, *out: Do) -> None:
+    """Check the state after an input, and its output."""
     transfer = TransferStates(state)
     transfer.handle(event, (Outcome.COMPLETE, "well"), 7.0)
     assert (transfer.state, transfer.out) == (after, [*out])
@@ -16,7 +17,7 @@ def test_it_runs_at_first() -> None:
 
 
 def test_running_outcome_is_reported() -> None:
-    takes(State.RUNNING, Input.OUTCOME, State.REPORTED, Do.REPORT)
+    check_input(State.RUNNING, Input.OUTCOME, State.REPORTED, Do.REPORT)
     transfer = TransferStates()
     transfer.handle(Input.OUTCOME, (Outcome.COMPLETE, "well"), 7.0)
     transfer.handle(Input.OUTCOME, (Outcome.FAILED, "later"), 8.0)
@@ -24,7 +25,7 @@ def test_running_outcome_is_reported() -> None:
 
 
 def test_running_close_is_reported_and_then_released() -> None:
-    takes(State.RUNNING, Input.CLOSE, State.FINISHED, Do.REPORT, Do.RELEASE)
+    check_input(State.RUNNING, Input.CLOSE, State.FINISHED, Do.REPORT, Do.RELEASE)
     transfer = TransferStates()
     transfer.handle(Input.CLOSE, (Outcome.COMPLETE, "well"), 7.0)
     transfer.handle(Input.CLOSE, (Outcome.FAILED, "later"), 8.0)
@@ -32,31 +33,31 @@ def test_running_close_is_reported_and_then_released() -> None:
 
 
 def test_running_finish_releases_without_a_report() -> None:
-    takes(State.RUNNING, Input.FINISH, State.FINISHED, Do.RELEASE)
+    check_input(State.RUNNING, Input.FINISH, State.FINISHED, Do.RELEASE)
 
 
 def test_reported_outcome_is_reported_once() -> None:
-    takes(State.REPORTED, Input.OUTCOME, State.REPORTED)
+    check_input(State.REPORTED, Input.OUTCOME, State.REPORTED)
 
 
 def test_reported_close_releases_without_another_report() -> None:
-    takes(State.REPORTED, Input.CLOSE, State.FINISHED, Do.RELEASE)
+    check_input(State.REPORTED, Input.CLOSE, State.FINISHED, Do.RELEASE)
 
 
 def test_reported_finish_releases() -> None:
-    takes(State.REPORTED, Input.FINISH, State.FINISHED, Do.RELEASE)
+    check_input(State.REPORTED, Input.FINISH, State.FINISHED, Do.RELEASE)
 
 
 def test_finished_outcome_is_not_reported() -> None:
-    takes(State.FINISHED, Input.OUTCOME, State.FINISHED)
+    check_input(State.FINISHED, Input.OUTCOME, State.FINISHED)
 
 
-def test_finished_close_is_done_already() -> None:
-    takes(State.FINISHED, Input.CLOSE, State.FINISHED)
+def test_finished_close_changes_nothing() -> None:
+    check_input(State.FINISHED, Input.CLOSE, State.FINISHED)
 
 
-def test_finished_finish_is_done_already() -> None:
-    takes(State.FINISHED, Input.FINISH, State.FINISHED)
+def test_finished_finish_changes_nothing() -> None:
+    check_input(State.FINISHED, Input.FINISH, State.FINISHED)
 
 
 def test_every_cell_has_a_test() -> None:

@@ -23,7 +23,7 @@ from .recorders import Echo
 
 @pytest.fixture
 def open_ports(private_reactor: EPollReactor) -> Iterator[Callable[..., list[DatagramPort]]]:
-    """Opens that many ports as transfers do."""
+    """Opens a number of ports, as transfers open them."""
     opened: list[DatagramPort] = []
     open_port = opener(private_reactor, "127.0.0.1", "ephemeral")
 
@@ -59,8 +59,8 @@ def test_ports_with_shared_buffers_keep_their_datagrams_apart(
         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         client.connect((port.getHost().host, port.getHost().port))
         client.setblocking(False)
-        for again in range(3):
-            client.send(b"%d of %d" % (again, number) * 50)
+        for count in range(3):
+            client.send(b"%d of %d" % (count, number) * 50)
         clients.append(client)
     received: list[list[bytes]] = [[] for _ in clients]
 
@@ -74,51 +74,52 @@ def test_ports_with_shared_buffers_keep_their_datagrams_apart(
 
     turn_until(all_received)
     for number, (client, datagrams) in enumerate(zip(clients, received, strict=True)):
-        assert datagrams == [b"%d of %d" % (again, number) * 50 for again in range(3)]
+        assert datagrams == [b"%d of %d" % (count, number) * 50 for count in range(3)]
         client.close()
 
 
 @pytest.fixture
-def limit() -> Iterator[Callable[..., Any]]:
-    """Sets how many descriptors there may be."""
+def limit_descriptors() -> Iterator[Callable[..., Any]]:
+    """Sets the limit on open descriptors of this process (RLIMIT_NOFILE)."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield lambda count: resource.setrlimit(resource.RLIMIT_NOFILE, (count, before[1]))
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def refusal(open_ports: Callable[..., list[DatagramPort]]) -> str:
+    """Open more ports than are allowed, and return the detail of the error."""
     with pytest.raises(TransferError, match="Too many transfers at once, try again later") as caught:
         open_ports(1000)
     return caught.value.detail
 
 
 def test_transfer_ports_leave_free_descriptors(
-    open_ports: Callable[..., list[DatagramPort]], limit: Callable[..., Any], private_reactor: EPollReactor
+    open_ports: Callable[..., list[DatagramPort]], limit_descriptors: Callable[..., Any], private_reactor: EPollReactor
 ) -> None:
     highest = max(map(int, os.listdir("/proc/self/fd")))
-    limit(highest + 50 + SPARE)
+    limit_descriptors(highest + 50 + SPARE)
     detail = refusal(open_ports)
     assert f"all but {SPARE} of {highest + 50 + SPARE} descriptors" in detail
     assert 'ports = "single"' in detail
     private_reactor.iterate(0)
-    assert refusal(open_ports) == "", "once a minute is enough"
+    assert refusal(open_ports) == "", "the detail is for the log, once a minute"
     private_reactor.iterate(0)
-    left = [os.open("/dev/null", os.O_RDONLY) for _ in range(SPARE - 1)]
-    for descriptor in left:
+    spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(SPARE - 1)]
+    for descriptor in spare:
         os.close(descriptor)
 
 
 def test_exhausted_descriptors_refuse_the_transfer(
-    open_ports: Callable[..., list[DatagramPort]], limit: Callable[..., Any]
+    open_ports: Callable[..., list[DatagramPort]], limit_descriptors: Callable[..., Any]
 ) -> None:
     free = os.dup(0)
     os.close(free)
-    limit(free)
+    limit_descriptors(free)
     assert "descriptors are in use" in refusal(open_ports)
 
 
-def test_connections_that_cannot_be_accepted_are_one_line_in_a_minute(
-    limit: Callable[..., Any], private_reactor: EPollReactor
+def test_connections_that_cannot_be_accepted_are_logged_once_a_minute(
+    limit_descriptors: Callable[..., Any], private_reactor: EPollReactor
 ) -> None:
     port = quiet_port(private_reactor.listenTCP, 0, Factory.forProtocol(Protocol), interface="127.0.0.1")
     clients = [socket.socket() for _ in range(20)]
@@ -126,11 +127,11 @@ def test_connections_that_cannot_be_accepted_are_one_line_in_a_minute(
         client.connect(("127.0.0.1", port.getHost().port))
     free = os.dup(0)
     os.close(free)
-    limit(free)
+    limit_descriptors(free)
     with capturedLogs() as logs:
         for _ in clients:
             private_reactor.iterate(0)
-    limit(free + 100)
+    limit_descriptors(free + 100)
     for client in clients:
         client.close()
     port.stopListening()

@@ -1,15 +1,16 @@
-"""Where clients reach our own HTTP and HTTPS."""
+"""The URLs at which clients reach our own HTTP and HTTPS listeners."""
 
 import pytest
 
 from bootfw.net.http.urls import WebURLs
 
 
-def urls(*listening: tuple[str, str, int], server: str = "10.77.0.1", names: tuple[str, ...] = ()) -> tuple[str, str]:
-    made = WebURLs(names)
-    for scheme, host, port in listening:
-        made.listening(scheme, (host, port))
-    return made.of(server)
+def urls(*listeners: tuple[str, str, int], server: str = "10.77.0.1", names: tuple[str, ...] = ()) -> tuple[str, str]:
+    """The HTTP and the HTTPS URL for the clients of *server*."""
+    web_urls = WebURLs(names)
+    for scheme, host, port in listeners:
+        web_urls.listening(scheme, (host, port))
+    return web_urls.of(server)
 
 
 @pytest.mark.parametrize(
@@ -22,9 +23,9 @@ def urls(*listening: tuple[str, str, int], server: str = "10.77.0.1", names: tup
         ("::", 80, "fd77::1", "http://[fd77::1]"),
         ("::", 80, "fe80::1%eth0", "http://[fe80::1]"),
         ("fe80::1%eth0", 80, "fe80::1%eth0", "http://[fe80::1]"),
-        # Another address of ours, which a client can reach by its router.
+        # Another address of ours, which a client can reach through its router.
         ("10.88.0.1", 8069, "10.77.0.1", "http://10.88.0.1:8069"),
-        # Of no use to it.
+        # An address that the client can't reach.
         ("127.0.0.1", 8069, "10.77.0.1", ""),
         ("::", 8069, "10.77.0.1", ""),
         ("0.0.0.0", 8069, "fd77::1", ""),
@@ -61,28 +62,28 @@ def test_standard_https_port_is_left_out_of_the_url() -> None:
 
 
 def test_a_new_certificate_is_loaded_before_its_name_is_used() -> None:
-    made = WebURLs()
-    made.renew = lambda: made.certified(["renewed.example"])
-    made.listening("http", ("0.0.0.0", 80))
-    assert made.of("10.77.0.1")[0] == "http://10.77.0.1"
-    assert made.names == ()
-    made.listening("https", ("0.0.0.0", 443))
-    assert made.of("10.77.0.1")[1] == "https://renewed.example"
+    web_urls = WebURLs()
+    web_urls.renew = lambda: web_urls.certified(["renewed.example"])
+    web_urls.listening("http", ("0.0.0.0", 80))
+    assert web_urls.of("10.77.0.1")[0] == "http://10.77.0.1"
+    assert web_urls.names == ()
+    web_urls.listening("https", ("0.0.0.0", 443))
+    assert web_urls.of("10.77.0.1")[1] == "https://renewed.example"
 
 
 def test_changes_are_reported_at_once() -> None:
-    made = WebURLs()
-    assert made.of("10.77.0.1") == ("", "")
-    made.listening("https", ("0.0.0.0", 443))
-    assert made.of("10.77.0.1") == ("", "https://10.77.0.1")
-    made.certified(["boot.example"])
-    assert made.of("10.77.0.1") == ("", "https://boot.example")
-    made.lost("http", ("0.0.0.0", 80))
-    made.lost("https", ("10.77.0.2", 443))
-    assert made.of("10.77.0.1") == ("", "https://boot.example")
-    made.lost("https", ("0.0.0.0", 443))
-    assert made.of("10.77.0.1") == ("", "")
-    made.listening("http", ("0.0.0.0", 80))
-    assert made.of("10.77.0.1") == ("http://10.77.0.1", "")
-    made.clear()
-    assert made.of("10.77.0.1") == ("", "")
+    web_urls = WebURLs()
+    assert web_urls.of("10.77.0.1") == ("", "")
+    web_urls.listening("https", ("0.0.0.0", 443))
+    assert web_urls.of("10.77.0.1") == ("", "https://10.77.0.1")
+    web_urls.certified(["boot.example"])
+    assert web_urls.of("10.77.0.1") == ("", "https://boot.example")
+    web_urls.lost("http", ("0.0.0.0", 80))
+    web_urls.lost("https", ("10.77.0.2", 443))
+    assert web_urls.of("10.77.0.1") == ("", "https://boot.example")
+    web_urls.lost("https", ("0.0.0.0", 443))
+    assert web_urls.of("10.77.0.1") == ("", "")
+    web_urls.listening("http", ("0.0.0.0", 80))
+    assert web_urls.of("10.77.0.1") == ("http://10.77.0.1", "")
+    web_urls.clear()
+    assert web_urls.of("10.77.0.1") == ("", "")

@@ -1,4 +1,4 @@
-"""What a worker sends, without a process: events on their way to the observers of the one that started it."""
+"""A worker without a process: the messages that it sends to the main process, and its sockets."""
 
 import os
 import socket
@@ -48,18 +48,18 @@ ENDED = TransferEnded(3.0, TransferReport(REQUEST, Agreed(), Outcome.COMPLETE, "
 
 
 class Pipe:
-    """From one Channel to another, in pieces."""
+    """Connects one Channel to another, and passes at most *size* bytes at a time."""
 
     def __init__(self, size: int = 7) -> None:
         self.received: list[tuple[str, tuple[Any, ...]]] = []
         self._size = size
-        self._far = Channel(lambda kind, values: self.received.append((kind, values)))
-        self.near = Channel(lambda kind, values: None)
-        self.near.makeConnection(self)  # type: ignore[no-untyped-call]  # Twisted's
+        self._receiver = Channel(lambda kind, values: self.received.append((kind, values)))
+        self.sender = Channel(lambda kind, values: None)
+        self.sender.makeConnection(self)  # type: ignore[no-untyped-call]  # Twisted's
 
     def write(self, data: bytes) -> None:
         for start in range(0, len(data), self._size):
-            self._far.dataReceived(data[start : start + self._size])  # type: ignore[no-untyped-call]
+            self._receiver.dataReceived(data[start : start + self._size])  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -74,12 +74,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def sink(clock: Clock, pipe: Pipe) -> EventPipe:
-    return EventPipe(clock, pipe.near, GivenSockets(clock, {}))
+    return EventPipe(clock, pipe.sender, GivenSockets(clock, {}))
 
 
 def test_messages_arrive_whole_and_in_order(pipe: Pipe) -> None:
-    pipe.near.send("client", Client("10.0.0.9"), 5)
-    pipe.near.send_packed(packed("nothing"))
+    pipe.sender.send("client", Client("10.0.0.9"), 5)
+    pipe.sender.send_packed(packed("nothing"))
     assert pipe.received == [("client", (Client("10.0.0.9"), 5)), ("nothing", ())]
 
 
@@ -95,7 +95,7 @@ def test_events_of_one_turn_are_sent_in_one_message(clock: Clock, pipe: Pipe, si
 
 
 def test_transfer_begun_event_is_sent_at_once(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
-    """Its client is answered next; should this process end then, the one that follows must know of it."""
+    """The client gets its reply next. If this process ends then, the next worker must know of the transfer."""
     sink.publish(ENDED)
     sink.publish(BEGUN)
     assert pipe.received == [("events", ([ENDED, BEGUN],))]
@@ -106,19 +106,19 @@ def test_transfer_begun_event_is_sent_at_once(clock: Clock, pipe: Pipe, sink: Ev
 def test_client_is_answered_after_its_transfer_begun_event(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     """A client that has a reply does not request the file again, only the next blocks. The next worker must know the
     transfer."""
-    told_before_answers = []
+    messages_before_reply = []
 
     class Transport:
         def write(self, data: bytes, peer: object) -> None:
-            told_before_answers.append(len(pipe.received))
+            messages_before_reply.append(len(pipe.received))
 
     protocol = TFTPProtocol(clock, MemoryBackend({"file": b"content"}), Fixed(), sink.publish)
-    protocol.makeConnection(Transport())  # type: ignore[arg-type]  # as much of one as it needs
+    protocol.makeConnection(Transport())  # type: ignore[arg-type]  # the protocol needs no more of it
     for port, request in enumerate(
         (tftp.request(False, "file", "octet"), tftp.request(False, "file", "octet", [("tsize", "0")])), 1
     ):
         protocol.datagramReceived(request, ("10.0.0.9", port))
-    assert told_before_answers == [1, 2]
+    assert messages_before_reply == [1, 2]
     assert [type(event) for _, (events,) in pipe.received for event in events] == [TransferBegun, TransferBegun]
     protocol.close()
 
@@ -132,7 +132,7 @@ def test_events_of_the_main_process_are_not_sent(clock: Clock, pipe: Pipe, sink:
 
 def test_events_are_queued_then_counted_while_the_pipe_is_full(clock: Clock) -> None:
     pipe = Pipe(65536)
-    sink = EventPipe(clock, pipe.near, GivenSockets(clock, {}))
+    sink = EventPipe(clock, pipe.sender, GivenSockets(clock, {}))
     sink.publish(REFUSED)
     sink.pauseProducing()
     for number in range(MAX_QUEUED + 3):
@@ -143,35 +143,36 @@ def test_events_are_queued_then_counted_while_the_pipe_is_full(clock: Clock) -> 
     clock.advance(0)
     sink.publish(BEGUN)
     clock.advance(0)
-    told = [event for _, (events,) in pipe.received for event in events]
-    assert [event.at for event in told[:MAX_QUEUED]] == [
+    events = [event for _, (events,) in pipe.received for event in events]
+    assert [event.at for event in events[:MAX_QUEUED]] == [
         REFUSED.at,
         *(float(number) for number in range(MAX_QUEUED - 1)),
     ]
-    assert told[MAX_QUEUED:] == [EventsDropped(1.0, 4), BEGUN]
+    assert events[MAX_QUEUED:] == [EventsDropped(1.0, 4), BEGUN]
 
 
-class Given:
-    """A reactor that adopts sockets, and remembers which."""
+class AdoptingReactor:
+    """Records the sockets that it adopts."""
 
     def __init__(self) -> None:
         self.adopted: list[int] = []
+        """Their inodes."""
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: object) -> object:
         self.adopted.append(os.fstat(descriptor).st_ino)
         return factory
 
 
-def test_a_worker_listens_on_the_socket_that_it_was_given() -> None:
+def test_a_worker_listens_on_the_socket_of_the_main_process() -> None:
     with socket.socket() as first, socket.socket() as second:
-        reactor = Given()
+        reactor = AdoptingReactor()
         inode = os.fstat(second.fileno()).st_ino
         sockets = {("http", ("::", 80), ""): first, ("http", ("0.0.0.0", 80), ""): second}
-        given = GivenSockets(reactor, sockets)
-        assert given.listen(PortSpec("http", ("0.0.0.0", 80), "protocol")) == "protocol"
+        given_sockets = GivenSockets(reactor, sockets)
+        assert given_sockets.listen(PortSpec("http", ("0.0.0.0", 80), "protocol")) == "protocol"
         assert reactor.adopted == [inode]
         with pytest.raises(KeyError):
-            given.listen(PortSpec("http", ("0.0.0.0", 81), "protocol"))
+            given_sockets.listen(PortSpec("http", ("0.0.0.0", 81), "protocol"))
 
 
 def test_messages_are_broadcast_to_the_other_processes() -> None:
@@ -187,7 +188,7 @@ def test_messages_are_broadcast_to_the_other_processes() -> None:
     assert not services[1].on_message("of a later version", ("two",))
 
 
-def test_a_worker_sends_the_packets_that_it_has_recorded_of_a_client(tmp_path: Path) -> None:
+def test_a_worker_sends_the_recorded_packets_of_a_client(tmp_path: Path) -> None:
     sent: list[tuple[str, tuple[Any, ...]]] = []
     network = MemoryNetwork()
     host = network.host("10.0.0.1", rich=True)
@@ -195,7 +196,7 @@ def test_a_worker_sends_the_packets_that_it_has_recorded_of_a_client(tmp_path: P
         host,
         settings=Settings(dhcp=DHCPSettings(mode="off"), http=HTTPSettings(listen=())),
         backends=[MemoryBackend({"file": b"content"})],
-        event_sink=Nowhere(),
+        event_sink=NullSink(),
         broadcast=lambda kind, *values: sent.append((kind, values)),
         recordings=tmp_path,
     )
@@ -209,8 +210,8 @@ def test_a_worker_sends_the_packets_that_it_has_recorded_of_a_client(tmp_path: P
     network.result_of(service.stopService())
 
 
-class Nowhere:
-    """Takes events."""
+class NullSink:
+    """An EventSink that drops all events."""
 
     def publish(self, event: Event) -> None:
         """See EventSink."""
@@ -219,12 +220,12 @@ class Nowhere:
         """See EventSink."""
 
 
-# Sockets in place of others
+# Replaced sockets
 
 
 @define(eq=False)
-class Taking(DatagramProtocol):
-    """Keeps what arrives."""
+class Receiver(DatagramProtocol):
+    """Keeps the datagrams that arrive."""
 
     noisy = False
     received: list[bytes] = field(factory=list)
@@ -234,34 +235,34 @@ class Taking(DatagramProtocol):
 
 
 def test_worker_serves_a_replaced_socket(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
-    """It comes by the connection for sockets, and the port goes on with it."""
+    """The new socket arrives on the connection for sockets, and the port continues with it."""
     first, second = (open_socket("127.0.0.1", 0)[0] for _ in range(2))
-    before, now = first.getsockname(), second.getsockname()
+    old_address, new_address = first.getsockname(), second.getsockname()
     key = "tftp", ("127.0.0.1", 69), ""
-    given = GivenSockets(private_reactor, {key: first})
-    protocol = Taking()
-    port = given.listen(PortSpec("tftp", ("127.0.0.1", 69), protocol))
+    given_sockets = GivenSockets(private_reactor, {key: first})
+    protocol = Receiver()
+    port = given_sockets.listen(PortSpec("tftp", ("127.0.0.1", 69), protocol))
     descriptor = port.fileno()
     ours, theirs = socket_connection()
     send_sockets(ours, [second])
     second.close()
     [sock] = received_sockets(theirs, 1)
-    given.replace(key, sock)
-    assert port.getHandle().getsockname() == now
+    given_sockets.replace(key, sock)
+    assert port.getHandle().getsockname() == new_address
     assert port.fileno() == descriptor
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.sendto(b"for the new one", now)
+        client.sendto(b"for the new one", new_address)
         turn_until(lambda: protocol.received)
         assert protocol.received == [b"for the new one"]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-            again.bind(before)  # the old one is closed
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(old_address)  # the old socket is closed
     ours.close()
     with theirs, pytest.raises(OSError, match="1 sockets are missing"):
         received_sockets(theirs, 1)
     stopped = port.stopListening()
     turn_until(lambda: stopped.called)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late:
-        given.replace(key, late)  # a reload has dropped the port
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as third:
+        given_sockets.replace(key, third)  # a reload has dropped the port
 
 
 def test_worker_reports_the_ports_that_it_has_closed(
@@ -269,10 +270,12 @@ def test_worker_reports_the_ports_that_it_has_closed(
 ) -> None:
     keys = [("tftp", ("127.0.0.1", 69), ""), ("http", ("127.0.0.1", 80), "")]
     sockets = {keys[0]: open_socket("127.0.0.1", 0)[0], keys[1]: open_stream_socket("127.0.0.1", 0, shared=True)}
-    given = GivenSockets(private_reactor, sockets)
-    sink = EventPipe(private_reactor, pipe.near, given)
-    protocols = Taking(), Site(Resource())
-    ports = [given.listen(PortSpec(key[0], key[1], each)) for key, each in zip(keys, protocols, strict=True)]
+    given_sockets = GivenSockets(private_reactor, sockets)
+    sink = EventPipe(private_reactor, pipe.sender, given_sockets)
+    protocols = Receiver(), Site(Resource())
+    ports = [
+        given_sockets.listen(PortSpec(key[0], key[1], protocol)) for key, protocol in zip(keys, protocols, strict=True)
+    ]
     for key, port in zip(keys, ports, strict=True):
         stopped = maybeDeferred(port.stopListening)
         turn_until(partial(getattr, stopped, "called"))
@@ -280,19 +283,19 @@ def test_worker_reports_the_ports_that_it_has_closed(
     assert pipe.received == [("closed", (key,)) for key in keys]
 
 
-def test_sockets_that_no_port_takes_are_closed(private_reactor: EPollReactor) -> None:
+def test_sockets_that_no_port_uses_are_closed(private_reactor: EPollReactor) -> None:
     first, second = (socket.socket() for _ in range(2))
-    given = GivenSockets(private_reactor, {("http", ("0.0.0.0", 80), ""): first})
-    given.add([(("http", ("0.0.0.0", 81), ""), second)])
-    given.close_unused()
+    given_sockets = GivenSockets(private_reactor, {("http", ("0.0.0.0", 80), ""): first})
+    given_sockets.add([(("http", ("0.0.0.0", 81), ""), second)])
+    given_sockets.close_unused()
     assert (first.fileno(), second.fileno()) == (-1, -1)
 
 
 # URLs
 
 
-def test_a_worker_offers_no_url_whose_socket_is_waited_for() -> None:
-    """It has every socket from its start; the main process knows which of them clients can reach."""
+def test_a_worker_offers_no_url_of_a_listener_that_clients_can_not_reach() -> None:
+    """A worker has every socket from its start; the main process tells it which of them clients can reach."""
     sent: list[tuple[Any, ...]] = []
     network = MemoryNetwork()
     service = BootService(
@@ -300,29 +303,29 @@ def test_a_worker_offers_no_url_whose_socket_is_waited_for() -> None:
         settings=Settings(
             dhcp=DHCPSettings(mode="off"), tftp=TFTPSettings(listen=()), http=HTTPSettings(listen=("10.0.0.1:80",))
         ),
-        event_sink=Nowhere(),
-        sockets=Elsewhere(),
+        event_sink=NullSink(),
+        sockets=FakeSockets(),
         broadcast=lambda *message: sent.append(message),
     )
     service.startService()
-    where = ("10.0.0.1", 80)
+    address = ("10.0.0.1", 80)
     assert service._urls.of("10.0.0.1")[0] == "http://10.0.0.1"
     for bound in (False, False, True, True, False):
-        assert service.on_message("url", ("http", where, bound))
+        assert service.on_message("url", ("http", address, bound))
         assert service._urls.of("10.0.0.1")[0] == ("http://10.0.0.1" if bound else "")
-    assert sent == [], "it is the main process that says so"
+    assert sent == [], "only the main process broadcasts this"
     network.result_of(service.stopService())
 
 
 @define(eq=False)
-class Elsewhere:
-    """A SocketSource of a worker: another process looks after the sockets."""
+class FakeSockets:
+    """A SocketSource whose ports have no sockets."""
 
     follow_interfaces: bool = False
 
     def listen(self, spec: PortSpec) -> Any:
         """See SocketSource."""
-        return Elsewhere.Port(*spec.address)
+        return FakeSockets.Port(*spec.address)
 
     @define
     class Port:

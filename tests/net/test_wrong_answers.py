@@ -1,4 +1,4 @@
-"""Backends whose methods return what is no file: the log says which, what it returned, and what would be right."""
+"""Backends whose methods return something invalid: the log says which backend, what it returned, and what is valid."""
 
 from typing import Any
 
@@ -18,7 +18,9 @@ from bootfw.values import TransferRequest
 
 @implementer(IWritableBackend)
 @define
-class Wrong:
+class Backend:
+    """Its methods return *answer*."""
+
     answer: Any
 
     def open(self, path: str, request: TransferRequest) -> Any:
@@ -29,6 +31,8 @@ class Wrong:
 
 @define
 class Sized:
+    """Has all members of IReader, but does not declare it."""
+
     size: object
     closed: int = 0
 
@@ -44,7 +48,7 @@ class Unsized:
         return b""
 
     def close(self) -> None:
-        """Be closed."""
+        """See IReader."""
 
 
 def request(write: bool = False) -> TransferRequest:
@@ -52,20 +56,21 @@ def request(write: bool = False) -> TransferRequest:
 
 
 def refusal(answer: object, method: str = "open") -> TransferError:
-    layered = LayeredBackend([("mine", Wrong(answer))])
+    """The error of a backend whose *method* returns *answer*."""
+    layered = LayeredBackend([("mine", Backend(answer))])
     try:
-        given = getattr(layered, method)("file", request(method == "create"))
+        result = getattr(layered, method)("file", request(method == "create"))
     except TransferError as error:
         return error
-    assert isinstance(given, Deferred)
+    assert isinstance(result, Deferred)
     failures: list[Failure] = []
-    given.addErrback(failures.append)
+    result.addErrback(failures.append)
     return of_type(TransferError, failures[0].value)
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "expected"),
     [
         (b"content", 'returned bytes, not a reader such as MemoryReader(b"...")'),
         ("content", 'returned str, not a reader such as MemoryReader("...".encode())'),
@@ -74,11 +79,11 @@ def refusal(answer: object, method: str = "open") -> TransferError:
         (Unsized(), "test_wrong_answers.Unsized has no size; without a known one it has to be None"),
     ],
 )
-def test_result_of_open_that_is_not_a_reader_is_refused(answer: object, said: str, late: bool) -> None:
-    error = refusal(succeed(answer) if late else answer)
+def test_result_of_open_that_is_not_a_reader_is_refused(answer: object, expected: str, asynchronous: bool) -> None:
+    error = refusal(succeed(answer) if asynchronous else answer)
     assert (error.tftp_code, error.message) == (0, "Internal error")
     assert error.detail.startswith("open() of backend mine: ")
-    assert said in error.detail
+    assert expected in error.detail
 
 
 @pytest.mark.parametrize("size", ["7", -1, 7.5])
@@ -95,15 +100,15 @@ def test_result_of_create_that_is_not_a_writer_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [None, 0, 7])
 def test_undeclared_reader_with_all_members_is_accepted(size: int | None) -> None:
-    assert LayeredBackend([("mine", Wrong(reader := Sized(size)))]).open("file", request()) is reader
+    assert LayeredBackend([("mine", Backend(reader := Sized(size)))]).open("file", request()) is reader
 
 
-def test_members_of_the_instance_are_accepted() -> None:
-    class Made:
+def test_methods_that_are_attributes_of_the_instance_are_accepted() -> None:
+    class Instance:
         size = None
 
         def __init__(self) -> None:
             self.read = lambda offset, length: b""
             self.close = lambda: None
 
-    assert LayeredBackend([("mine", Wrong(reader := Made()))]).open("file", request()) is reader
+    assert LayeredBackend([("mine", Backend(reader := Instance()))]).open("file", request()) is reader

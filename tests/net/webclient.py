@@ -1,4 +1,4 @@
-"""A BootSite on a Clock, with clients that are byte strings; and backends that the test controls."""
+"""A BootSite on a Clock, clients that send and receive bytes without a socket, and backends that the test controls."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -23,7 +23,7 @@ from bootfw.values import TransferReport, TransferRequest
 @implementer(IReader)
 @define(eq=False)
 class Reader:
-    """Reads *data*; *answer* is called with each piece, and its result is what read() gives back."""
+    """Reads *data*; read() calls *answer* with each piece, and returns its result."""
 
     data: bytes
     answer: Callable[[bytes], Any] = field(default=lambda data: data)
@@ -43,7 +43,7 @@ class Reader:
 @implementer(ICacheableReader)
 @define(eq=False)
 class Dated(Reader):
-    """A reader with a time of change."""
+    """A reader with a modification time."""
 
     modified: object = 784111777.25
     changed: object = None
@@ -53,7 +53,7 @@ class Dated(Reader):
 @implementer(ICacheableReader)
 @define(eq=False)
 class Tagged(Reader):
-    """A reader with an etag."""
+    """A reader with an etag and no modification time."""
 
     modified: object = None
     changed: object = None
@@ -63,13 +63,13 @@ class Tagged(Reader):
 @implementer(IBackend)
 @define(eq=False)
 class Backend:
-    """Has the same answer for every path: raised when it is an exception, called when it can be."""
+    """Has the same answer for every path: what open() returns, a function that returns it, or an exception to raise."""
 
     answer: Any = field(factory=FileMissing)
-    asked: list[TransferRequest] = field(factory=list)
+    requests: list[TransferRequest] = field(factory=list)
 
     def open(self, path: str, request: TransferRequest) -> Any:
-        self.asked.append(request)
+        self.requests.append(request)
         assert request.path == path
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -77,7 +77,8 @@ class Backend:
 
 
 class Wire(StringTransport):
-    """A connection's server side. It is lost in the turn after it was closed, and pauses its producer like TCP's."""
+    """The transport of a server's connection. It is lost in the turn after it was closed, and pauses its producer as
+    TCP's does."""
 
     bufferSize = 65536
 
@@ -85,8 +86,8 @@ class Wire(StringTransport):
         super().__init__(IPv4Address("TCP", "10.9.0.1", 8069), IPv4Address("TCP", client, 4000), lenient=True)
         self.clock = clock
         self.protocol = protocol
-        self.takes_all = True
-        self.held = 0  # bytes written that the client has not taken
+        self.takes_all = True  # the client reads all that is written at once, and not only in take()
+        self.unread = 0  # bytes written that the client has not read
         self.aborted = False
         self.gone = False
 
@@ -100,16 +101,16 @@ class Wire(StringTransport):
     def write(self, data: bytes) -> None:
         super().write(data)
         if not self.takes_all:
-            self.held += len(data)
-            if self.held > self.bufferSize and self.producer is not None:
+            self.unread += len(data)
+            if self.unread > self.bufferSize and self.producer is not None:
                 self.producer.pauseProducing()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
     def take(self) -> None:
-        """The client takes all that is there."""
-        self.held = 0
+        """The client reads all that has been written."""
+        self.unread = 0
         if self.disconnecting:
             self.lose(ConnectionDone())
         elif self.producer is not None:
@@ -117,7 +118,7 @@ class Wire(StringTransport):
 
     def loseConnection(self) -> None:
         self.disconnecting = True
-        if not self.held:
+        if not self.unread:
             self.clock.callLater(0, self.lose, ConnectionDone())
 
     def abortConnection(self) -> None:
@@ -125,7 +126,7 @@ class Wire(StringTransport):
         self.clock.callLater(0, self.lose, ConnectionAborted())
 
     def lose(self, reason: Exception) -> None:
-        """The connection is gone."""
+        """End the connection for *reason*."""
         if not self.gone:
             self.gone = True
             if self.producer is not None:
@@ -135,7 +136,7 @@ class Wire(StringTransport):
 
 @define
 class Response:
-    """One of them, taken apart."""
+    """A parsed response."""
 
     status: int
     headers: dict[str, Any]
@@ -153,7 +154,7 @@ class Web:
         self.site = BootSite(self.clock, self.backend, self.events.append, admission=admission)
 
     def connect(self, client: str = "10.9.0.9") -> Wire:
-        """A new connection of *client*, as its Wire."""
+        """Return the Wire of a new connection of *client*."""
         protocol = self.site.buildProtocol(IPv4Address("TCP", client, 4000))
         wire = Wire(self.clock, protocol, client)
         protocol.makeConnection(wire)
@@ -162,7 +163,7 @@ class Web:
     def ask(
         self, method: str = "GET", target: str = "/file.img", version: str = "1.1", body: bytes = b"", **headers: Any
     ) -> Wire:
-        """One request on a connection of its own, as its Wire."""
+        """Send one request on a new connection, and return its Wire."""
         wire = self.connect()
         wire.protocol.dataReceived(request(method, target, version, body, **headers))
         return wire
@@ -176,29 +177,32 @@ class Web:
         return response
 
     @property
-    def kinds(self) -> list[str]:
-        """The names of the events so far."""
+    def event_names(self) -> list[str]:
+        """The types of the events so far."""
         return [type(event).__name__ for event in self.events]
 
     @property
     def report(self) -> TransferReport:
-        """Of the only transfer that has ended."""
-        (ended,) = [event.report for event in self.events if hasattr(event, "report")]
-        report: TransferReport = ended
+        """The report of the only transfer that has ended."""
+        report: TransferReport
+        (report,) = [event.report for event in self.events if hasattr(event, "report")]
         return report
 
 
 def request(
     method: str = "GET", target: str = "/file.img", version: str = "1.1", body: bytes = b"", **headers: str
 ) -> bytes:
-    """The bytes of one; headers as ``If_Match`` for ``If-Match``."""
+    """The bytes of a request; an argument ``If_Match`` is the header ``If-Match``."""
     lines = [f"{method} {target} HTTP/{version}", "Host: 10.9.0.1:8069"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
 
 
 def parse(received: bytes, head: bool = False) -> tuple[Response, bytes]:
-    """The first response of *received*, and what follows it."""
+    """The first response in *received*, and the bytes that follow it.
+
+    :param head: it is the response to a HEAD request, which has no body.
+    """
     start, _, rest = received.partition(b"\r\n\r\n")
     line, *fields = start.decode().split("\r\n")
     headers = dict(field.split(": ", 1) for field in fields)
@@ -214,6 +218,7 @@ def parse(received: bytes, head: bool = False) -> tuple[Response, bytes]:
 
 
 def _chunks(received: bytes) -> tuple[bytes, bytes]:
+    """The body in *received* in chunked transfer coding, and the bytes that follow it."""
     body = b""
     while True:
         size, _, received = received.partition(b"\r\n")

@@ -1,4 +1,4 @@
-"""A machine whose events go to an observer, at the times of a clock."""
+"""A machine that boots: it passes the events of its boot to an observer."""
 
 from collections.abc import Callable
 
@@ -14,23 +14,23 @@ UEFI = BootRequest(MAC, "discover", "uefi", "x86_64-uefi", server="10.77.0.1", x
 
 @define
 class Machine:
-    """One machine."""
+    """One machine; *clock* has the times of its events."""
 
     observe: Callable[[Event], None]
     clock: Clock
     mac: str
     address: str
 
-    def asks(self, phase: str = "discover", ipxe: bool = False) -> BootRequest:
+    def request(self, phase: str = "discover", ipxe: bool = False) -> BootRequest:
         request = evolve(UEFI, mac=self.mac, phase=phase, ipxe=ipxe)
         self.observe(RequestClassified(self.clock.seconds(), request))
         return request
 
-    def gets_address(self, file: str = "boot.efi", ipxe: bool = False) -> None:
+    def get_address(self, file: str = "boot.efi", ipxe: bool = False) -> None:
         for phase, message in (("discover", "OFFER"), ("request", "ACK")):
             offer = OfferMade(
                 self.clock.seconds(),
-                self.asks(phase, ipxe),
+                self.request(phase, ipxe),
                 message,
                 BootFile(file),
                 ("255.255.255.255", 68),
@@ -38,20 +38,20 @@ class Machine:
             )
             self.observe(offer)
 
-    def loads(self, file: str, ends: bool = True) -> None:
+    def load(self, file: str, completes: bool = True) -> None:
         now = self.clock.seconds()
         request = TransferRequest(file, file, (self.address, 2000), "10.77.0.1")
         self.observe(TransferBegun(now, request, Agreed()))
-        if not ends:
+        if not completes:
             return
         report = TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1000, 2, 0, now, now)
         self.observe(TransferEnded(now, report))
 
-    def misses(self, file: str) -> None:
+    def request_missing_file(self, file: str) -> None:
         request = TransferRequest(file, file, (self.address, 2000), "10.77.0.1")
         self.observe(TransferRefused(self.clock.seconds(), request, 1, "File not found"))
 
-    def boots(self) -> None:
-        self.gets_address()
-        self.loads("boot.efi")
-        self.loads("vmlinuz")
+    def boot(self) -> None:
+        self.get_address()
+        self.load("boot.efi")
+        self.load("vmlinuz")

@@ -29,7 +29,7 @@ WALL = 1_763_640_000.0
 
 @implementer(IAttemptStore)
 @define
-class Broken:
+class BrokenStore:
     """A store that fails until it is mended."""
 
     error: Exception | None = field(factory=lambda: StateError("the disk is full"))
@@ -51,7 +51,7 @@ class Broken:
 
 
 @define
-class Recording:
+class RunningRecorder:
     """A recorder that has been started, and a machine whose events it gets."""
 
     store: Any = field(factory=MemoryStore)
@@ -62,10 +62,10 @@ class Recording:
     recorder: BootRecorder = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        def wall() -> float:
+        def wall_time() -> float:
             return WALL + self.clock.seconds()
 
-        self.recorder = BootRecorder(self.clock, self.store, self.settings, self.backends, wall)
+        self.recorder = BootRecorder(self.clock, self.store, self.settings, self.backends, wall_time)
         self.recorder.set_client_lookup(lambda peer: Client(peer[0]))
         self.recorder.start(self.published.append)
 
@@ -76,15 +76,15 @@ class Recording:
         return Machine(self.recorder.observe, self.clock, mac, address)
 
     def records(self, operation: str = "boots", **given: Any) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = []
+        records: list[Mapping[str, Any]] = []
         answer: Any = self.recorder.operations()[operation](given)
         if isinstance(answer, Deferred):
-            answer.addCallback(found.extend)
+            answer.addCallback(records.extend)
         else:
-            found += answer
-        return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+            records += answer
+        return json.loads(json.dumps(records))  # type: ignore[no-any-return]
 
-    def of(self, kind: type[Event]) -> list[Any]:
+    def events_of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.published if type(event) is kind]
 
 
@@ -103,20 +103,20 @@ def logged() -> Iterator[list[str]]:
 
 
 def test_recorder_provides_its_interfaces() -> None:
-    recorder = Recording().recorder
+    recorder = RunningRecorder().recorder
     for interface in (IBatchObserver, IClientAware, IStartable, IOperable):
         verifyObject(interface, recorder)
 
 
 def test_a_boot_is_published_and_stored_when_it_has_ended() -> None:
-    recording = Recording()
-    recording.machine().boots()
+    recording = RunningRecorder()
+    recording.machine().boot()
     recording.wait(2)
-    (changed,) = recording.of(BootAttemptChanged)
+    (changed,) = recording.events_of(BootAttemptChanged)
     assert (changed.attempt.mac, changed.attempt.verdict) == (MAC, Verdict.IN_PROGRESS)
-    assert recording.of(BootAttemptEnded) == []
+    assert recording.events_of(BootAttemptEnded) == []
     recording.wait(35)
-    (ended,) = recording.of(BootAttemptEnded)
+    (ended,) = recording.events_of(BootAttemptEnded)
     assert (ended.attempt.id, ended.attempt.verdict) == (changed.attempt.id, Verdict.BOOTED)
     assert ended.attempt.began == WALL
     stored: list[BootAttempt] = []
@@ -125,57 +125,57 @@ def test_a_boot_is_published_and_stored_when_it_has_ended() -> None:
 
 
 def test_changes_are_published_once_a_second_at_most() -> None:
-    recording = Recording()
+    recording = RunningRecorder()
     machine = recording.machine()
-    machine.asks()
+    machine.request()
     for _ in range(10):
-        machine.misses("grub.cfg")
+        machine.request_missing_file("grub.cfg")
         recording.clock.advance(0.1)
     recording.wait(2)
-    assert len(recording.of(BootAttemptChanged)) <= 2
+    assert len(recording.events_of(BootAttemptChanged)) <= 2
 
 
 def test_nothing_runs_when_nothing_boots() -> None:
-    recording = Recording()
+    recording = RunningRecorder()
     assert recording.clock.getDelayedCalls() == []
-    recording.machine().boots()
+    recording.machine().boot()
     assert len(recording.clock.getDelayedCalls()) == 1
     recording.wait(60)
     assert recording.clock.getDelayedCalls() == []
 
 
 def test_a_stop_leaves_no_timer_and_a_start_begins_again() -> None:
-    recording = Recording()
-    recording.machine().asks()
+    recording = RunningRecorder()
+    recording.machine().request()
     recording.recorder.close()
     assert recording.clock.getDelayedCalls() == []
     recording.recorder.start(recording.published.append)
-    recording.machine("52:54:00:00:00:09", "10.77.0.9").boots()
+    recording.machine("52:54:00:00:00:09", "10.77.0.9").boot()
     recording.wait(60)
     assert [record["verdict"] for record in recording.records()] == ["booted", "interrupted"]
 
 
 def test_a_stop_stores_the_boots_in_progress() -> None:
-    recording = Recording()
-    recording.machine("52:54:00:00:00:01", "10.77.0.1").boots()
+    recording = RunningRecorder()
+    recording.machine("52:54:00:00:00:01", "10.77.0.1").boot()
     recording.wait(2)
-    recording.machine("52:54:00:00:00:02", "10.77.0.2").asks()
+    recording.machine("52:54:00:00:00:02", "10.77.0.2").request()
     recording.recorder.close()
     stored: list[BootAttempt] = []
     recording.store.find_attempts().addCallback(stored.extend)
-    found = {attempt.mac[-1]: (attempt.verdict, attempt.cause, attempt.ended is not None) for attempt in stored}
-    assert found == {"1": (Verdict.BOOTED, None, True), "2": (Verdict.INTERRUPTED, None, True)}
-    assert len(recording.of(BootAttemptEnded)) == 2
+    states = {attempt.mac[-1]: (attempt.verdict, attempt.cause, attempt.ended is not None) for attempt in stored}
+    assert states == {"1": (Verdict.BOOTED, None, True), "2": (Verdict.INTERRUPTED, None, True)}
+    assert len(recording.events_of(BootAttemptEnded)) == 2
 
 
 def test_phone_home_changes_the_verdict_to_up() -> None:
-    recording = Recording()
+    recording = RunningRecorder()
     machine = recording.machine()
-    machine.boots()
+    machine.boot()
     recording.wait(60)
     recording.recorder.observe(SystemUp(recording.clock.seconds(), (machine.address, 80), "", "http"))
     recording.wait(2)
-    assert [event.attempt.verdict for event in recording.of(BootAttemptEnded)] == [Verdict.BOOTED, Verdict.UP]
+    assert [event.attempt.verdict for event in recording.events_of(BootAttemptEnded)] == [Verdict.BOOTED, Verdict.UP]
     assert [record["verdict"] for record in recording.records()] == ["up"]
 
 
@@ -183,60 +183,60 @@ def test_phone_home_changes_the_verdict_to_up() -> None:
 
 
 def test_a_store_that_fails_is_logged_once_and_stops_nothing(logged: list[str]) -> None:
-    recording = Recording(Broken())
+    recording = RunningRecorder(BrokenStore())
     for number in range(3):
-        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boots()
+        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boot()
         recording.wait(40)
     assert [line for line in logged if "can't be stored" in line] == [
         f"boot attempts can't be stored; the latest {RECENT} are kept in memory: the disk is full"
     ]
     assert len(recording.records()) == 3
     recording.store.error = None
-    recording.machine("52:54:00:00:00:09", "10.77.0.9").boots()
+    recording.machine("52:54:00:00:00:09", "10.77.0.9").boot()
     recording.wait(40)
     assert logged[-1] == "boot attempts are stored again"
     recording.store.error = StateError("again")
     recording.recorder.close()
 
 
-class Hanging(Broken):
+class HangingStore(BrokenStore):
     """A store that answers to nothing until it is mended."""
 
     def __init__(self) -> None:
         super().__init__(None)
-        self.given: list[list[BootAttempt]] = []
-        self.done: list[Deferred[Any]] = []
+        self.batches: list[list[BootAttempt]] = []
+        self.pending: list[Deferred[Any]] = []
 
     def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
-        self.given.append(list(attempts))
-        self.done.append(Deferred())
-        return self.done[-1]
+        self.batches.append(list(attempts))
+        self.pending.append(Deferred())
+        return self.pending[-1]
 
 
 def test_a_store_that_hangs_is_given_no_more_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.observe.boots.RECENT", 4)
-    store = Hanging()
-    recording = Recording(store)
+    store = HangingStore()
+    recording = RunningRecorder(store)
 
     def boot(number: int) -> None:
-        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boots()
+        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boot()
         recording.wait(40)
 
     for number in range(7):
         boot(number)
-    assert [[attempt.mac[-1] for attempt in given] for given in store.given] == [["0"]]
-    store.done[0].callback(None)
+    assert [[attempt.mac[-1] for attempt in batch] for batch in store.batches] == [["0"]]
+    store.pending[0].callback(None)
     recording.wait(2)
-    assert [attempt.mac[-1] for attempt in store.given[1]] == ["3", "4", "5", "6"], "the latest ones"
+    assert [attempt.mac[-1] for attempt in store.batches[1]] == ["3", "4", "5", "6"], "the latest ones"
     boot(8)
     recording.recorder.close()
-    assert [attempt.mac[-1] for attempt in store.given[2]] == ["8"], "a stop does not wait"
+    assert [attempt.mac[-1] for attempt in store.batches[2]] == ["8"], "a stop does not wait"
 
 
 def test_the_bounds_of_the_settings_are_kept() -> None:
-    recording = Recording(settings=BootsSettings(keep=2, days=1))
+    recording = RunningRecorder(settings=BootsSettings(keep=2, days=1))
     for number in range(3):
-        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boots()
+        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boot()
         recording.wait(40)
     stored: list[BootAttempt] = []
     recording.store.find_attempts().addCallback(stored.extend)
@@ -244,19 +244,19 @@ def test_the_bounds_of_the_settings_are_kept() -> None:
 
 
 def test_the_wait_after_the_last_file_is_set() -> None:
-    recording = Recording(settings=BootsSettings(quiet_seconds=3))
-    recording.machine().boots()
+    recording = RunningRecorder(settings=BootsSettings(quiet_seconds=3))
+    recording.machine().boot()
     recording.wait(5)
-    assert len(recording.of(BootAttemptEnded)) == 1
+    assert len(recording.events_of(BootAttemptEnded)) == 1
 
 
 def test_other_settings_count_from_the_reload_on() -> None:
-    recording = Recording()
+    recording = RunningRecorder()
     recording.recorder.use(BootsSettings(quiet_seconds=3, keep=1), ())
     for number in range(2):
-        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boots()
+        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boot()
         recording.wait(5)
-    assert len(recording.of(BootAttemptEnded)) == 2
+    assert len(recording.events_of(BootAttemptEnded)) == 2
     stored: list[BootAttempt] = []
     recording.store.find_attempts().addCallback(stored.extend)
     assert [attempt.mac[-1] for attempt in stored] == ["1"]
@@ -269,13 +269,13 @@ def test_the_nearest_names_are_in_the_verdict(tmp_path: Path) -> None:
     (tmp_path / "debian").mkdir()
     for name in ("vmlinuz-6.10", "vmlinuz-6.12", "initrd.gz"):
         (tmp_path / "debian" / name).write_bytes(b"x")
-    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    recording = RunningRecorder(backends=[("directory", DirectoryBackend(tmp_path))])
     machine = recording.machine()
-    machine.gets_address()
-    machine.loads("boot.efi")
-    machine.misses("debian/vmlinuz-6.1")
+    machine.get_address()
+    machine.load("boot.efi")
+    machine.request_missing_file("debian/vmlinuz-6.1")
     recording.wait(60)
-    (ended,) = recording.of(BootAttemptEnded)
+    (ended,) = recording.events_of(BootAttemptEnded)
     assert ended.attempt.cause.key == "missing-file"
     assert '"debian/vmlinuz-6.12" and "debian/vmlinuz-6.10"' in ended.attempt.cause.sentence
     (refused,) = [stage for stage in ended.attempt.stages if stage.kind is StageKind.REFUSED]
@@ -285,14 +285,14 @@ def test_the_nearest_names_are_in_the_verdict(tmp_path: Path) -> None:
 def test_files_are_examined_for_a_machine_that_restarted(tmp_path: Path) -> None:
     """Its firmware did not wait for the end of the silence, and its record is closed."""
     (tmp_path / "vmlinuz-6.12").write_bytes(b"x")
-    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    recording = RunningRecorder(backends=[("directory", DirectoryBackend(tmp_path))])
     machine = recording.machine()
-    machine.gets_address()
-    machine.loads("boot.efi")
-    machine.misses("vmlinuz-6.1")
+    machine.get_address()
+    machine.load("boot.efi")
+    machine.request_missing_file("vmlinuz-6.1")
     recording.wait(5)
     recording.recorder.observe(RequestClassified(recording.clock.seconds(), evolve(UEFI, xid=8)))
-    (ended,) = recording.of(BootAttemptEnded)
+    (ended,) = recording.events_of(BootAttemptEnded)
     assert ended.attempt.cause.key == "missing-file"
     assert '"vmlinuz-6.12"' in ended.attempt.cause.sentence
     recording.wait(2)
@@ -301,13 +301,13 @@ def test_files_are_examined_for_a_machine_that_restarted(tmp_path: Path) -> None
 
 def test_wrong_program_of_a_machine_that_has_started_again(tmp_path: Path) -> None:
     (tmp_path / "boot.efi").write_bytes(b"MZ")
-    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    recording = RunningRecorder(backends=[("directory", DirectoryBackend(tmp_path))])
     machine = recording.machine()
-    machine.gets_address()
-    machine.loads("boot.efi")
+    machine.get_address()
+    machine.load("boot.efi")
     recording.wait(5)
     recording.recorder.observe(RequestClassified(recording.clock.seconds(), evolve(UEFI, xid=8)))
-    (ended,) = recording.of(BootAttemptEnded)
+    (ended,) = recording.events_of(BootAttemptEnded)
     assert ended.attempt.cause.key == "wrong-architecture"
     assert ended.attempt.stages[-1].kind is StageKind.PROGRAM
 
@@ -316,40 +316,40 @@ def test_wrong_program_of_a_machine_that_has_started_again(tmp_path: Path) -> No
 def test_the_architecture_of_the_boot_program(tmp_path: Path, head: bytes | None, verdict: str) -> None:
     if head is not None:
         (tmp_path / "boot.efi").write_bytes(head)
-    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    recording = RunningRecorder(backends=[("directory", DirectoryBackend(tmp_path))])
     machine = recording.machine()
-    machine.gets_address()
-    machine.loads("boot.efi")
+    machine.get_address()
+    machine.load("boot.efi")
     recording.wait(60)
-    (ended,) = recording.of(BootAttemptEnded)
+    (ended,) = recording.events_of(BootAttemptEnded)
     assert ended.attempt.verdict.value == verdict
 
 
 def test_file_that_ipxe_loads_is_no_program_of_the_firmware(tmp_path: Path) -> None:
     """The last ACK of iPXE itself was lost, so its transfer runs until it times out."""
     (tmp_path / "boot.ipxe").write_bytes(b"#!ipxe")
-    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    recording = RunningRecorder(backends=[("directory", DirectoryBackend(tmp_path))])
     machine = recording.machine()
-    machine.gets_address("snponly.efi")
-    machine.loads("snponly.efi", ends=False)
+    machine.get_address("snponly.efi")
+    machine.load("snponly.efi", completes=False)
     recording.wait(2)
-    machine.gets_address("boot.ipxe")
-    machine.loads("boot.ipxe")
+    machine.get_address("boot.ipxe")
+    machine.load("boot.ipxe")
     recording.wait(60)
-    (ended,) = recording.of(BootAttemptEnded)
+    (ended,) = recording.events_of(BootAttemptEnded)
     assert (ended.attempt.verdict, ended.attempt.cause) == (Verdict.BOOTED, None)
 
 
 def test_file_that_ipxe_loads_is_not_examined_if_another_server_had_ipxe(tmp_path: Path) -> None:
     (tmp_path / "boot.ipxe").write_bytes(b"#!ipxe")
-    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    recording = RunningRecorder(backends=[("directory", DirectoryBackend(tmp_path))])
     machine = recording.machine()
-    machine.gets_address("snponly.efi")
+    machine.get_address("snponly.efi")
     recording.wait(2)
-    machine.gets_address("boot.ipxe", ipxe=True)
-    machine.loads("boot.ipxe")
+    machine.get_address("boot.ipxe", ipxe=True)
+    machine.load("boot.ipxe")
     recording.wait(60)
-    (ended,) = recording.of(BootAttemptEnded)
+    (ended,) = recording.events_of(BootAttemptEnded)
     assert (ended.attempt.verdict, ended.attempt.cause) == (Verdict.BOOTED, None)
 
 
@@ -357,10 +357,10 @@ def test_file_that_ipxe_loads_is_not_examined_if_another_server_had_ipxe(tmp_pat
 
 
 def test_the_list_has_boots_in_progress_and_those_that_ended() -> None:
-    recording = Recording()
-    recording.machine("52:54:00:00:00:01", "10.77.0.1").boots()
+    recording = RunningRecorder()
+    recording.machine("52:54:00:00:00:01", "10.77.0.1").boot()
     recording.wait(60)
-    recording.machine("52:54:00:00:00:02", "10.77.0.2").asks()
+    recording.machine("52:54:00:00:00:02", "10.77.0.2").request()
     assert [(record["mac"][-1], record["verdict"]) for record in recording.records()] == [
         ("2", "in progress"),
         ("1", "booted"),
@@ -374,16 +374,16 @@ def test_the_list_has_boots_in_progress_and_those_that_ended() -> None:
 
 
 def test_one_machine_has_its_stages() -> None:
-    recording = Recording()
-    recording.machine().boots()
+    recording = RunningRecorder()
+    recording.machine().boot()
     recording.wait(60)
     (record,) = recording.records("boot", machine=MAC)
     assert [stage["kind"] for stage in record["stages"]][:2] == ["discover", "offer"]
 
 
 def test_a_machine_that_shows_no_mac_is_found_by_its_address() -> None:
-    recording = Recording()
-    recording.machine(mac="", address="10.77.0.9").loads("boot.efi")
+    recording = RunningRecorder()
+    recording.machine(mac="", address="10.77.0.9").load("boot.efi")
     for seconds in (0, 60):
         recording.wait(seconds)
         (record,) = recording.records("boot", machine="10.77.0.9")
@@ -402,27 +402,27 @@ def test_a_machine_that_shows_no_mac_is_found_by_its_address() -> None:
 )
 def test_invalid_operations_are_refused(operation: str, given: Mapping[str, Any], reason: str) -> None:
     with pytest.raises(ControlError, match=reason):
-        Recording().recorder.operations()[operation](given)
+        RunningRecorder().recorder.operations()[operation](given)
 
 
 def test_followers_get_changed_attempts() -> None:
-    recording = Recording()
+    recording = RunningRecorder()
     (first,) = recording.records(after=-1)
     assert first == {"change": 0}
-    recording.machine().boots()
+    recording.machine().boot()
     recording.wait(2)
-    (news,) = recording.records(after=first["change"])
-    assert (news["verdict"], news["mac"]) == ("in progress", MAC)
-    (none,) = recording.records(after=news["change"])
-    assert none == {"change": news["change"]}
+    (changed,) = recording.records(after=first["change"])
+    assert (changed["verdict"], changed["mac"]) == ("in progress", MAC)
+    (unchanged,) = recording.records(after=changed["change"])
+    assert unchanged == {"change": changed["change"]}
     recording.wait(40)
-    (news,) = recording.records(after=news["change"])
-    assert news["verdict"] == "booted"
+    (changed,) = recording.records(after=changed["change"])
+    assert changed["verdict"] == "booted"
 
 
 @pytest.mark.parametrize("fails", [True, False])
 def test_a_failed_boot_names_the_file_with_its_packets(fails: bool) -> None:
-    recording = Recording()
+    recording = RunningRecorder()
     written: list[BootAttempt] = []
 
     def write(attempt: BootAttempt) -> "Deferred[str]":
@@ -432,11 +432,11 @@ def test_a_failed_boot_names_the_file_with_its_packets(fails: bool) -> None:
     recording.recorder.write_packets = write
     machine = recording.machine()
     if fails:
-        machine.gets_address()
+        machine.get_address()
     else:
-        machine.boots()
+        machine.boot()
     recording.wait(120)
-    ended = recording.of(BootAttemptEnded)[0].attempt
+    ended = recording.events_of(BootAttemptEnded)[0].attempt
     assert (ended.verdict is Verdict.FAILED) == fails
     assert ended.recording == ("/recordings/file.pcapng" if fails else "")
     assert len(written) == fails
@@ -444,18 +444,21 @@ def test_a_failed_boot_names_the_file_with_its_packets(fails: bool) -> None:
 
 def test_files_are_listed_with_their_boot_once_the_kernel_knows_the_mac() -> None:
     """Of a proxy's client: no message named its address."""
-    recording, known = Recording(), dict[str, Client]()
-    recording.recorder.set_client_lookup(lambda peer: known.get(peer[0], Client(peer[0])))
+    recording, neighbours = RunningRecorder(), dict[str, Client]()
+    recording.recorder.set_client_lookup(lambda peer: neighbours.get(peer[0], Client(peer[0])))
     machine = recording.machine()
-    machine.asks()
+    machine.request()
     recording.wait(45)
-    machine.loads("boot.efi")
+    machine.load("boot.efi")
     recording.wait(2)
-    assert [(each["mac"], each["verdict"]) for each in recording.records()] == [("", "in progress"), (MAC, "failed")]
-    known[machine.address] = Client(machine.address, MAC)
-    machine.loads("vmlinuz")
+    assert [(record["mac"], record["verdict"]) for record in recording.records()] == [
+        ("", "in progress"),
+        (MAC, "failed"),
+    ]
+    neighbours[machine.address] = Client(machine.address, MAC)
+    machine.load("vmlinuz")
     recording.wait(2)
-    assert [(each["mac"], each["verdict"]) for each in recording.records()] == [(MAC, "in progress")]
+    assert [(record["mac"], record["verdict"]) for record in recording.records()] == [(MAC, "in progress")]
     recording.wait(40)
     [record] = recording.records()
     assert (record["mac"], record["verdict"], record["files"]) == (MAC, "booted", ["boot.efi", "vmlinuz"])

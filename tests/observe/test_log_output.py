@@ -72,13 +72,13 @@ OFFER = OfferMade(9.0, BOOT, "OFFER", BootFile("snponly.efi"), ("255.255.255.255
 LEASE = Lease("10.77.0.100", b"\x01\xff", MAC, LeaseState.ACTIVE, 0.0, 600.0)
 
 
-class Full(io.StringIO):
+class FullDisk(io.StringIO):
     """A file on a disk that may be full."""
 
-    room = True
+    has_room = True
 
     def write(self, text: str) -> int:
-        if not self.room:
+        if not self.has_room:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().write(text)
 
@@ -94,7 +94,7 @@ EVENTS = [
 ]
 
 
-class Recording(io.StringIO):
+class CountingFile(io.StringIO):
     """A file that counts its writes."""
 
     def __init__(self) -> None:
@@ -107,17 +107,17 @@ class Recording(io.StringIO):
 
 
 def log_events(*events: Event) -> list[LogEvent]:
-    found: list[LogEvent] = []
+    log_events: list[LogEvent] = []
     observer = LogObserver()
-    observer.log = Logger(namespace="bootfw", observer=cast(ILogObserver, found.append))
+    observer.log = Logger(namespace="bootfw", observer=cast(ILogObserver, log_events.append))
     observer.observe_many(events)
-    return found
+    return log_events
 
 
-def of_others() -> list[LogEvent]:
+def twisted_log_events() -> list[LogEvent]:
     """Log events that are not ours: of a Logger, with a traceback, and of twisted.python.log."""
-    found: list[LogEvent] = []
-    publisher = LogPublisher(cast(ILogObserver, found.append))
+    log_events: list[LogEvent] = []
+    publisher = LogPublisher(cast(ILogObserver, log_events.append))
     log = Logger(namespace="twisted.web", observer=publisher)
     log.info("{count} requests\nin all", count=3)
     log.info("")
@@ -126,10 +126,10 @@ def of_others() -> list[LogEvent]:
     except ValueError:
         log.failure("it failed", Failure())
     legacy.LogPublisher(publishPublisher=publisher).msg("by the old way", system="web")
-    return found
+    return log_events
 
 
-@pytest.mark.parametrize("event", [*log_events(*EVENTS), *of_others()])
+@pytest.mark.parametrize("event", [*log_events(*EVENTS), *twisted_log_events()])
 def test_text_line_equals_twisteds_format(event: LogEvent) -> None:
     expected = io.StringIO()
     textFileLogObserver(expected)(event)
@@ -137,7 +137,7 @@ def test_text_line_equals_twisteds_format(event: LogEvent) -> None:
 
 
 def test_lines_of_one_delivery_are_one_write() -> None:
-    file, clock = Recording(), Clock()
+    file, clock = CountingFile(), Clock()
     log = LinesLog(file, as_text)
     observer = LogObserver()
     observer.log = Logger(namespace="bootfw", observer=log)
@@ -153,7 +153,7 @@ def test_lines_of_one_delivery_are_one_write() -> None:
 
 
 def test_buffered_lines_are_written_if_the_last_event_is_skipped() -> None:
-    file = Recording()
+    file = CountingFile()
     log = LinesLog(file, as_text, frozenset([LogLevel.debug]))
     first, last = log_events(ENDED, ENDED)
     last["log_level"] = LogLevel.debug
@@ -166,7 +166,7 @@ def test_buffered_lines_are_written_if_the_last_event_is_skipped() -> None:
 
 
 def test_a_reload_changes_the_level() -> None:
-    file = Recording()
+    file = CountingFile()
     log = LinesLog(file, as_text)
     event = log_events(ENDED)[0]
     event.pop("log_more", None)
@@ -182,7 +182,7 @@ def test_a_signal_handler_may_log_during_a_write() -> None:
     """Twisted logs the signal by which it stops in the handler."""
     first, second = log_events(ENDED)[0], log_events(OFFER)[0]
 
-    class Interrupted(Recording):
+    class Interrupted(CountingFile):
         def flush(self) -> None:
             super().flush()
             if self.writes == 1:
@@ -219,7 +219,7 @@ def test_json_is_an_object_a_line_with_all_fields() -> None:
     assert leases["mac"] == leases["leases"][0]["mac"]
 
 
-@pytest.mark.parametrize("event", [*log_events(*EVENTS), *of_others()])
+@pytest.mark.parametrize("event", [*log_events(*EVENTS), *twisted_log_events()])
 def test_a_log_event_is_one_line_of_ascii_json(event: LogEvent) -> None:
     line = as_json(event)
     assert line.isascii()
@@ -229,13 +229,13 @@ def test_a_log_event_is_one_line_of_ascii_json(event: LogEvent) -> None:
 
 
 def test_events_of_others_name_their_source() -> None:
-    info, nothing, failed, old = of_others()
-    assert as_json(nothing) == as_text(nothing) == ""
-    assert as_datagram(nothing) == b""
+    info, empty, failed, legacy_event = twisted_log_events()
+    assert as_json(empty) == as_text(empty) == ""
+    assert as_datagram(empty) == b""
     assert json.loads(as_json(info))["source"] == "twisted.web"
     assert json.loads(as_json(info))["count"] == 3
     assert "ValueError: not so" in json.loads(as_json(failed))["text"]
-    assert json.loads(as_json(old))["text"] == "by the old way"
+    assert json.loads(as_json(legacy_event))["text"] == "by the old way"
 
 
 def test_a_menu_is_the_list_of_its_texts() -> None:
@@ -248,10 +248,10 @@ def test_a_menu_is_the_list_of_its_texts() -> None:
 
 def parsed(datagram: bytes) -> dict[str, str]:
     """An entry of journald's native protocol, read by its definition."""
-    found = {}
+    fields = {}
     while datagram:
-        name, end, datagram = datagram.partition(b"\n")
-        assert end
+        name, separator, datagram = datagram.partition(b"\n")
+        assert separator
         if b"=" in name:
             name, _, value = name.partition(b"=")
         else:
@@ -259,8 +259,8 @@ def parsed(datagram: bytes) -> dict[str, str]:
             value, datagram = datagram[8 : 8 + size], datagram[8 + size :]
             assert datagram[:1] == b"\n"
             datagram = datagram[1:]
-        found[name.decode("ascii")] = value.decode()
-    return found
+        fields[name.decode("ascii")] = value.decode()
+    return fields
 
 
 class Journald:
@@ -289,9 +289,9 @@ class Journald:
 
 @pytest.fixture
 def journald(tmp_path: Path) -> Iterator[Journald]:
-    opened = Journald(tmp_path / "journal")
-    yield opened
-    opened.close()
+    journald = Journald(tmp_path / "journal")
+    yield journald
+    journald.close()
 
 
 def test_an_entry_of_the_journal_has_the_fields_of_its_event(journald: Journald) -> None:
@@ -375,11 +375,11 @@ def test_journalctl_reads_the_entries(tmp_path: Path) -> None:
     entries = b"".join(b"__REALTIME_TIMESTAMP=1\n%b\n" % as_datagram(event) for event in log_events(*EVENTS))
     path = tmp_path / "boot.journal"
     environ = {**os.environ, "LD_LIBRARY_PATH": f"{CLIENTS}/usr/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu/systemd"}
-    written = subprocess.run([REMOTE, f"--output={path}", "-"], input=entries, env=environ, capture_output=True)
-    assert written.returncode == 0, written.stderr
+    result = subprocess.run([REMOTE, f"--output={path}", "-"], input=entries, env=environ, capture_output=True)
+    assert result.returncode == 0, result.stderr
     command = ["journalctl", f"--file={path}", "--output=json", f"BOOTFW_MAC={MAC}"]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert [json.loads(line)["BOOTFW_EVENT"] for line in shown.splitlines()] == [
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert [json.loads(line)["BOOTFW_EVENT"] for line in output.splitlines()] == [
         "OfferMade",
         "RequestIgnored",
         "AddressesGranted",
@@ -389,20 +389,20 @@ def test_journalctl_reads_the_entries(tmp_path: Path) -> None:
 # Where it goes
 
 
-def stdout_is(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
+def replace_stdout(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
     monkeypatch.setattr("sys.stdout", stream)
 
 
-@pytest.mark.parametrize(("format", "written"), [("auto", as_text), ("text", as_text), ("json", as_json)])
+@pytest.mark.parametrize(("format", "as_line"), [("auto", as_text), ("text", as_text), ("json", as_json)])
 def test_in_the_foreground_it_goes_to_standard_output(
-    monkeypatch: pytest.MonkeyPatch, format: str, written: Any
+    monkeypatch: pytest.MonkeyPatch, format: str, as_line: Any
 ) -> None:
     stream = io.StringIO()
-    stdout_is(monkeypatch, stream)
+    replace_stdout(monkeypatch, stream)
     log = open_log(LogSettings(format=format), "", Clock(), foreground=True, environ={})
     (event,) = log_events(OFFER)
     log(event)
-    assert stream.getvalue() == written(event)
+    assert stream.getvalue() == as_line(event)
     assert log.shows_fields == (format == "json")
 
 
@@ -410,21 +410,21 @@ def test_under_systemd_it_goes_to_the_journal(
     monkeypatch: pytest.MonkeyPatch, journald: Journald, tmp_path: Path
 ) -> None:
     with open(tmp_path / "stream", "w") as stream:
-        stdout_is(monkeypatch, stream)
+        replace_stdout(monkeypatch, stream)
         status = os.fstat(stream.fileno())
         environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         log = open_log(LogSettings(), "", Clock(), foreground=True, environ=environ, journal=journald.path)
         assert isinstance(log, JournalLog)
         assert log.shows_fields
         # The variable is inherited by programs whose output goes elsewhere.
-        elsewhere = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino + 1}"}
+        other_stream = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino + 1}"}
         assert isinstance(
-            open_log(LogSettings(), "", Clock(), foreground=True, environ=elsewhere, journal=journald.path), LinesLog
+            open_log(LogSettings(), "", Clock(), foreground=True, environ=other_stream, journal=journald.path), LinesLog
         )
         assert isinstance(open_log(LogSettings(format="text"), "", Clock(), foreground=True, environ=environ), LinesLog)
-        gone = tmp_path / "gone"
+        missing_journal = tmp_path / "gone"
         assert isinstance(
-            open_log(LogSettings(), "", Clock(), foreground=True, environ=environ, journal=gone), LinesLog
+            open_log(LogSettings(), "", Clock(), foreground=True, environ=environ, journal=missing_journal), LinesLog
         )
 
 
@@ -448,7 +448,7 @@ def test_a_file_that_can_t_be_opened_is_named(tmp_path: Path) -> None:
 
 def test_events_below_the_level_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    stdout_is(monkeypatch, stream)
+    replace_stdout(monkeypatch, stream)
     log = open_log(LogSettings(level="warn"), "", Clock(), foreground=True, environ={})
     for event in log_events(OFFER, EVENTS[5]):
         log(event)
@@ -480,13 +480,13 @@ def test_other_twisted_observers_get_the_same_text() -> None:
 
 @pytest.mark.parametrize("as_line", [as_text, as_json])
 def test_lines_that_could_not_be_written_are_counted(as_line: Any) -> None:
-    file = Full()
+    file = FullDisk()
     logger = Logger(namespace="bootfw", observer=LinesLog(file, as_line))
     logger.info("first")
-    file.room = False
+    file.has_room = False
     for _ in range(3):
         logger.info("lost")
-    file.room = True
+    file.has_room = True
     logger.info("second")
     logger.info("third")
     lines = [line for line in file.getvalue().splitlines() if line]

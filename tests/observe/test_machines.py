@@ -22,15 +22,15 @@ BOOT = BootAttempt("1", 100.0, 130.0, MAC, addresses=("10.0.0.9",), verdict=Verd
 
 def result(answer: Any) -> Any:
     """What the Deferred has fired with, or raises."""
-    got: list[Any] = []
-    answer.addBoth(got.append)
-    assert len(got) == 1
-    if hasattr(got[0], "raiseException"):
-        got[0].raiseException()
-    return got[0]
+    results: list[Any] = []
+    answer.addBoth(results.append)
+    assert len(results) == 1
+    if hasattr(results[0], "raiseException"):
+        results[0].raiseException()
+    return results[0]
 
 
-class Site:
+class ServiceWithStore:
     """A service with a store, without DHCP."""
 
     def __init__(self, store: MemoryStore, *machines: MachineSettings, backends: Sequence[Any] = ()) -> None:
@@ -46,7 +46,7 @@ class Site:
         )
         self.service.startService()
 
-    def do(self, operation: str, /, **given: Any) -> Any:
+    def operate(self, operation: str, /, **given: Any) -> Any:
         return result(self.service.operations()[operation](given))
 
 
@@ -58,82 +58,84 @@ def store() -> MemoryStore:
 
 
 def test_what_is_set_survives_a_restart(store: MemoryStore) -> None:
-    site = Site(store)
-    (machine,) = site.do("set-machine", mac=MAC, name="web1", tags=["rack1"])
+    site = ServiceWithStore(store)
+    (machine,) = site.operate("set-machine", mac=MAC, name="web1", tags=["rack1"])
     assert [machine[key] for key in ("mac", "name", "tags", "boots")] == [MAC, "web1", ["rack1"], 1]
     site.service.stopService()
-    again = Site(store)
-    assert again.do("machines") == [machine]
-    assert again.do("machines", machine="web1") == [machine]
-    assert again.do("machines", limit=0) == again.do("machines", tag="x") == []
+    restarted = ServiceWithStore(store)
+    assert restarted.operate("machines") == [machine]
+    assert restarted.operate("machines", machine="web1") == [machine]
+    assert restarted.operate("machines", limit=0) == restarted.operate("machines", tag="x") == []
 
 
 def test_tables_of_the_configuration_need_no_backend(store: MemoryStore) -> None:
-    site = Site(store, MachineSettings(name="web1", mac=[MAC], image="debian-12"), MachineSettings(mac=[OTHER, MAC]))
-    (machine,) = site.do("machines", machine="web1")
+    site = ServiceWithStore(
+        store, MachineSettings(name="web1", mac=[MAC], image="debian-12"), MachineSettings(mac=[OTHER, MAC])
+    )
+    (machine,) = site.operate("machines", machine="web1")
     assert [machine[key] for key in ("mac", "name", "host", "image")] == [MAC, "web1", "web1", "debian-12"]
 
 
 def test_an_image_must_exist(tmp_path: Path, store: MemoryStore) -> None:
-    site = Site(store, backends=[ImagesBackend(tmp_path), ImagesBackend(tmp_path / "none")])
+    site = ServiceWithStore(store, backends=[ImagesBackend(tmp_path), ImagesBackend(tmp_path / "none")])
     with pytest.raises(NoSuchImage, match="there is no image debian-12; this server has none"):
-        site.do("set-machine", mac=MAC, image="debian-12")
+        site.operate("set-machine", mac=MAC, image="debian-12")
     (tmp_path / "debian-12").mkdir()
     (tmp_path / "rescue.iso").write_bytes(b"")
-    assert site.do("images") == [{"name": "debian-12"}, {"name": "rescue"}]
-    assert site.do("set-machine", mac=MAC, image="debian-12")[0]["image"] == "debian-12"
+    assert site.operate("images") == [{"name": "debian-12"}, {"name": "rescue"}]
+    assert site.operate("set-machine", mac=MAC, image="debian-12")[0]["image"] == "debian-12"
     with pytest.raises(NoSuchImage, match="there is no image debian; known: debian-12, rescue"):
-        site.do("set-machine", mac=MAC, image="debian", name="web1")
+        site.operate("set-machine", mac=MAC, image="debian", name="web1")
     (tmp_path / "debian-12").rmdir()
-    assert site.do("set-machine", mac=MAC, image="")[0]["name"] == ""
+    assert site.operate("set-machine", mac=MAC, image="")[0]["name"] == ""
 
 
 def test_what_is_removed_is_no_longer_stored(store: MemoryStore) -> None:
-    site = Site(store)
-    site.do("set-machine", mac=OTHER, name="web2")
-    assert [machine["name"] for machine in site.do("forget-machine", mac=OTHER)] == ["web2"]
-    assert site.do("forget-machine", mac=OTHER) == []
-    site.do("set-machine", mac=MAC, name="web1")
-    site.do("set-machine", mac=MAC, name="")
+    site = ServiceWithStore(store)
+    site.operate("set-machine", mac=OTHER, name="web2")
+    assert [machine["name"] for machine in site.operate("forget-machine", mac=OTHER)] == ["web2"]
+    assert site.operate("forget-machine", mac=OTHER) == []
+    site.operate("set-machine", mac=MAC, name="web1")
+    site.operate("set-machine", mac=MAC, name="")
     assert store.load_orders(KIND) == {}
 
 
 def test_a_change_that_can_not_be_stored_is_undone(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = Site(store)
-    site.do("set-machine", mac=MAC, name="web1")
+    site = ServiceWithStore(store)
+    site.operate("set-machine", mac=MAC, name="web1")
 
     def refuse(kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[None]":
         return fail(StateError("the disk is full"))
 
     monkeypatch.setattr(MemoryStore, "save_orders", lambda self, *given: refuse(*given))
     with pytest.raises(StateError, match="the disk is full"):
-        site.do("set-machine", mac=MAC, name="web2")
+        site.operate("set-machine", mac=MAC, name="web2")
     with pytest.raises(StateError, match="the disk is full"):
-        site.do("forget-machine", mac=MAC)
-    assert site.do("machines")[0]["name"] == "web1"
+        site.operate("forget-machine", mac=MAC)
+    assert site.operate("machines")[0]["name"] == "web1"
 
 
 def test_changes_that_follow_each_other_build_on_each_other(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = Site(store)
+    site = ServiceWithStore(store)
     pending: list[Deferred[None]] = []
 
-    def later(self: MemoryStore, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[None]":
+    def save_later(self: MemoryStore, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[None]":
         pending.append(Deferred())
         return pending[-1]
 
-    monkeypatch.setattr(MemoryStore, "save_orders", later)
+    monkeypatch.setattr(MemoryStore, "save_orders", save_later)
     operation = site.service.operations()["set-machine"]
     first, second = operation({"mac": MAC, "add_tags": ["a"]}), operation({"mac": MAC, "add_tags": ["b"]})
-    for each in pending:
-        each.callback(None)
-    assert [each["tags"] for each in (*result(first), *result(second))] == [["a", "b"], ["a", "b"]]
+    for deferred in pending:
+        deferred.callback(None)
+    assert [deferred["tags"] for deferred in (*result(first), *result(second))] == [["a", "b"], ["a", "b"]]
 
 
 def test_a_mistake_is_refused(store: MemoryStore) -> None:
     with pytest.raises(StateError, match="name must be a host name"):
-        Site(store).do("set-machine", mac=MAC, name="a b")
+        ServiceWithStore(store).operate("set-machine", mac=MAC, name="a b")
 
 
 def test_a_service_without_a_store_of_orders_has_no_machines() -> None:
@@ -142,31 +144,31 @@ def test_a_service_without_a_store_of_orders_has_no_machines() -> None:
 
 def test_with_an_invalid_entry_none_is_used_or_changed(store: MemoryStore) -> None:
     store.save_orders(KIND, {MAC: {"name": 1}})
-    site = Site(store)
-    assert [machine["name"] for machine in site.do("machines")] == [""]
+    site = ServiceWithStore(store)
+    assert [machine["name"] for machine in site.operate("machines")] == [""]
     with pytest.raises(StateError, match=f"what is stored for the machine {MAC} is invalid"):
-        site.do("set-machine", mac=OTHER, name="web2")
+        site.operate("set-machine", mac=OTHER, name="web2")
 
 
-class Unreadable(MemoryStore):
+class LockedStore(MemoryStore):
     """Its orders can't be loaded while another server has them."""
 
-    taken = True
+    is_locked = True
 
     def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
-        if kind == KIND and self.taken:
+        if kind == KIND and self.is_locked:
             raise StateError("another process uses it")
         return super().load_orders(kind)
 
 
 def test_a_service_whose_entries_can_not_be_read_serves_and_changes_none() -> None:
-    store = Unreadable()
+    store = LockedStore()
     store.save_attempts([BOOT], 10, 0.0)
     store.save_orders(KIND, {MAC: {"name": "web1", "tags": [], "image": ""}})
-    site = Site(store)
-    assert [machine["name"] for machine in site.do("machines")] == [""]
+    site = ServiceWithStore(store)
+    assert [machine["name"] for machine in site.operate("machines")] == [""]
     with pytest.raises(StateError, match="another process uses it"):
-        site.do("set-machine", mac=MAC, name="web2")
+        site.operate("set-machine", mac=MAC, name="web2")
     site.service.stopService()
-    store.taken = False
-    assert [machine["name"] for machine in Site(store).do("machines")] == ["web1"]
+    store.is_locked = False
+    assert [machine["name"] for machine in ServiceWithStore(store).operate("machines")] == ["web1"]

@@ -148,7 +148,7 @@ EXPECTED = {
     'bootfw_sockets{service="tftp",state="bound"}': 1,
 }
 
-QUIET = Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), dhcp=DHCPSettings(mode="off"))
+ONLY_TFTP = Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), dhcp=DHCPSettings(mode="off"))
 
 
 def request(clock: Clock, site: MetricsSite, accept: str = "", path: str = "/metrics") -> Response:
@@ -174,7 +174,9 @@ def samples(page: str) -> dict[str, float]:
     return found
 
 
-def served(*events: Event, settings: Settings = QUIET, **options: Any) -> tuple[Clock, BootService, MetricsSite]:
+def start_service(
+    *events: Event, settings: Settings = ONLY_TFTP, **options: Any
+) -> tuple[Clock, BootService, MetricsSite]:
     """A service on a network in memory that runs, and has seen *events*."""
     network = MemoryNetwork()
     boot = BootService(network.host("10.0.0.1", rich=True), settings=settings, **options)
@@ -188,7 +190,7 @@ def served(*events: Event, settings: Settings = QUIET, **options: Any) -> tuple[
 
 
 def test_events_are_counted() -> None:
-    clock, _, site = served(*EVENTS)
+    clock, _, site = start_service(*EVENTS)
     response = request(clock, site)
     assert response.status == 200
     assert response.headers["Content-Type"].startswith("text/plain; version=")
@@ -197,14 +199,14 @@ def test_events_are_counted() -> None:
 
 
 def test_a_counter_without_labels_begins_with_zero() -> None:
-    clock, _, site = served()
+    clock, _, site = start_service()
     found = samples(request(clock, site).body.decode())
     assert found["bootfw_internal_errors_total"] == found["bootfw_retransmissions_total"] == 0
     assert not any(name.startswith("bootfw_transfers_total") for name in found)
 
 
 def test_openmetrics_for_clients_that_prefer_it() -> None:
-    clock, _, site = served(*EVENTS)
+    clock, _, site = start_service(*EVENTS)
     response = request(clock, site, "application/openmetrics-text; version=1.0.0")
     assert response.headers["Content-Type"].startswith("application/openmetrics-text")
     families: Any = parse_openmetrics(response.body.decode())  # type: ignore[no-untyped-call]
@@ -216,23 +218,23 @@ def test_openmetrics_for_clients_that_prefer_it() -> None:
 
 @pytest.mark.skipif(not PROMTOOL.exists(), reason="promtool is missing: make install-clients")
 @pytest.mark.interop
-def test_promtool_has_nothing_to_say() -> None:
-    clock, _, site = served(*EVENTS)
+def test_promtool_finds_no_problem() -> None:
+    clock, _, site = start_service(*EVENTS)
     clock.advance(1.0)
     page = request(clock, site).body
-    checked = subprocess.run([PROMTOOL, "check", "metrics"], input=page, capture_output=True)
-    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+    result = subprocess.run([PROMTOOL, "check", "metrics"], input=page, capture_output=True)
+    assert (result.returncode, result.stdout + result.stderr) == (0, b"")
 
 
 def test_each_family_has_a_help_text_that_ends_as_a_sentence() -> None:
-    clock, _, site = served(*EVENTS)
+    clock, _, site = start_service(*EVENTS)
     for family in parsed(request(clock, site).body.decode()):
         if family.name.startswith("bootfw_"):
             assert family.documentation.endswith((".", "label.")), family.name
 
 
 def test_the_lag_of_the_reactor_is_measured_each_second() -> None:
-    clock, boot, site = served()
+    clock, boot, site = start_service()
     clock.advance(1.0)
     clock.rightNow += 3.5
     clock.advance(0)
@@ -245,7 +247,7 @@ def test_the_lag_of_the_reactor_is_measured_each_second() -> None:
     assert not clock.getDelayedCalls()
 
 
-def leased(count: int) -> MemoryStore:
+def store_with_leases(count: int) -> MemoryStore:
     store = MemoryStore()
     states = [LeaseState.ACTIVE, LeaseState.RELEASED, LeaseState.DECLINED, LeaseState.ACTIVE]
     store.commit(
@@ -274,7 +276,7 @@ SERVER = Settings(
 
 
 def test_leases_by_subnet_and_state() -> None:
-    clock, _, site = served(settings=SERVER, store=leased(40))
+    clock, _, site = start_service(settings=SERVER, store=store_with_leases(40))
     clock.advance(2.0)
     found = samples(request(clock, site).body.decode())
     states = ("active", "expired", "released", "declined")
@@ -284,26 +286,26 @@ def test_leases_by_subnet_and_state() -> None:
 
 
 def test_a_machine_with_a_lease_a_transfer_and_a_boot_costs_the_page_few_calls() -> None:
-    def cost(machines: int) -> int:
+    def calls_for(machines: int) -> int:
         boots = [
             BootAttemptEnded(7.0, evolve(FAILED, mac=f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}"))
             for number in range(machines)
         ]
-        running = [
+        transfers = [
             TransferBegun(5.0, evolve(READ, peer=(f"10.77.{number >> 8}.{number & 255}", 1)), Agreed())
             for number in range(machines)
         ]
-        clock, _, site = served(settings=SERVER, store=leased(machines))
+        clock, _, site = start_service(settings=SERVER, store=store_with_leases(machines))
         counts: Counts = site.resource.children[b"metrics"]._collector._counts
-        counts.observe_many([*EVENTS, *boots, *running])
+        counts.observe_many([*EVENTS, *boots, *transfers])
         assert request(clock, site).status == 200  # loads prometheus_client
         return calls_of(lambda: request(clock, site))
 
-    assert cost(1030) - cost(30) <= 4 * 1000
+    assert calls_for(1030) - calls_for(30) <= 4 * 1000
 
 
 def test_sockets_that_are_waited_for_and_readiness() -> None:
-    class Boot:
+    class FakeService:
         """What a service says of its sockets."""
 
         ready = False
@@ -316,21 +318,21 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
             return {}, {}
 
         def images_sent(self) -> list[dict[str, Any]]:
-            wires = [(3, 2e7, 0.01), (4, 1e7, 0.03)]
+            sessions = [(3, 2e7, 0.01), (4, 1e7, 0.03)]
             return [
                 {"image": "a.img", "method": "multicast", "receivers": receivers, "rate": rate, "loss": loss}
-                for receivers, rate, loss in wires
+                for receivers, rate, loss in sessions
             ]
 
         def cluster_record(self) -> dict[str, Any]:
-            first = {"name": "build1", "state": "here", "leadership": "leading", "draining": False, "transfers": 7}
-            gone = {"name": "build2", "state": "gone", "draining": True, "transfers": 7}
+            leader = {"name": "build1", "state": "here", "leadership": "leading", "draining": False, "transfers": 7}
+            gone_node = {"name": "build2", "state": "gone", "draining": True, "transfers": 7}
             earlier_version = {"name": "build3", "state": "here"}
-            nodes = [first, gone, earlier_version, {"name": "build4", "state": "here", "draining": True}]
+            nodes = [leader, gone_node, earlier_version, {"name": "build4", "state": "here", "draining": True}]
             return {"nodes": nodes, "behind": 1.5}
 
     clock = Clock()
-    found = samples(request(clock, MetricsSite(clock, MetricsResource(Boot(), Counts()))).body.decode())
+    found = samples(request(clock, MetricsSite(clock, MetricsResource(FakeService(), Counts()))).body.decode())
     assert found['bootfw_sockets{service="tftp",state="bound"}'] == 1
     assert found['bootfw_sockets{service="tftp",state="waiting"}'] == 2
     assert found["bootfw_ready"] == 0
@@ -349,12 +351,12 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
     assert found["bootfw_store_behind_seconds"] == 1.5
 
 
-@pytest.mark.parametrize("end", [TransferEnded(5.02, REPORT), TransferRefused(6.0, READ, 1, "File not found")])
-def test_a_transfer_runs_until_it_ends_or_is_refused(end: Event) -> None:
+@pytest.mark.parametrize("last_event", [TransferEnded(5.02, REPORT), TransferRefused(6.0, READ, 1, "File not found")])
+def test_a_transfer_runs_until_it_ends_or_is_refused(last_event: Event) -> None:
     counts = Counts()
     counts.observe_many([TransferBegun(5.0, READ, Agreed()), TransferBegun(5.0, UPLOAD, Agreed())])
     assert counts.running() == {"tftp": 1, "http": 1}
-    counts.observe(end)
+    counts.observe(last_event)
     assert counts.running() == {"http": 1}
 
 
@@ -369,14 +371,14 @@ def test_metrics_need_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("bootfw.config.settings.find_spec", lambda name: None)
     network = MemoryNetwork()
-    boot = BootService(network.host("10.0.0.1"), settings=QUIET)
+    boot = BootService(network.host("10.0.0.1"), settings=ONLY_TFTP)
     assert add_metrics(network.clock, boot, MetricsSettings()) is None
     with pytest.raises(ConfigError, match=r'^listen: metrics need prometheus_client: pip install "bootfw\[metrics\]"'):
         MetricsSettings(listen=("127.0.0.1:9150",))
 
 
 def test_connections_are_bounded_and_reset_when_the_service_stops() -> None:
-    clock, _, site = served()
+    clock, _, site = start_service()
     wires = []
     for _ in range(CONNECTIONS):
         protocol = site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
@@ -410,15 +412,17 @@ def test_a_server_and_its_workers_are_counted_together(tmp_path: Path, workers: 
         def received() -> float:
             return page(metrics).get('bootfw_datagrams_total{outcome="received",service="tftp"}', 0.0)
 
-        fetched = 0
-        end = time.monotonic() + 90
-        while received() < 20 and time.monotonic() < end:  # while a worker starts, the main process serves its files
+        transfers = 0
+        deadline = time.monotonic() + 90
+        while (
+            received() < 20 and time.monotonic() < deadline
+        ):  # while a worker starts, the main process serves its files
             assert fetch(("127.0.0.1", tftp), "a") == b"x" * 300
-            fetched += 1
-            server.until("got 'a'", times=fetched)
+            transfers += 1
+            server.until("got 'a'", times=transfers)
         assert received() >= 20
         found = page(metrics)
-        assert found['bootfw_transfers_total{direction="download",outcome="complete",protocol="tftp"}'] == fetched
-        assert found['bootfw_transferred_bytes_total{direction="download",protocol="tftp"}'] == fetched * 300
+        assert found['bootfw_transfers_total{direction="download",outcome="complete",protocol="tftp"}'] == transfers
+        assert found['bootfw_transferred_bytes_total{direction="download",protocol="tftp"}'] == transfers * 300
         assert page(web)["bootfw_ready"] == 1
         assert "process_cpu_seconds_total" in found

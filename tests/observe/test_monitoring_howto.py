@@ -34,12 +34,12 @@ ENDED = TransferEnded(
 )
 
 
-def parts(tmp_path: Path, text: str) -> Any:
+def load_configuration(tmp_path: Path, text: str) -> Any:
     (tmp_path / "bootfw.toml").write_text('[[backend]]\nuse = "memory"\nfiles = {}\n' + text)
     return load_parts(tmp_path / "bootfw.toml", {}, Clock())
 
 
-def logged() -> LogEvent:
+def log_event() -> LogEvent:
     observer = LogObserver()
     observer.names_macs = True
     observer.set_client_lookup(lambda peer: Client(peer[0], mac="52:54:00:00:00:01"))
@@ -48,22 +48,22 @@ def logged() -> LogEvent:
 
 
 def test_the_log_of_the_monitoring_howto(tmp_path: Path) -> None:
-    settings = parts(tmp_path, blocks(PAGE, "toml")[0]).settings
+    settings = load_configuration(tmp_path, blocks(PAGE, "toml")[0]).settings
     assert settings.log == LogSettings("json", "info")
-    shown = json.loads(blocks(PAGE, "json")[0])
-    assert list(shown) == list(json.loads(as_json(logged())))
-    assert shown == {**json.loads(as_json(logged())), "time": shown["time"], "seconds": 0.24}
+    documented = json.loads(blocks(PAGE, "json")[0])
+    assert list(documented) == list(json.loads(as_json(log_event())))
+    assert documented == {**json.loads(as_json(log_event())), "time": documented["time"], "seconds": 0.24}
 
 
 def test_the_fields_of_the_journal_in_the_monitoring_howto() -> None:
     (commands,) = blocks(PAGE, "console")
-    entry = as_datagram(logged()).decode()
+    entry = as_datagram(log_event()).decode()
     for field in re.findall(r"BOOTFW_\w+=\S+", commands):
         assert f"\n{field}\n" in entry
 
 
 def test_the_metrics_of_the_monitoring_howto(tmp_path: Path) -> None:
-    settings = parts(tmp_path, blocks(PAGE, "toml")[1]).settings
+    settings = load_configuration(tmp_path, blocks(PAGE, "toml")[1]).settings
     assert settings.metrics == MetricsSettings(listen=("10.77.0.1:9150",))
     (scraped,) = yaml.safe_load(blocks(PAGE, "yaml")[0])["scrape_configs"]
     assert scraped["static_configs"] == [{"targets": ["10.77.0.1:9150"]}]
@@ -76,8 +76,8 @@ def test_prometheus_takes_the_configuration_and_the_rules(tmp_path: Path) -> Non
     (tmp_path / "prometheus.yml").write_text(blocks(PAGE, "yaml")[0])
     (tmp_path / "alerts.yml").write_text((FILES / "alerts.yml").read_text())
     for command in (["config", "prometheus.yml"], ["rules", "alerts.yml"]):
-        checked = subprocess.run([PROMTOOL, "check", *command], cwd=tmp_path, capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stdout + checked.stderr
+        result = subprocess.run([PROMTOOL, "check", *command], cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 def metric_names() -> set[str]:
@@ -102,41 +102,41 @@ def test_rules_and_dashboard_use_metrics_that_exist(name: str) -> None:
 
 def test_every_counter_is_on_the_dashboard_or_has_an_alert() -> None:
     text = (FILES / "alerts.yml").read_text() + (FILES / "grafana.json").read_text()
-    shown = {*re.findall(r"bootfw_\w+", text)}
-    left_out = {"bootfw_dhcp_addresses_in_use_total"}
-    assert {f"{family.name}_total" for family in COUNTERS} - shown == left_out
+    used = {*re.findall(r"bootfw_\w+", text)}
+    not_shown = {"bootfw_dhcp_addresses_in_use_total"}
+    assert {f"{family.name}_total" for family in COUNTERS} - used == not_shown
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
-    seen: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     panels = json.loads((FILES / "grafana.json").read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     for panel in panels:
-        place = panel["gridPos"]
-        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
-        assert not cells & seen, panel["title"]
+        position = panel["gridPos"]
+        cells = {(position["x"] + x, position["y"] + y) for x in range(position["w"]) for y in range(position["h"])}
+        assert not cells & occupied, panel["title"]
         assert all(x < 24 for x, _ in cells)
-        seen |= cells
+        occupied |= cells
 
 
 def test_the_traces_of_the_monitoring_howto(tmp_path: Path) -> None:
-    (_, log), (_, otel) = parts(tmp_path, blocks(PAGE, "toml")[2]).observers
+    (_, log), (_, otel) = load_configuration(tmp_path, blocks(PAGE, "toml")[2]).observers
     assert isinstance(log, LogObserver)
     assert isinstance(otel, OpenTelemetry)
 
 
 def test_the_webhook_of_the_monitoring_howto(tmp_path: Path) -> None:
-    _, (_, hook) = parts(tmp_path, blocks(PAGE, "toml")[3]).observers
+    _, (_, hook) = load_configuration(tmp_path, blocks(PAGE, "toml")[3]).observers
     assert isinstance(hook, Webhook)
-    shown = json.loads(blocks(PAGE, "json")[1])
-    (sent,) = hook._records(OtherServerSeen(1.0, "10.77.0.254", "eth0", "52:54:00:00:00:01"))
-    assert shown == {"events": [{**sent, "time": shown["events"][0]["time"]}]}
+    documented = json.loads(blocks(PAGE, "json")[1])
+    (record,) = hook._records(OtherServerSeen(1.0, "10.77.0.254", "eth0", "52:54:00:00:00:01"))
+    assert documented == {"events": [{**record, "time": documented["events"][0]["time"]}]}
 
 
 def test_the_receiver_of_the_monitoring_howto() -> None:
     (source,) = blocks(PAGE, "python")
-    found: dict[str, Any] = {}
-    exec(source, found)
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
     body = b'{"events": []}'
-    assert found["is_from_bootfw"]("secret", body, f"sha256={signature('secret', body)}")
-    assert not found["is_from_bootfw"]("other", body, f"sha256={signature('secret', body)}")
+    assert namespace["is_from_bootfw"]("secret", body, f"sha256={signature('secret', body)}")
+    assert not namespace["is_from_bootfw"]("other", body, f"sha256={signature('secret', body)}")

@@ -49,14 +49,14 @@ class Collector:
     def __init__(self) -> None:
         self.exports: list[tuple[dict[str, str], bytes]] = []
         self.status = 200
-        self.go = threading.Event()
-        self.go.set()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 collector.exports.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-                collector.go.wait(10)
+                collector.may_answer.wait(10)
                 self.send_response(collector.status)
                 self.end_headers()
 
@@ -70,7 +70,7 @@ class Collector:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1/traces"
 
     def stop(self) -> None:
-        self.go.set()
+        self.may_answer.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -78,43 +78,43 @@ class Collector:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.stop()
+    collector = Collector()
+    yield collector
+    collector.stop()
 
 
 def observer(reactor: EPollReactor, **options: Any) -> OpenTelemetry:
-    made = configure(load("otel", "bootfw.observers"), options, PluginContext(reactor, Path()))
-    started = of_type(OpenTelemetry, made)
-    started.start(lambda event: None)
-    return started
+    plugin = configure(load("otel", "bootfw.observers"), options, PluginContext(reactor, Path()))
+    observer = of_type(OpenTelemetry, plugin)
+    observer.start(lambda event: None)
+    return observer
 
 
-def close(reactor: EPollReactor, made: OpenTelemetry) -> None:
+def close(reactor: EPollReactor, observer: OpenTelemetry) -> None:
     results: list[object] = []
-    made.close().addBoth(results.append)
-    end = time.monotonic() + 20
+    observer.close().addBoth(results.append)
+    deadline = time.monotonic() + 20
     while not results:
-        assert time.monotonic() < end, "it did not come"
+        assert time.monotonic() < deadline, "it did not come"
         reactor.iterate(0.01)
     assert results == [None]
 
 
 def attributes(span: Any) -> dict[str, Any]:
-    found = {}
+    attributes = {}
     for attribute in span.attributes:
         kind = attribute.value.WhichOneof("value")
         value = getattr(attribute.value, kind)
-        found[attribute.key] = [item.string_value for item in value.values] if kind == "array_value" else value
-    return found
+        attributes[attribute.key] = [item.string_value for item in value.values] if kind == "array_value" else value
+    return attributes
 
 
 def test_a_boot_is_a_trace_and_its_stages_are_spans(private_reactor: EPollReactor, collector: Collector) -> None:
-    made = observer(
+    plugin = observer(
         private_reactor, **{"url": collector.url, "headers": {"authorization": "Bearer x"}, "service-name": "lab"}
     )
-    made.observe_many([EventsDropped(1.0, 1), BootAttemptEnded(1.0, BOOT)])
-    close(private_reactor, made)
+    plugin.observe_many([EventsDropped(1.0, 1), BootAttemptEnded(1.0, BOOT)])
+    close(private_reactor, plugin)
     ((headers, body),) = collector.exports
     assert headers["authorization"] == "Bearer x"
     export = ExportTraceServiceRequest.FromString(body)
@@ -148,10 +148,10 @@ def test_a_boot_is_a_trace_and_its_stages_are_spans(private_reactor: EPollReacto
 
 
 def test_each_boot_is_a_trace_of_its_own(private_reactor: EPollReactor, collector: Collector) -> None:
-    made = observer(private_reactor, url=collector.url)
-    made.observe(BootAttemptEnded(1.0, BOOT))
-    made.observe(BootAttemptEnded(1.0, BootAttempt("boot-2", 2000.0, verdict=Verdict.BOOTED)))
-    close(private_reactor, made)
+    plugin = observer(private_reactor, url=collector.url)
+    plugin.observe(BootAttemptEnded(1.0, BOOT))
+    plugin.observe(BootAttemptEnded(1.0, BootAttempt("boot-2", 2000.0, verdict=Verdict.BOOTED)))
+    close(private_reactor, plugin)
     ((_, body),) = collector.exports
     spans = [
         span
@@ -166,49 +166,49 @@ def test_each_boot_is_a_trace_of_its_own(private_reactor: EPollReactor, collecto
 
 
 def test_a_collector_that_does_not_answer_holds_nothing_up(private_reactor: EPollReactor, collector: Collector) -> None:
-    made = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
-    collector.go.clear()
+    plugin = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
+    collector.may_answer.clear()
     began = time.monotonic()
     for _ in range(100):
-        made.observe(BootAttemptEnded(1.0, BOOT))
+        plugin.observe(BootAttemptEnded(1.0, BOOT))
     assert time.monotonic() - began < 20, "100 timeouts are 50 s"
-    close(private_reactor, made)
-    made.observe(BootAttemptEnded(1.0, BOOT))  # is dropped
+    close(private_reactor, plugin)
+    plugin.observe(BootAttemptEnded(1.0, BOOT))  # is dropped
 
 
 def test_a_collector_that_hangs_does_not_delay_the_end_of_the_process(
     private_reactor: EPollReactor, collector: Collector
 ) -> None:
     """The process waits for the threads of the reactor, and for others that are no daemons."""
-    made = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
-    collector.go.clear()
-    made.observe(BootAttemptEnded(1.0, BOOT))
-    before = {thread for thread in threading.enumerate() if not thread.daemon}
+    plugin = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
+    collector.may_answer.clear()
+    plugin.observe(BootAttemptEnded(1.0, BOOT))
+    threads_before = {thread for thread in threading.enumerate() if not thread.daemon}
     began = time.monotonic()
-    close(private_reactor, made)
+    close(private_reactor, plugin)
     assert time.monotonic() - began < 20, "OpenTelemetry waits for 30 s"
-    assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
+    assert {thread for thread in threading.enumerate() if not thread.daemon} <= threads_before
 
 
 def test_failed_exports_are_one_line_and_their_end_another(
     private_reactor: EPollReactor, collector: Collector, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
+    plugin = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
     logger = logging.getLogger("opentelemetry.exporter.test")
 
-    def exports(*reasons: str) -> None:
+    def export(*reasons: str) -> None:
         """Each reason is that of an export that fails; "": it does not."""
         for reason in reasons:
             logger.warning(reason)
             collector.status = 403 if reason else 200
-            made.observe(BootAttemptEnded(1.0, BOOT))
-            made._provider.force_flush()
+            plugin.observe(BootAttemptEnded(1.0, BOOT))
+            plugin._provider.force_flush()
         private_reactor.iterate(0.01)
 
     with capturedLogs() as logged:
-        exports("", "one", "another", "")
-        exports("")
-        close(private_reactor, made)
+        export("", "one", "another", "")
+        export("")
+        close(private_reactor, plugin)
     lines = [formatEvent(event) for event in logged if event.get("log_namespace") == "bootfw"]
     assert lines == [
         f"otel: boots can't be exported to {collector.url}: Failed to export spans batch code: 403, reason: Forbidden",

@@ -46,15 +46,15 @@ class Receiver:
         self.reactor = reactor
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.status = 204
-        self.go = threading.Event()
-        self.go.set()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.requests.append((dict(self.headers), body))
-                receiver.go.wait(10)
+                receiver.may_answer.wait(10)
                 self.send_response(receiver.status)
                 self.end_headers()
 
@@ -69,36 +69,36 @@ class Receiver:
 
     def stop(self) -> None:
         if self.thread.is_alive():
-            self.go.set()
+            self.may_answer.set()
             self.server.shutdown()
             self.server.server_close()
             self.thread.join()
 
     def webhook(self, **options: Any) -> Webhook:
-        return configured(self.reactor, url=self.url, **options)
+        return start_webhook(self.reactor, url=self.url, **options)
 
     def events(self) -> list[list[str]]:
         """The names of the events of each request."""
         return [[event["event"] for event in json.loads(body)["events"]] for _, body in self.requests]
 
-    def turn(self, until: Callable[[], object]) -> None:
-        end = time.monotonic() + 30
-        while not until():
-            assert time.monotonic() < end, "it did not come"
+    def turn_until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come"
             self.reactor.iterate(0.01)
 
     def close(self, hook: Webhook) -> None:
         closed: list[object] = []
         hook.close().addBoth(closed.append)
-        self.turn(lambda: closed)
+        self.turn_until(lambda: closed)
         assert closed == [None]
 
 
-def configured(reactor: Any, **options: Any) -> Webhook:
-    made = configure(
+def start_webhook(reactor: Any, **options: Any) -> Webhook:
+    plugin = configure(
         load("webhook", "bootfw.observers"), {"batch-seconds": 0, **options}, PluginContext(reactor, Path())
     )
-    hook = of_type(Webhook, made)
+    hook = of_type(Webhook, plugin)
     hook.start(lambda event: None)
     return hook
 
@@ -108,11 +108,11 @@ def receiver(
     private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch, failures: list[BaseException]
 ) -> Iterator[Receiver]:
     monkeypatch.setattr(deliverystates, "FIRST_RETRY", 0.01)
-    made = Receiver(private_reactor)
-    yield made
-    made.stop()
+    receiver = Receiver(private_reactor)
+    yield receiver
+    receiver.stop()
     internal = set(private_reactor._internalReaders)
-    made.turn(
+    receiver.turn_until(
         lambda: (
             not private_reactor.getDelayedCalls()
             and {*private_reactor.getReaders(), *private_reactor.getWriters()} <= internal
@@ -123,7 +123,7 @@ def receiver(
 def test_events_are_posted_as_the_json_log_has_them(receiver: Receiver) -> None:
     hook = receiver.webhook(secret="s3cret")
     hook.observe_many([LOST, IGNORED, BootAttemptEnded(1.0, BOOT)])
-    receiver.turn(lambda: len(receiver.requests) == 1)
+    receiver.turn_until(lambda: len(receiver.requests) == 1)
     headers, body = receiver.requests[0]
     lost, boot = json.loads(body)["events"]
     assert headers["Content-Type"] == "application/json"
@@ -140,7 +140,7 @@ def test_transfers_name_the_mac_of_the_client_as_in_the_json_log(receiver: Recei
     assert verifyObject(IClientAware, hook)
     hook.set_client_lookup(lambda peer: Client(peer[0], mac="52:54:00:00:00:07"))
     hook.observe(ENDED)
-    receiver.turn(lambda: len(receiver.requests) == 1)
+    receiver.turn_until(lambda: len(receiver.requests) == 1)
     (event,) = json.loads(receiver.requests[0][1])["events"]
     assert (event["event"], event["mac"]) == ("TransferEnded", "52:54:00:00:00:07")
     receiver.close(hook)
@@ -157,7 +157,7 @@ def test_events_of_a_while_are_one_request(receiver: Receiver) -> None:
     hook.observe(LOST)
     hook.observe(FULL)
     hook.observe(IGNORED)
-    receiver.turn(lambda: receiver.requests)
+    receiver.turn_until(lambda: receiver.requests)
     assert receiver.events() == [["WorkerLost", "PoolExhausted"]]
     assert "X-Bootfw-Signature" not in receiver.requests[0][0]
     receiver.close(hook)
@@ -166,7 +166,7 @@ def test_events_of_a_while_are_one_request(receiver: Receiver) -> None:
 def test_many_events_go_in_several_requests_in_order(receiver: Receiver) -> None:
     hook = receiver.webhook(events=["WorkerLost"])
     hook.observe_many([evolve(LOST, worker=number) for number in range(2 * BATCH + 1)])
-    receiver.turn(lambda: len(receiver.requests) >= 3)
+    receiver.turn_until(lambda: len(receiver.requests) >= 3)
     found = [event["worker"] for _, body in receiver.requests for event in json.loads(body)["events"]]
     assert found == [*range(2 * BATCH + 1)]
     receiver.close(hook)
@@ -176,9 +176,9 @@ def test_an_error_of_the_server_is_retried(receiver: Receiver) -> None:
     hook = receiver.webhook()
     receiver.status = 500
     hook.observe(LOST)
-    receiver.turn(lambda: len(receiver.requests) >= 3)
+    receiver.turn_until(lambda: len(receiver.requests) >= 3)
     receiver.status = 200
-    receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
+    receiver.turn_until(lambda: hook._states.state is deliverystates.State.IDLE)
     assert hook.dropped == 0
     bodies = {body for _, body in receiver.requests}
     assert len(bodies) == 1
@@ -190,13 +190,13 @@ def test_events_are_dropped_and_reported_after_the_last_retry(receiver: Receiver
     receiver.status = 503
     with capturedLogs() as logs:
         hook.observe_many([LOST, FULL])
-        receiver.turn(lambda: hook.dropped)
+        receiver.turn_until(lambda: hook.dropped)
     assert len(receiver.requests) == 1 + webhook.RETRIES
     (line,) = [event["log_format"].format(**event) for event in logs if event["log_namespace"] == "bootfw"]
     assert line == f"webhook {receiver.url}: 2 event(s) were dropped: the receiver answered 503"
     receiver.status = 200
     hook.observe(LOST)
-    receiver.turn(lambda: len(receiver.requests) == 2 + webhook.RETRIES)
+    receiver.turn_until(lambda: len(receiver.requests) == 2 + webhook.RETRIES)
     receiver.close(hook)
 
 
@@ -204,25 +204,25 @@ def test_refused_events_are_not_retried(receiver: Receiver) -> None:
     hook = receiver.webhook()
     receiver.status = 404
     hook.observe(LOST)
-    receiver.turn(lambda: hook.dropped)
+    receiver.turn_until(lambda: hook.dropped)
     assert len(receiver.requests) == 1
     receiver.status = 429
     hook.observe(LOST)
-    receiver.turn(lambda: len(receiver.requests) >= 3)
+    receiver.turn_until(lambda: len(receiver.requests) >= 3)
     receiver.status = 200
-    receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
+    receiver.turn_until(lambda: hook._states.state is deliverystates.State.IDLE)
     receiver.close(hook)
     assert hook.dropped == 1
 
 
 def test_a_server_that_does_not_answer_holds_nothing_up(receiver: Receiver) -> None:
     hook = receiver.webhook(**{"timeout-seconds": 0.1})
-    receiver.go.clear()
+    receiver.may_answer.clear()
     hook.observe(LOST)
     assert receiver.requests == [], "it is sent later, not while the server works"
-    receiver.turn(lambda: len(receiver.requests) >= 2)
-    receiver.go.set()
-    receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
+    receiver.turn_until(lambda: len(receiver.requests) >= 2)
+    receiver.may_answer.set()
+    receiver.turn_until(lambda: hook._states.state is deliverystates.State.IDLE)
     receiver.close(hook)
 
 
@@ -252,17 +252,17 @@ def test_refused_connection_is_retried_and_reported(
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    hook = configured(private_reactor, url=f"http://127.0.0.1:{port}")
+    hook = start_webhook(private_reactor, url=f"http://127.0.0.1:{port}")
     hook.observe(LOST)
-    end = time.monotonic() + 30
-    while not hook.dropped and time.monotonic() < end:
+    deadline = time.monotonic() + 30
+    while not hook.dropped and time.monotonic() < deadline:
         private_reactor.iterate(0.01)
     assert hook.dropped == 1
     assert "refused" in hook._reason
 
 
 def test_queue_is_bounded() -> None:
-    hook = configured(Clock(), url="http://10.0.0.1/", **{"batch-seconds": 60})
+    hook = start_webhook(Clock(), url="http://10.0.0.1/", **{"batch-seconds": 60})
     with capturedLogs() as logs:
         hook.observe_many([LOST] * (QUEUED + 5))
         hook.observe(LOST)
@@ -273,10 +273,10 @@ def test_queue_is_bounded() -> None:
 def test_it_starts_and_stops_with_its_service() -> None:
     network = MemoryNetwork()
     hook = Webhook("http://10.0.0.1/", reactor=network.clock)
-    before = hook._states
+    states_before = hook._states
     service = BootService(network.host("10.0.0.9"), observers=[hook])
     service.startService()
-    assert hook._states is not before
+    assert hook._states is not states_before
     network.result_of(service.stopService())
     assert hook._states.state is deliverystates.State.ENDED
 
@@ -293,11 +293,11 @@ def test_it_starts_and_stops_with_its_service() -> None:
 )
 def test_invalid_options_are_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        configured(Clock(), **options)
+        start_webhook(Clock(), **options)
     assert message in str(caught.value)
 
 
 def test_every_event_can_be_chosen() -> None:
     assert {"TransferEnded", "BootAttemptEnded", "OfferMade"} <= set(KINDS)
     assert Event not in KINDS.values()
-    assert configured(Clock(), url="http://a", events=sorted(KINDS)).kinds == frozenset(KINDS.values())
+    assert start_webhook(Clock(), url="http://a", events=sorted(KINDS)).kinds == frozenset(KINDS.values())

@@ -38,55 +38,55 @@ FILES = {
 
 @define(eq=False)
 class Lab:
-    """A server, and one machine on its wire.
+    """A server, and one machine on its link.
 
-    :param server: it gives addresses; else it is a proxy, and nobody does.
+    :param server: whether the DHCP server assigns addresses; else it is a proxy, and nothing assigns addresses.
     """
 
     backend: Any
     server: bool = False
-    own: tuple[Rule, ...] = ()
+    own_personas: tuple[Rule, ...] = ()
     events: list[Event] = field(factory=list)
     network: MemoryNetwork = field(factory=MemoryNetwork)
     clients: Clients = field(factory=Clients)
     _stop: list[Any] = field(factory=list)
-    _booting: Any = None
-    _up: Any = None
+    _booting_peer: Any = None
+    _machine_host: Any = None
 
     def __attrs_post_init__(self) -> None:
         host = self.network.host(SERVER, rich=True)
-        publish, personas = self.events.append, stock().with_own(self.own)
+        publish, personas = self.events.append, stock().with_own(self.own_personas)
         chain = ResolverChain(host, [("by-architecture", ByArchitecture(dict(FILES)))], publish, 0.8)
-        about: dict[str, Any] = {"personas": personas, "clients": self.clients}
+        dependencies: dict[str, Any] = {"personas": personas, "clients": self.clients}
         if self.server:
             addresses = AddressServer([pool(2)])
             journal = Journal(MemoryStore(), publish, host)
-            dhcp: Any = server_port(host, chain, publish, addresses, journal, **about)
+            dhcp: Any = server_port(host, chain, publish, addresses, journal, **dependencies)
         else:
-            dhcp = proxy_port(host, chain, publish, **about)
-        files = TFTPProtocol(host, self.backend, Adaptive(), publish, **about)
-        for port, protocol in ((67, dhcp), (4011, boot_server_port(host, chain, publish, **about)), (69, files)):
+            dhcp = proxy_port(host, chain, publish, **dependencies)
+        files = TFTPProtocol(host, self.backend, Adaptive(), publish, **dependencies)
+        for port, protocol in ((67, dhcp), (4011, boot_server_port(host, chain, publish, **dependencies)), (69, files)):
             self._stop.append((protocol, host.listenUDP(port, protocol)))
-        self._booting = FakePeer(self.network.host(), 68)
-        self._up = self.network.host(ADDRESS)
+        self._booting_peer = FakePeer(self.network.host(), 68)
+        self._machine_host = self.network.host(ADDRESS)
 
-    def says(self, message: Message) -> list[Message]:
-        """What is broadcast to the machine, after it has broadcast *message*."""
-        self._booting.send(dhcp4.pack(message, 1472), ("255.255.255.255", 67))
+    def send(self, message: Message) -> list[Message]:
+        """Broadcast *message* from the machine; returns the replies that it receives."""
+        self._booting_peer.send(dhcp4.pack(message, 1472), ("255.255.255.255", 67))
         self.network.advance(0.1)
-        heard = [received.data for received in self._booting.take() if received.data[0] == dhcp4.BOOTREPLY]
-        return [dhcp4.parse(data) for data in heard]
+        datagrams = [datagram.data for datagram in self._booting_peer.take() if datagram.data[0] == dhcp4.BOOTREPLY]
+        return [dhcp4.parse(data) for data in datagrams]
 
     def discovers(self, client: Client) -> Message:
-        [offer] = self.says(client.message())
+        [offer] = self.send(client.message())
         assert offer.message_type is MessageType.OFFER
         return offer
 
-    def file(self, name: str, *options: tuple[str, str]) -> "Asking":
-        """The machine, which has an address by now, asks for a file."""
-        asking = Asking(self, FakePeer(self._up, 0))
-        asking.say(tftp.request(False, name, "octet", options))
-        return asking
+    def request_file(self, name: str, *options: tuple[str, str]) -> "TransferClient":
+        """Request a file by TFTP; the machine has an address by now."""
+        client = TransferClient(self, FakePeer(self._machine_host, 0))
+        client.send(tftp.request(False, name, "octet", options))
+        return client
 
     @property
     def reports(self) -> list[TransferReport]:
@@ -110,44 +110,44 @@ class Lab:
         self.network.advance(0)
         assert self.network.leaks() == []
         if isinstance(self.backend, Files):
-            assert self.backend.all_given_back()
+            assert self.backend.all_closed()
 
 
 @define(eq=False)
-class Asking:
-    """A client in a transfer."""
+class TransferClient:
+    """A TFTP client in a transfer."""
 
     _lab: Lab
     _peer: FakePeer
-    heard: list[tftp.Packet] = field(factory=list)
-    """In answer to what it has said last."""
+    replies: list[tftp.Packet] = field(factory=list)
+    """The packets that the server has sent in answer to the last datagrams."""
     _tid: Address = (SERVER, 69)
 
-    def say(self, *datagrams: bytes) -> list[tftp.Packet]:
+    def send(self, *datagrams: bytes) -> list[tftp.Packet]:
         for datagram in datagrams:
             self._peer.send(datagram, self._tid)
         self._lab.network.advance(0.005)
-        taken = self._peer.take()
-        self._tid = taken[-1].peer if taken else self._tid
-        self.heard = [tftp.parse(received.data) for received in taken]
-        return self.heard
+        received = self._peer.take()
+        self._tid = received[-1].peer if received else self._tid
+        self.replies = [tftp.parse(datagram.data) for datagram in received]
+        return self.replies
 
-    def rest(self, blksize: int, windowsize: int = 1, tail: bytes = b"") -> bytes:
-        """Acknowledges what it has heard and goes on to the end of the file. *tail* follows each ACK."""
+    def receive_rest(self, blksize: int, windowsize: int = 1, tail: bytes = b"") -> bytes:
+        """Acknowledge the replies and receive the file to its end; returns its content. *tail* follows each ACK."""
         content, block = b"", 0
-        if isinstance(self.heard[0], tftp.OptionAck):
-            self.say(tftp.ack(0) + tail)
+        if isinstance(self.replies[0], tftp.OptionAck):
+            self.send(tftp.ack(0) + tail)
         while True:
-            heard = [of_type(tftp.Data, packet) for packet in self.heard]
-            if heard[-1].block != block + len(heard):
-                # Out of order: it is answered at once (RFC 7440 section 4), and comes behind what is in order.
-                assert heard.pop().payload == b""
-            assert [packet.block for packet in heard] == list(range(block + 1, block + 1 + len(heard)))
-            assert 0 < len(heard) <= windowsize
-            content += b"".join(packet.payload for packet in heard)
-            block += len(heard)
-            last = heard[-1].payload
-            self.say(tftp.ack(block) + tail)
+            replies = [of_type(tftp.Data, packet) for packet in self.replies]
+            if replies[-1].block != block + len(replies):
+                # A marker is out of order: it is answered at once (RFC 7440 section 4), and comes behind the others.
+                assert replies.pop().payload == b""
+            assert [packet.block for packet in replies] == list(range(block + 1, block + 1 + len(replies)))
+            assert 0 < len(replies) <= windowsize
+            content += b"".join(packet.payload for packet in replies)
+            block += len(replies)
+            last = replies[-1].payload
+            self.send(tftp.ack(block) + tail)
             if len(last) < blksize:
-                assert self.heard == []
+                assert self.replies == []
                 return content

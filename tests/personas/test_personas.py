@@ -21,8 +21,8 @@ BIOS = {"name": "bios", "vendor-class": "PXEClient", "architectures": ["x86-bios
 PI = "b8:27:eb:12:34:56"
 
 
-def matched(*client: Any, **more: Any) -> str | None:
-    persona = stock().match(*client, **more)
+def matched(*arguments: Any, **conditions: Any) -> str | None:
+    persona = stock().match(*arguments, **conditions)
     return persona.name if persona else None
 
 
@@ -125,7 +125,7 @@ def test_stock_personas_match_by_further_options(
         ("blksize=512", "kernel", None),
         ("tsize=0 blksize=1432", "file", None),
         ("tsize=0 timeout=2", "file", None),
-        # Firmware that repeats nothing itself, or has its OACK repeated sooner than it would.
+        # Firmware that repeats nothing itself, or that repeats its packets later than the server repeats the OACK.
         ("blksize=1024 tsize=0", "kernel", "grub"),
         ("blksize=512 tsize=0", "kernel", "grub"),
         ("blksize=1468", "kernel", None),
@@ -136,36 +136,36 @@ def test_stock_personas_match_by_further_options(
     ],
 )
 def test_stock_personas_match_tftp_requests(options: str, filename: str, quirks: str | None) -> None:
-    found = stock().quirks(*asks(options, filename, Client()))
+    found = stock().quirks(*tftp_request(options, filename, Client()))
 
     assert (found.persona if found else None) == quirks
     assert found == (quirks and next(rule for rule in stock().rules if rule.name == quirks).quirks)
 
 
-def listed(persona: str) -> list[str]:
+def tftp_options_of(persona: str) -> list[str]:
     (rule,) = (rule for rule in stock().rules if rule.name == persona)
     assert rule.tftp_options is not None
     return [text for text in rule.tftp_options.texts if not text.startswith("...")]
 
 
-def claimed_by(options: str) -> str:
-    """The persona that is known by just these options in just this order."""
-    pairs = asks(options)[0].options
+def persona_with_order(options: str) -> str:
+    """The persona whose rule lists exactly these options in exactly this order."""
+    pairs = tftp_request(options)[0].options
     return next((r.name for r in stock().rules if r.tftp_options is not None and r.tftp_options.lists(pairs)), "")
 
 
-@pytest.mark.parametrize("text", sorted({*listed("repeats-itself")} - {"tsize=0 timeout blksize"}))
-def test_the_order_of_its_options_does_not_change_the_treatment_of_a_client_that_repeats_itself(text: str) -> None:
+@pytest.mark.parametrize("text", sorted({*tftp_options_of("repeats-itself")} - {"tsize=0 timeout blksize"}))
+def test_the_order_of_options_does_not_change_the_quirks_of_a_client_that_repeats_itself(text: str) -> None:
     words = [word if "=" in word else f"{word}=7" for word in text.split()]
     for order in permutations(words):
-        assert stock().quirks(*asks(" ".join(order), client=Client())) == TFTPQuirks(oack_once=True), order
+        assert stock().quirks(*tftp_request(" ".join(order), client=Client())) == TFTPQuirks(oack_once=True), order
 
 
 @pytest.mark.parametrize("value", [7, 512, 1400, 1428, 65464])
 def test_order_of_options_distinguishes_atftp_from_curl(value: int) -> None:
-    """curl waits for its OACK to be repeated, and atftp gives up when it is."""
+    """curl needs a repeated OACK, and atftp gives up when the OACK is repeated."""
     found_quirks = {
-        order: stock().quirks(*asks(" ".join(order), client=Client()))
+        order: stock().quirks(*tftp_request(" ".join(order), client=Client()))
         for order in permutations(("tsize=0", f"blksize={value}", "timeout=6"))
     }
     assert found_quirks.pop(("tsize=0", "timeout=6", f"blksize={value}")) == TFTPQuirks(oack_once=True)
@@ -176,51 +176,55 @@ def test_order_of_options_distinguishes_atftp_from_curl(value: int) -> None:
     "persona",
     ["grub", "pxelinux", "shim", "uefi-tftp", "u-boot-defaults", "slof", "raspberry-pi-tftp", "lwip", "pxe-rom-tftp"],
 )
-def test_firmware_keeps_its_treatment_in_its_own_order(persona: str) -> None:
+def test_quirks_of_firmware_apply_to_its_own_order_of_options(persona: str) -> None:
     (rule,) = (rule for rule in stock().rules if rule.name == persona)
     (port, *_) = [*rule.tftp_ports, 51234]
-    for text in listed(persona):
-        assert claimed_by(text) == persona
-        found = stock().quirks(*asks(text, "kernel", Client(), port))
+    for text in tftp_options_of(persona):
+        assert persona_with_order(text) == persona
+        found = stock().quirks(*tftp_request(text, "kernel", Client(), port))
         assert found == rule.quirks, text
         for order in permutations(text.split()):
-            other = claimed_by(" ".join(order)) or persona
-            found = stock().quirks(*asks(" ".join(order), "kernel", Client(), port))
-            assert found == next(rule.quirks for rule in stock().rules if rule.name == other), order
+            matched_persona = persona_with_order(" ".join(order)) or persona
+            found = stock().quirks(*tftp_request(" ".join(order), "kernel", Client(), port))
+            assert found == next(rule.quirks for rule in stock().rules if rule.name == matched_persona), order
 
 
-def test_an_option_that_is_there_twice_is_not_two_options() -> None:
-    assert stock().quirks(*asks("windowsize=4 windowsize=4")) is None
+def test_an_option_that_is_sent_twice_counts_once() -> None:
+    assert stock().quirks(*tftp_request("windowsize=4 windowsize=4")) is None
 
 
-def test_a_rule_for_some_machines_takes_no_order_from_the_others() -> None:
-    personas = own({"name": "x", "oui": ["00:a0:c9"], "tftp-options": ["windowsize blksize"], "max-blksize": 512})
+def test_a_rule_for_some_machines_does_not_change_the_match_of_others() -> None:
+    personas = with_own_rules(
+        {"name": "x", "oui": ["00:a0:c9"], "tftp-options": ["windowsize blksize"], "max-blksize": 512}
+    )
 
-    assert personas.quirks(*asks("windowsize=4 blksize=1428", client=Client())) == TFTPQuirks(oack_once=True)
+    assert personas.quirks(*tftp_request("windowsize=4 blksize=1428", client=Client())) == TFTPQuirks(oack_once=True)
     machine = Client(mac="00:a0:c9:00:00:01")
     for options in ("windowsize=4 blksize=1428", "blksize=1428 windowsize=4"):
         expected = TFTPQuirks(max_blksize=512) if options.startswith("w") else TFTPQuirks(oack_once=True)
-        assert personas.quirks(*asks(options, client=machine)) == expected
+        assert personas.quirks(*tftp_request(options, client=machine)) == expected
 
 
 @pytest.mark.parametrize(("port", "persona"), [(2001, None), (2002, "repeats-itself"), (51234, "repeats-itself")])
 def test_slof_and_atftp_differ_by_the_port_only(port: int, persona: str | None) -> None:
-    """SLOF never repeats ACK 0, and atftp does not survive that we repeat the OACK."""
-    found = stock().quirks(*asks("blksize=1428", "kernel", port=port))
+    """SLOF never repeats ACK 0, and atftp aborts when the server repeats the OACK."""
+    found = stock().quirks(*tftp_request("blksize=1428", "kernel", port=port))
 
     assert (found.persona if found else None) == persona
 
 
 @pytest.mark.parametrize("options", ["timeout=1 blksize=1468", "timeout=5 tsize=0 blksize=1024 windowsize=32"])
-def test_u_boot_by_the_vendor_class_that_it_sent(options: str) -> None:
-    """Its variables change every value that it sends by TFTP."""
+def test_u_boot_is_matched_by_its_vendor_class(options: str) -> None:
+    """U-Boot's variables can change every value that it sends by TFTP."""
     u_boot = Client(vendor_class="U-Boot.armv8", persona="u-boot")
 
-    assert stock().quirks(*asks(options, "kernel", u_boot)) == TFTPQuirks(frozenset({"timeout"}), max_windowsize=8)
-    assert stock().quirks(*asks("tsize=0 blksize=1468", "kernel", u_boot)) is None
+    assert stock().quirks(*tftp_request(options, "kernel", u_boot)) == TFTPQuirks(
+        frozenset({"timeout"}), max_windowsize=8
+    )
+    assert stock().quirks(*tftp_request("tsize=0 blksize=1468", "kernel", u_boot)) is None
 
 
-def asks(
+def tftp_request(
     options: str = "", filename: str = "file", client: Client | None = None, port: int = 51234
 ) -> tuple[TransferRequest, Callable[[Address], Client]]:
     pairs = tuple((name, value) for name, _, value in (word.partition("=") for word in options.split()))
@@ -233,8 +237,8 @@ def asks(
     return TransferRequest(filename, path, ("10.0.0.9", port), options=pairs), client_at
 
 
-def test_stock_is_written_as_an_operator_would() -> None:
-    """Types and keys are checked for the configuration only."""
+def test_stock_personas_are_valid_in_a_configuration() -> None:
+    """Only the configuration is checked for types and keys, so the stock table is checked here."""
     table = tomllib.loads(files("bootfw.personas").joinpath("stock.toml").read_text())
     errors: list[ConfigError] = []
 
@@ -249,22 +253,24 @@ def test_every_stock_persona_has_a_source() -> None:
 
 
 def test_a_request_without_options_is_matched_without_a_lookup_of_its_client() -> None:
-    assert stock().quirks(*asks("tsize=0 blksize=1468")) is None
+    assert stock().quirks(*tftp_request("tsize=0 blksize=1468")) is None
 
 
 def test_first_matching_rule_wins() -> None:
-    rest = {"name": "rest", "offer": "boot-server", "vendor-class": "PXE"}
-    personas = read({"persona": [BIOS, rest, {**rest, "name": "late"}]})
+    other_pxe = {"name": "rest", "offer": "boot-server", "vendor-class": "PXE"}
+    personas = read({"persona": [BIOS, other_pxe, {**other_pxe, "name": "late"}]})
 
     assert present(personas.match("PXEClient", "x86-bios", False)).name == "bios"
     assert present(personas.match("PXEClient", "x86-uefi", False)).name == "rest"
 
 
-@pytest.mark.parametrize(("wanted", "ipxe", "holds"), [(True, True, True), (True, False, False), (False, True, False)])
-def test_a_rule_can_require_or_exclude_ipxe(wanted: bool, ipxe: bool, holds: bool) -> None:
-    personas = read({"persona": [{"name": "x", "vendor-class": "P", "offer": "file", "ipxe": wanted}]})
+@pytest.mark.parametrize(
+    ("required", "ipxe", "matches"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_a_rule_can_require_or_exclude_ipxe(required: bool, ipxe: bool, matches: bool) -> None:
+    personas = read({"persona": [{"name": "x", "vendor-class": "P", "offer": "file", "ipxe": required}]})
 
-    assert (personas.match("P", "unknown", ipxe) is not None) is holds
+    assert (personas.match("P", "unknown", ipxe) is not None) is matches
 
 
 def test_all_requested_options_have_to_be_there() -> None:
@@ -282,10 +288,10 @@ def test_a_client_without_an_identifying_option_may_have_a_persona() -> None:
     assert not read({"persona": [BIOS]}).may_be_plain(b"\x42\x43\x96")
 
 
-def test_a_request_for_a_boot_file_goes_with_other_conditions() -> None:
+def test_a_request_for_a_boot_file_can_be_combined_with_other_conditions() -> None:
     board = {"name": "board", "boot-file-requested": True, "requested": [12], "oui": ["02:00:00"], "offer": "file"}
-    others = {"name": "others", "boot-file-requested": False, "requested": [12], "offer": "file"}
-    personas = read({"persona": [board, others]})
+    no_boot_file = {"name": "others", "boot-file-requested": False, "requested": [12], "offer": "file"}
+    personas = read({"persona": [board, no_boot_file]})
 
     assert present(personas.match(requested=b"\x0c\x43", mac="02:00:00:00:00:01")).name == "board"
     assert personas.match(requested=b"\x43", mac="02:00:00:00:00:01") is None
@@ -317,42 +323,42 @@ def test_empty_table_has_no_personas() -> None:
     assert read({}) == Personas(())
 
 
-# By TFTP
+# Personas by TFTP requests
 
 
 OLD_ROM = {"name": "old-rom", "oui": ["00-A0-C9"], "refuse-options": ["blksize"]}
 
 
-def own(*entries: dict[str, Any]) -> Personas:
+def with_own_rules(*entries: dict[str, Any]) -> Personas:
     errors: list[ConfigError] = []
     rules = read_tables("persona", list(entries), errors)
     assert errors == []
     return stock().with_own(rules)
 
 
-def test_a_machine_by_its_mac() -> None:
-    personas = own(OLD_ROM)
+def test_a_machine_is_matched_by_its_mac() -> None:
+    personas = with_own_rules(OLD_ROM)
 
-    quirks = personas.quirks(*asks("blksize=1456", client=Client(mac="00:a0:c9:00:00:01")))
+    quirks = personas.quirks(*tftp_request("blksize=1456", client=Client(mac="00:a0:c9:00:00:01")))
     assert quirks == TFTPQuirks(refuse_options=frozenset({"blksize"}))
-    assert personas.quirks(*asks("blksize=1456", client=Client(mac="00:a0:ca:00:00:01"))) is None
-    assert personas.quirks(*asks("blksize=1456", client=Client())) is None
+    assert personas.quirks(*tftp_request("blksize=1456", client=Client(mac="00:a0:ca:00:00:01"))) is None
+    assert personas.quirks(*tftp_request("blksize=1456", client=Client())) is None
 
 
-def test_a_machine_by_its_source_port() -> None:
-    personas = own({"name": "x", "tftp-ports": [2001, 2002], "oack-once": True})
+def test_a_machine_is_matched_by_its_source_port() -> None:
+    personas = with_own_rules({"name": "x", "tftp-ports": [2001, 2002], "oack-once": True})
 
-    assert personas.quirks(*asks("blksize=1456", port=2002)) == TFTPQuirks(oack_once=True)
-    assert personas.quirks(*asks("blksize=1456", port=2003)) is None
+    assert personas.quirks(*tftp_request("blksize=1456", port=2002)) == TFTPQuirks(oack_once=True)
+    assert personas.quirks(*tftp_request("blksize=1456", port=2003)) is None
 
 
-def test_a_machine_by_the_persona_that_it_had_by_dhcp() -> None:
-    personas = own({"name": "x", "personas": ["uefi"], "tftp-files": ["*.efi"], "max-blksize": 1024})
+def test_a_machine_is_matched_by_its_persona_of_dhcp() -> None:
+    personas = with_own_rules({"name": "x", "personas": ["uefi"], "tftp-files": ["*.efi"], "max-blksize": 1024})
     uefi = Client(persona="uefi")
 
-    assert personas.quirks(*asks("blksize=1468", "grubx64.efi", uefi)) == TFTPQuirks(max_blksize=1024)
-    assert personas.quirks(*asks("blksize=1468", "kernel", uefi)) is None
-    assert personas.quirks(*asks("blksize=1468", "grubx64.efi", Client(persona="ipxe"))) is None
+    assert personas.quirks(*tftp_request("blksize=1468", "grubx64.efi", uefi)) == TFTPQuirks(max_blksize=1024)
+    assert personas.quirks(*tftp_request("blksize=1468", "kernel", uefi)) is None
+    assert personas.quirks(*tftp_request("blksize=1468", "grubx64.efi", Client(persona="ipxe"))) is None
 
 
 @pytest.mark.parametrize(
@@ -364,18 +370,20 @@ def test_a_machine_by_the_persona_that_it_had_by_dhcp() -> None:
     ],
 )
 def test_transfer_is_matched_by_the_dhcp_request_of_its_client(condition: dict[str, Any], client: Client) -> None:
-    personas = own({"name": "x", "max-windowsize": 4, **condition})
+    personas = with_own_rules({"name": "x", "max-windowsize": 4, **condition})
 
-    assert personas.quirks(*asks("windowsize=8 tsize=1", client=client)) == TFTPQuirks(max_windowsize=4)
-    assert personas.quirks(*asks("windowsize=8 tsize=1", client=Client())) is None
+    assert personas.quirks(*tftp_request("windowsize=8 tsize=1", client=client)) == TFTPQuirks(max_windowsize=4)
+    assert personas.quirks(*tftp_request("windowsize=8 tsize=1", client=Client())) is None
 
 
 def test_a_persona_of_dhcp_is_that_of_its_transfers_too() -> None:
-    personas = own({**BIOS, "refuse-options": ["tsize"]})
+    personas = with_own_rules({**BIOS, "refuse-options": ["tsize"]})
 
-    assert present(personas.quirks(*asks("tsize=0", client=Client(persona="bios")))).refuse_options == {"tsize"}
+    assert present(personas.quirks(*tftp_request("tsize=0", client=Client(persona="bios")))).refuse_options == {"tsize"}
     assert (
-        personas.quirks(*asks("blksize=9 tsize=0", client=Client(vendor_class="PXEClient", architecture="x86-bios")))
+        personas.quirks(
+            *tftp_request("blksize=9 tsize=0", client=Client(vendor_class="PXEClient", architecture="x86-bios"))
+        )
         is None
     )
 
@@ -383,23 +391,25 @@ def test_a_persona_of_dhcp_is_that_of_its_transfers_too() -> None:
 def test_rule_without_quirks_hides_later_rules() -> None:
     plain = {"name": "plain", "tftp-options": ["... msftwindow"], "tftp-files": ["*.wim"]}
 
-    assert own(plain).quirks(*asks("msftwindow=31416", "boot.wim")) is None
-    assert present(own(plain).quirks(*asks("msftwindow=31416", "boot.sdi"))).ignore_case
+    assert with_own_rules(plain).quirks(*tftp_request("msftwindow=31416", "boot.wim")) is None
+    assert present(with_own_rules(plain).quirks(*tftp_request("msftwindow=31416", "boot.sdi"))).ignore_case
 
 
-def test_many_kinds_of_options_fill_no_memory() -> None:
-    personas = own(OLD_ROM)
+def test_cache_of_requested_options_is_bounded() -> None:
+    personas = with_own_rules(OLD_ROM)
     for size in range(2000):
-        assert personas.quirks(*asks(f"blksize={size} tsize=1", client=Client())) is None
+        assert personas.quirks(*tftp_request(f"blksize={size} tsize=1", client=Client())) is None
 
     assert len(personas._by_options) <= 256
 
 
-# An operator's
+# Personas of an operator
 
 
 def test_rule_with_a_stock_name_replaces_it() -> None:
-    personas = own({"name": "uefi", "vendor-class": "PXEClient", "offer": "file", "option-43": "use-boot-file"})
+    personas = with_own_rules(
+        {"name": "uefi", "vendor-class": "PXEClient", "offer": "file", "option-43": "use-boot-file"}
+    )
 
     uefi = personas.match("PXEClient", "x86_64-uefi")
     assert uefi is not None
@@ -408,9 +418,9 @@ def test_rule_with_a_stock_name_replaces_it() -> None:
     assert len(personas.rules) == len(stock().rules)
 
 
-def test_rules_of_the_operator_come_before_ours_in_their_order() -> None:
-    one = {"name": "one", "vendor-class": "PXEClient", "oui": ["00:11"], "offer": "file"}
-    personas = own(one, {**one, "name": "two", "oui": ["00"]})
+def test_rules_of_the_operator_come_before_the_stock_ones_in_their_order() -> None:
+    first = {"name": "one", "vendor-class": "PXEClient", "oui": ["00:11"], "offer": "file"}
+    personas = with_own_rules(first, {**first, "name": "two", "oui": ["00"]})
 
     assert present(personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55")).name == "one"
     assert present(personas.match("PXEClient", "x86_64-uefi", mac="00:12:22:33:44:55")).name == "two"
@@ -418,7 +428,7 @@ def test_rules_of_the_operator_come_before_ours_in_their_order() -> None:
 
 
 def test_omitted_fields_come_from_the_rule_in_like() -> None:
-    personas = own({"name": "hp", "like": "uefi", "oui": ["00:11"], "offer": "file"})
+    personas = with_own_rules({"name": "hp", "like": "uefi", "oui": ["00:11"], "offer": "file"})
 
     assert present(personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55")).offer is OfferStyle.FILE
     assert personas.match("", "x86_64-uefi", mac="00:11:22:33:44:55") is None
@@ -426,24 +436,24 @@ def test_omitted_fields_come_from_the_rule_in_like() -> None:
 
 
 def test_stock_rule_can_be_changed_in_one_field() -> None:
-    personas = own({"name": "pxe-bios", "like": "pxe-bios", "option-43": "none"})
+    personas = with_own_rules({"name": "pxe-bios", "like": "pxe-bios", "option-43": "none"})
 
     assert present(personas.match("PXEClient", "x86-bios")).option_43 is Option43.NONE
     assert present(personas.match("PXEClient", "x86_64-uefi")).name == "uefi"
 
 
 def test_own_rule_can_offer_a_file_to_an_ignored_client() -> None:
-    personas = own({"name": "u-boot", "like": "u-boot", "offer": "file"})
+    personas = with_own_rules({"name": "u-boot", "like": "u-boot", "offer": "file"})
 
     assert present(personas.match("U-Boot", "unknown")).reason == ""
 
 
-def test_like_one_of_the_operator_s_own() -> None:
-    personas = own(OLD_ROM, {"name": "other", "like": "old-rom", "oui": ["00:01"]})
+def test_like_may_name_a_rule_of_the_operator() -> None:
+    personas = with_own_rules(OLD_ROM, {"name": "other", "like": "old-rom", "oui": ["00:01"]})
 
-    assert present(personas.quirks(*asks("blksize=8", client=Client(mac="00:01:00:00:00:01")))).refuse_options == {
-        "blksize"
-    }
+    assert present(
+        personas.quirks(*tftp_request("blksize=8", client=Client(mac="00:01:00:00:00:01")))
+    ).refuse_options == {"blksize"}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ CONTENT = numbered(1200)
 OACK = tftp.OptionAck((("tsize", "1200"),))
 
 POLICIES = [Fixed([1.0, 3.0, 7.0]), HPA(), Exponential(), Adaptive()]
-PATIENCE = [11, 6, 60, 60]
+GIVES_UP_AFTER = [11, 6, 60, 60]
 """Seconds that each has at the least before it gives up."""
 
 DELAYS = [0.5, 2.5, 4.5, 4.78, 6, 10.5]
@@ -43,15 +43,15 @@ def give_up_after(policy: IWatchdogPolicy) -> float:
     return total
 
 
-@pytest.mark.parametrize(("policy", "seconds"), list(zip(POLICIES, PATIENCE, strict=True)))
+@pytest.mark.parametrize(("policy", "seconds"), list(zip(POLICIES, GIVES_UP_AFTER, strict=True)))
 def test_watchdogs_give_up_within_their_time(policy: IWatchdogPolicy, seconds: int) -> None:
     assert seconds <= give_up_after(policy) <= 2 * seconds
 
 
-def reaching(delays: Sequence[float]) -> pytest.MarkDecorator:
+def while_policy_waits(delays: Sequence[float]) -> pytest.MarkDecorator:
     """(policy, delay) where the policy is still waiting then."""
-    pairs = [(policy, delay) for policy in POLICIES for delay in delays if delay < give_up_after(policy)]
-    return pytest.mark.parametrize(("policy", "delay"), pairs, ids=str)
+    cases = [(policy, delay) for policy in POLICIES for delay in delays if delay < give_up_after(policy)]
+    return pytest.mark.parametrize(("policy", "delay"), cases, ids=str)
 
 
 def wait_since(served: Served, delay: float) -> None:
@@ -59,7 +59,7 @@ def wait_since(served: Served, delay: float) -> None:
     served.advance(served.events[0].at + delay - served.now)
 
 
-@reaching(DELAYS)
+@while_policy_waits(DELAYS)
 def test_late_answer_to_an_oack_is_handled(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
@@ -75,7 +75,7 @@ def test_late_answer_to_an_oack_is_handled(serve: Serve, policy: IWatchdogPolicy
     assert peer.take() == []
 
 
-@reaching(DELAYS)
+@while_policy_waits(DELAYS)
 @pytest.mark.parametrize("options", [{}, {"tsize": 513}])
 def test_late_first_block_of_an_upload_is_handled(
     serve: Serve, policy: IWatchdogPolicy, delay: float, options: dict[str, Any]
@@ -92,7 +92,7 @@ def test_late_first_block_of_an_upload_is_handled(
     assert peer.take() == []
 
 
-@reaching(DELAYS)
+@while_policy_waits(DELAYS)
 def test_late_ack_of_a_block_is_handled(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
     """The same pause in the middle of the file."""
     served = serve({"file": CONTENT}, watchdog=policy)
@@ -125,15 +125,15 @@ def test_oack_that_is_answered_when_the_policy_has_given_up(serve: Serve, policy
 
 
 @pytest.mark.every_port
-@pytest.mark.parametrize("instant", [1.0, 4.0])
+@pytest.mark.parametrize("second", [1.0, 4.0])
 @pytest.mark.parametrize("wire", ["memory-stock", "memory-rich"], indirect=True)
-def test_answer_at_the_very_instant_of_a_repetition(serve: Serve, wire: MemoryWire, instant: float) -> None:
+def test_answer_at_the_very_instant_of_a_repetition(serve: Serve, wire: MemoryWire, second: float) -> None:
     """Whichever comes first, block 1 is sent."""
     served = serve({"file": CONTENT})
     peer = served.peer()
     peer.ask("file", tsize=0)
     wire.network.delay = 0.0
-    wait_since(served, instant - 0.002)
+    wait_since(served, second - 0.002)
     wire.clock.callLater(0.002, peer.say, tftp.ack(0))
     served.advance(0.01)
     assert served.outcomes == []

@@ -81,10 +81,10 @@ def test_error_is_never_answered_with_an_error(serve: Serve, code: int, text: by
 @pytest.mark.parametrize("datagram", [b"\0\5", b"\0\5\0", tftp.error(4, "Illegal TFTP operation")])
 def test_two_servers_do_not_talk_to_each_other(start: Serve, wire: Wire, datagram: bytes) -> None:
     """A forged ERROR with the one's address as its sender, sent to the other."""
-    one, two = start({}), start({})
-    present(one.protocol.transport).write(datagram, two.address)
+    server, other_server = start({}), start({})
+    present(server.protocol.transport).write(datagram, other_server.address)
     wire.advance(5)
-    for served in (one, two):
+    for served in (server, other_server):
         assert len(served.events) <= 1
         assert served.protocol.transfers == 0
 
@@ -108,14 +108,14 @@ def test_fifo_device_and_directory_do_not_hang(serve: Serve, tmp_path: Path) -> 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a small file system needs root: {mounted.stderr.strip()}")
-    yield place
+    path = tmp_path / "disk"
+    path.mkdir()
+    result = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path], capture_output=True, text=True)
+    if result.returncode:
+        pytest.skip(f"a small file system needs root: {result.stderr.strip()}")
+    yield path
     # Lazily: a test that fails may still have a file open there.
-    subprocess.run(["umount", "--lazy", place], check=True)
+    subprocess.run(["umount", "--lazy", path], check=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"blksize": 1400, "windowsize": 8}])
@@ -127,12 +127,12 @@ def test_full_disk(serve: Serve, small_disk: Path, options: dict[str, Any]) -> N
     window, blksize = options.get("windowsize", 1), options.get("blksize", 512)
     acked = 0
     for first in range(1, 1000, window):
-        run = [tftp.data(number, bytes([number & 0xFF]) * blksize) for number in range(first, first + window)]
-        got = peer.say(*run)
-        if isinstance(got[-1], tftp.Error):
+        window_blocks = [tftp.data(number, bytes([number & 0xFF]) * blksize) for number in range(first, first + window)]
+        received = peer.say(*window_blocks)
+        if isinstance(received[-1], tftp.Error):
             break
-        acked = blocks(got)[-1]
-    assert got[-1] == tftp.Error(3, "Disk full or allocation exceeded")
+        acked = blocks(received)[-1]
+    assert received[-1] == tftp.Error(3, "Disk full or allocation exceeded")
     assert 40 * 1024 < acked * blksize <= 64 * 1024
     assert served.outcomes == ["FAILED"]
     assert acked * blksize <= served.reports[0].bytes_transferred <= 64 * 1024
@@ -151,10 +151,10 @@ def test_upload_larger_than_the_free_space_is_refused(serve: Serve, small_disk: 
 def test_full_disk_at_the_end_of_an_upload_is_an_error(serve: Serve) -> None:
     """The last block is not acknowledged either."""
 
-    def full(call: Callable[[], None]) -> None:
+    def raise_disk_full(call: Callable[[], None]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    served = serve(Files({}, {"finish": full}))
+    served = serve(Files({}, {"finish": raise_disk_full}))
     peer = served.peer()
     peer.put("file")
     assert peer.say(tftp.data(1, b"x")) == [tftp.Error(3, "Disk full or allocation exceeded")]
@@ -181,13 +181,13 @@ def test_ack_from_the_future_skips_nothing(serve: Serve, window: int, ahead: int
 def test_late_copy_of_the_request(serve: Serve, options: dict[str, Any]) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    got = peer.ask("file", **options)
+    received = peer.ask("file", **options)
     if options:
-        got = peer.say(tftp.ack(0))
-    tid, last = peer.tid, blocks(got)[-1]
-    while got := peer.say(tftp.ack(last), to=tid):
-        assert blocks(got) == list(range(last + 1, last + 1 + len(got)))
-        last = blocks(got)[-1]
+        received = peer.say(tftp.ack(0))
+    tid, last = peer.tid, blocks(received)[-1]
+    while received := peer.say(tftp.ack(last), to=tid):
+        assert blocks(received) == list(range(last + 1, last + 1 + len(received)))
+        last = blocks(received)[-1]
         assert peer.ask("file", **options) == []
     assert last == 21
     assert served.outcomes == ["COMPLETE"]
@@ -214,15 +214,15 @@ MOMENTS = {"the OACK": 0, "ACK 0": 1, "ACK 1": 2, "ACK 5": 6}
 """What the client has sent last before it was reset: its request, or so many ACKs."""
 
 
-@pytest.mark.parametrize("said", MOMENTS.values(), ids=MOMENTS)
+@pytest.mark.parametrize("acks_sent", MOMENTS.values(), ids=MOMENTS)
 @pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 4}])
 @pytest.mark.usefixtures("proven_peers")
-def test_restarted_client_gets_a_new_transfer(serve: Serve, said: int, options: dict[str, Any]) -> None:
+def test_restarted_client_gets_a_new_transfer(serve: Serve, acks_sent: int, options: dict[str, Any]) -> None:
     """Firmware numbers its ports from the same start after each reset. It is served at once, not after our patience."""
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     oack = peer.ask("file", **options)
-    for number in range(said):
+    for number in range(acks_sent):
         peer.say(tftp.ack(number))
     served.advance(3)
     peer.take()
@@ -237,9 +237,9 @@ def test_restarted_client_gets_a_new_transfer(serve: Serve, said: int, options: 
 def test_restarted_client_without_options_gets_a_new_transfer(serve: Serve) -> None:
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
-    for said in (0, 1, 5):
+    for acks_sent in (0, 1, 5):
         peer.ask("file")
-        for number in range(said):
+        for number in range(acks_sent):
             peer.say(tftp.ack(number + 1))
         served.advance(3)
         peer.take()
@@ -249,14 +249,14 @@ def test_restarted_client_without_options_gets_a_new_transfer(serve: Serve) -> N
     assert peer.download("file") == FILE
 
 
-@pytest.mark.parametrize("sent", [0, 1, 3])
+@pytest.mark.parametrize("blocks_sent", [0, 1, 3])
 @pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 16}])
-def test_restarted_upload_begins_again(serve: Serve, sent: int, options: dict[str, Any]) -> None:
+def test_restarted_upload_begins_again(serve: Serve, blocks_sent: int, options: dict[str, Any]) -> None:
     """Also in the middle of a window, when nothing has been acknowledged yet."""
     served = serve(watchdog=Adaptive())
     peer = served.peer()
     oack = peer.put("file", **options)
-    for number in range(sent):
+    for number in range(blocks_sent):
         peer.say(tftp.data(number + 1, FILE[:512]))
     served.advance(3)
     peer.take()
@@ -293,8 +293,8 @@ def test_malformed_request_does_not_end_a_transfer(serve: Serve) -> None:
 def test_slow_file_is_not_opened_twice(serve: Serve) -> None:
     """The client repeats its request while the backend is still looking for the file."""
     pending = Pending()
-    ways = iter([pending])
-    served = serve(Files({"file": FILE}, {"open": lambda call: next(ways, at_once)(call)}))
+    handlers = iter([pending])
+    served = serve(Files({"file": FILE}, {"open": lambda call: next(handlers, at_once)(call)}))
     peer = served.peer()
     for _ in range(5):
         assert peer.ask("file") == []
@@ -334,7 +334,7 @@ def test_burst_of_three_hundred_requests(private_reactor: EPollReactor, options:
     protocol.close()
     port.stopListening()
     private_reactor.iterate(0)
-    assert backend.all_given_back()
+    assert backend.all_closed()
 
 
 @pytest.mark.every_port

@@ -130,11 +130,11 @@ def test_d9_unknown_tid_gets_an_error_and_the_peer_does_not(start: Serve, number
     served = start({"file": numbered(1000)}, ports="ephemeral")
     peer = served.peer()
     peer.ask("file")
-    stranger = served.peer(number, peer.address[1] if number == 8 else 0)
-    for said in (tftp.ack(1), tftp.data(1, b"x"), b"\0\1file\0octet\0"):
-        assert stranger.say(said, to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
-    assert stranger.say(tftp.error(5, "no"), to=peer.tid) == []
-    assert set(stranger.sources) == {peer.tid}
+    other_client = served.peer(number, peer.address[1] if number == 8 else 0)
+    for datagram in (tftp.ack(1), tftp.data(1, b"x"), b"\0\1file\0octet\0"):
+        assert other_client.say(datagram, to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
+    assert other_client.say(tftp.error(5, "no"), to=peer.tid) == []
+    assert set(other_client.sources) == {peer.tid}
     assert peer.take() == []
     assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
 
@@ -146,9 +146,9 @@ def test_d9_unknown_tid_on_the_single_port_is_ignored(start: Serve, number: int)
     served = start({"file": numbered(1000)})
     peer = served.peer()
     peer.ask("file")
-    stranger = served.peer(number, peer.address[1] if number == 8 else 0)
-    for said in (tftp.ack(1), tftp.data(1, b"x"), tftp.error(5, "no")):
-        assert stranger.say(said) == []
+    other_client = served.peer(number, peer.address[1] if number == 8 else 0)
+    for datagram in (tftp.ack(1), tftp.data(1, b"x"), tftp.error(5, "no")):
+        assert other_client.say(datagram) == []
     assert peer.take() == []
     assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
 

@@ -26,7 +26,7 @@ def block(number: int, blksize: int = 512) -> tftp.Data:
     return tftp.Data(number, FILE[(number - 1) * blksize : number * blksize])
 
 
-def run(first: int, last: int) -> list[tftp.Data]:
+def block_range(first: int, last: int) -> list[tftp.Data]:
     return [block(number) for number in range(first, last + 1)]
 
 
@@ -73,10 +73,10 @@ def test_case_03_unknown_tid_gets_error_5(start: Serve, number: int) -> None:
     served = start({"file": FILE}, ports="ephemeral")
     peer = served.peer()
     peer.ask("file")
-    stranger = served.peer(number)
-    assert stranger.say(tftp.ack(1), to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
-    for sent in range(1, 20):
-        assert peer.say(tftp.ack(sent)) == [block(sent + 1)]
+    other_client = served.peer(number)
+    assert other_client.say(tftp.ack(1), to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
+    for number_of_ack in range(1, 20):
+        assert peer.say(tftp.ack(number_of_ack)) == [block(number_of_ack + 1)]
     peer.say(tftp.ack(20))
     peer.say(tftp.ack(21))
     assert served.outcomes == ["COMPLETE"]
@@ -103,15 +103,15 @@ def test_case_05_old_ack_a_hundred_times(serve: Serve) -> None:
     assert peer.say(tftp.ack(2)) == [block(3)]
 
 
-class Doubling:
+class DoublingLink:
     """A link that delivers everything twice, and counts the DATA that were sent."""
 
     def __init__(self, gap: float) -> None:
         self.gap = gap
-        self.data = 0
+        self.data_packets = 0
 
     def __call__(self, datagram: bytes, source: Address, destination: Address) -> tuple[float, float]:
-        self.data += datagram.startswith(b"\0\3")
+        self.data_packets += datagram.startswith(b"\0\3")
         return 0.0005, 0.0005 + self.gap
 
 
@@ -127,11 +127,11 @@ def test_case_06_everything_duplicated_does_not_double_the_traffic(
     content = numbered(200 * 512)
     served = serve({"file": content})
     network = wire.network
-    network.link = link = Doubling(gap)
+    network.link = link = DoublingLink(gap)
     options = {"windowsize": window} if window > 1 else {}
     client = TFTPClient(network.host("10.0.0.7"), served.address, options)
     assert network.result_of(client.download("file")).data == content
-    assert 201 <= link.data <= at_most
+    assert 201 <= link.data_packets <= at_most
     network.link = None
 
 
@@ -150,9 +150,9 @@ def test_case_08_ack_in_the_middle_of_a_window(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file", windowsize=8)
-    assert peer.say(tftp.ack(0)) == run(1, 8)
-    assert peer.say(tftp.ack(3)) == run(4, 11)
-    assert peer.say(tftp.ack(11)) == run(12, 19)
+    assert peer.say(tftp.ack(0)) == block_range(1, 8)
+    assert peer.say(tftp.ack(3)) == block_range(4, 11)
+    assert peer.say(tftp.ack(11)) == block_range(12, 19)
 
 
 @pytest.mark.usefixtures("proven_peers")
@@ -160,10 +160,10 @@ def test_case_09_edk2_repeats_three_acks_for_a_missing_first_block(serve: Serve)
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file", windowsize=4)
-    assert peer.say(tftp.ack(0)) == run(1, 4)
-    assert peer.say(tftp.ack(4)) == run(5, 8)
-    assert peer.say(tftp.ack(4), tftp.ack(4), tftp.ack(4)) == run(5, 8)
-    assert peer.say(tftp.ack(8)) == run(9, 12)
+    assert peer.say(tftp.ack(0)) == block_range(1, 4)
+    assert peer.say(tftp.ack(4)) == block_range(5, 8)
+    assert peer.say(tftp.ack(4), tftp.ack(4), tftp.ack(4)) == block_range(5, 8)
+    assert peer.say(tftp.ack(8)) == block_range(9, 12)
 
 
 def without_markers(packets: list[tftp.Packet]) -> set[int]:
@@ -178,17 +178,17 @@ def test_case_10_u_boot_is_silent_for_five_seconds(serve: Serve) -> None:
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     peer.ask("file", windowsize=4)
-    assert peer.say(tftp.ack(0)) == run(1, 4)
+    assert peer.say(tftp.ack(0)) == block_range(1, 4)
     served.advance(5)
     assert without_markers(peer.take()) == set(range(1, 9))
-    assert peer.say(tftp.ack(4)) == run(5, 8)
+    assert peer.say(tftp.ack(4)) == block_range(5, 8)
     served.advance(12)
     peer.take()
-    assert peer.say(tftp.ack(8)) == run(9, 12)
+    assert peer.say(tftp.ack(8)) == block_range(9, 12)
     assert served.reports == []
 
 
-class Endless:
+class PeriodicContent:
     """Content with a period that has nothing to do with block numbers, as if it were *size* bytes."""
 
     PERIOD = 1_000_003
@@ -200,27 +200,27 @@ class Endless:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, wanted: slice) -> bytes:
-        start = wanted.start % self.PERIOD
-        return self._twice[start : start + min(wanted.stop, self.size) - wanted.start]
+    def __getitem__(self, requested: slice) -> bytes:
+        start = requested.start % self.PERIOD
+        return self._twice[start : start + min(requested.stop, self.size) - requested.start]
 
 
 @pytest.mark.parametrize(("window", "mebibytes"), [(1, 33), (16, 100)])
 @pytest.mark.usefixtures("proven_peers")
 def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window: int, mebibytes: int) -> None:
     """Block numbers wrap after each 32 MiB, from 65535 to 0. Old ACKs that come just behind that get no answer."""
-    content = Endless(mebibytes << 20)
+    content = PeriodicContent(mebibytes << 20)
     direct = Direct(Files({"file": content}))
     direct.say(tftp.request(False, "file", "octet", [("windowsize", str(window))]))
-    acked, last, got = 0, (mebibytes << 20) // 512 + 1, direct.say(tftp.ack(0))
-    while got:
-        for number, datagram in enumerate(got, acked + 1):
+    acked, last, received = 0, (mebibytes << 20) // 512 + 1, direct.say(tftp.ack(0))
+    while received:
+        for number, datagram in enumerate(received, acked + 1):
             assert datagram == tftp.data(number & 0xFFFF, content[(number - 1) * 512 : number * 512])
-        assert len(got) == min(window, last - acked)
-        acked += len(got)
-        got = direct.say(tftp.ack(acked & 0xFFFF))
+        assert len(received) == min(window, last - acked)
+        acked += len(received)
+        received = direct.say(tftp.ack(acked & 0xFFFF))
         if acked > window and acked & 0xFFFF <= window:
-            assert [direct.say(tftp.ack((acked - old) & 0xFFFF)) for old in (window, window + 1)] == [[], []]
+            assert [direct.say(tftp.ack((acked - behind) & 0xFFFF)) for behind in (window, window + 1)] == [[], []]
     assert acked == last
     assert of_type(TransferEnded, direct.events[-1]).report.outcome.name == "COMPLETE"
 
@@ -228,7 +228,7 @@ def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window: int, mebibytes: in
 @pytest.mark.usefixtures("proven_peers")
 def test_case_12_loss_where_the_numbers_wrap() -> None:
     """Block 65536 (0 on the wire) is lost, and an ACK of 65534 comes late: no jump of 65536 blocks."""
-    content = Endless(8 * 70_000)
+    content = PeriodicContent(8 * 70_000)
     direct = Direct(Files({"file": content}))
 
     def data(*numbers: int) -> list[bytes]:
@@ -255,13 +255,13 @@ def test_case_12_loss_where_the_numbers_wrap() -> None:
 def test_case_13_the_last_block_is_short(serve: Serve, size: int, sizes: list[int]) -> None:
     served = serve({"file": numbered(size)})
     peer = served.peer()
-    got = peer.ask("file")
+    received = peer.ask("file")
     for number, expected in enumerate(sizes, 1):
-        [packet] = got
+        [packet] = received
         assert isinstance(packet, tftp.Data)
         assert (packet.block, len(packet.payload)) == (number, expected)
-        got = peer.say(tftp.ack(number))
-    assert got == []
+        received = peer.say(tftp.ack(number))
+    assert received == []
     assert served.outcomes == ["COMPLETE"]
 
 
@@ -282,10 +282,10 @@ def test_case_15_pause_of_forty_seconds(serve: Serve, window: int) -> None:
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     peer.ask("file", windowsize=window)
-    assert peer.say(tftp.ack(0)) == run(1, window)
+    assert peer.say(tftp.ack(0)) == block_range(1, window)
     served.advance(40)
     assert without_markers(peer.take()) == set(range(1, window + 1 + (4 if window > 1 else 0)))
-    assert peer.say(tftp.ack(window)) == run(window + 1, 2 * window)
+    assert peer.say(tftp.ack(window)) == block_range(window + 1, 2 * window)
 
 
 @pytest.mark.every_port
@@ -326,16 +326,16 @@ OUT_OF_RANGE = [
 @pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
 def test_case_18_option_out_of_range(serve: Serve, name: str, value: str) -> None:
     """It is left out of the OACK, which another option asks for; alone, there is no OACK."""
-    strange: dict[str, Any] = {name: value}
+    invalid_option: dict[str, Any] = {name: value}
     served = serve({"file": FILE[:100]})
     if name == "timeout":
         assert served.peer().ask("file", timeout=value, blksize=64) == [tftp.OptionAck((("blksize", "64"),))]
     else:
-        assert served.peer().ask("file", timeout=9, **strange) == [tftp.OptionAck((("timeout", "9"),))]
-    assert served.peer().ask("file", **strange) == [tftp.Data(1, FILE[:100])]
+        assert served.peer().ask("file", timeout=9, **invalid_option) == [tftp.OptionAck((("timeout", "9"),))]
+    assert served.peer().ask("file", **invalid_option) == [tftp.Data(1, FILE[:100])]
 
 
-ODD = {
+ODD_REQUESTS = {
     "unknown option": (b"\0\1file\0octet\0nonsense\x001\0blksize\x0064\0", "64"),
     "repeated option": (b"\0\1file\0octet\0blksize\x0064\0BlkSize\x00128\0", "64"),
     "option without value": (b"\0\1file\0octet\0blksize\x0064\0tsize\0", "64"),
@@ -344,7 +344,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize(("request_", "blksize"), ODD.values(), ids=ODD)
+@pytest.mark.parametrize(("request_", "blksize"), ODD_REQUESTS.values(), ids=ODD_REQUESTS)
 def test_case_19_odd_requests(serve: Serve, request_: bytes, blksize: str) -> None:
     served = serve({"file": FILE})
     assert served.peer().say(request_) == [tftp.OptionAck((("blksize", blksize),))]

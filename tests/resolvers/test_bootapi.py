@@ -1,4 +1,4 @@
-"""What a boot API answers, and the script that it comes to."""
+"""The answers of a boot API, and the scripts that are made of them."""
 
 import json
 from typing import Any
@@ -26,17 +26,17 @@ def test_the_examples_of_pixiecores_readme() -> None:
         "initrd --name initrd1 http://10.0.0.5:8000/initrd.1",
         "boot kernel initrd=initrd0 initrd=initrd1",
     ]
-    found = boot_answer(
+    answer = boot_answer(
         b'{"kernel": "https://files.local/kernel", "initrd": ["https://files.local/initrd"],'
         b' "cmdline": "selinux=1 coreos.autologin"}',
         API,
     )
-    assert found.script.splitlines()[-1] == "boot kernel initrd=initrd0 selinux=1 coreos.autologin"
-    assert found.schemes == {"https"}
+    assert answer.script.splitlines()[-1] == "boot kernel initrd=initrd0 selinux=1 coreos.autologin"
+    assert answer.schemes == {"https"}
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("url", "resolved_url"),
     [
         ("http://10.0.0.7/k", "http://10.0.0.7/k"),
         ("/foo", "http://bar.com/foo"),  # not http://bar.com/baz/foo, says the README
@@ -44,12 +44,12 @@ def test_the_examples_of_pixiecores_readme() -> None:
         ("tftp://10.0.0.7/k", "tftp://10.0.0.7/k"),
     ],
 )
-def test_where_a_url_leads(written: str, meant: str) -> None:
-    assert script({"kernel": written}, "http://bar.com/baz")[1] == f"kernel --name kernel {meant}"
+def test_urls_are_resolved_against_that_of_the_api(url: str, resolved_url: str) -> None:
+    assert script({"kernel": url}, "http://bar.com/baz")[1] == f"kernel --name kernel {resolved_url}"
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("cmdline", "expected"),
     [
         ("", ""),
         (None, ""),
@@ -61,11 +61,11 @@ def test_where_a_url_leads(written: str, meant: str) -> None:
         ("root=${net0/ip}", " root=${net0/ip}"),
     ],
 )
-def test_command_lines(written: dict[str, dict[str, str] | str | bool] | str | None, meant: str) -> None:
-    assert script({"kernel": "/k", "cmdline": written})[-1] == f"boot kernel{meant}"
+def test_command_lines(cmdline: dict[str, dict[str, str] | str | bool] | str | None, expected: str) -> None:
+    assert script({"kernel": "/k", "cmdline": cmdline})[-1] == f"boot kernel{expected}"
 
 
-def test_a_message_is_shown_and_does_nothing_else() -> None:
+def test_a_message_is_shown_and_can_contain_no_commands() -> None:
     lines = script({"kernel": "/k", "message": "Installing\nbuild-7 || shell ${mac}"})
     assert lines[1:3] == ["echo Installing", "echo build-7 shell $ {mac}"]
 
@@ -75,7 +75,7 @@ def test_script_is_returned_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "error"),
     [
         (b"", "the answer is no JSON"),
         (b"\xff", "the answer is no JSON"),
@@ -99,10 +99,10 @@ def test_script_is_returned_unchanged() -> None:
         (b'{"ipxe-script": "shell"}', 'must be a string that begins with "#!ipxe"'),
     ],
 )
-def test_mistakes_are_reported(body: bytes, said: str) -> None:
+def test_invalid_answers_are_errors(body: bytes, error: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 the message is what matters
         boot_answer(body, API)
-    assert said in str(caught.value)
+    assert error in str(caught.value)
 
 
 JSON = st.recursive(
@@ -117,11 +117,11 @@ JSON = st.recursive(
 )
 def test_any_answer_gives_a_script_with_one_command_per_line_or_value_error(document: dict[str, Any]) -> None:
     try:
-        found = boot_answer(json.dumps(document).encode(), API)
+        answer = boot_answer(json.dumps(document).encode(), API)
     except ValueError:
         return
     if "ipxe-script" not in document:
-        lines = found.script.splitlines()
+        lines = answer.script.splitlines()
         assert [line.split()[0] for line in lines if not line.startswith("echo")] == [
             "#!ipxe",
             "kernel",

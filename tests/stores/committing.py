@@ -7,7 +7,7 @@ from pathlib import Path
 from socket import inet_aton
 
 from attrs import evolve
-from callbacks import Callbacks
+from callbacks import CallbackReactor
 from narrowing import of_type
 from twisted.internet.defer import Deferred
 
@@ -24,42 +24,44 @@ ADDRESSES = 200
 OUTSTANDING = 6
 
 
-def leases_of(turn: int) -> list[Lease]:
-    """What commit number *turn* is: each lease tells the number, and everything in it follows from that."""
-    chance = random.Random(turn)
-    numbers = chance.sample(range(ADDRESSES), chance.choice([1, 1, 3, 40]))
-    return [lease_of(turn, f"10.0.0.{number}") for number in numbers]
+def leases_of(number: int) -> list[Lease]:
+    """The leases of commit *number*: each names the number, and everything in it follows from that."""
+    rng = random.Random(number)
+    hosts = rng.sample(range(ADDRESSES), rng.choice([1, 1, 3, 40]))
+    return [lease_of(number, f"10.0.0.{host}") for host in hosts]
 
 
-def lease_of(turn: int, address: str) -> Lease:
-    mark = b"%d at %s " % (turn, address.encode())
-    return evolve(LEASES[turn % 2], address=address, granted=float(turn), client=mark * (turn % 9), client_id=mark)
+def lease_of(number: int, address: str) -> Lease:
+    mark = b"%d at %s " % (number, address.encode())
+    return evolve(
+        LEASES[number % 2], address=address, granted=float(number), client=mark * (number % 9), client_id=mark
+    )
 
 
 def _durable(
-    waiting: set[Deferred[None]], pipe: Connection, answer: Deferred[None], told: int | tuple[int, str], result: None
+    pending: set[Deferred[None]], pipe: Connection, answer: Deferred[None], report: int | tuple[int, str], result: None
 ) -> None:
-    waiting.discard(answer)
-    pipe.send(told)
+    pending.discard(answer)
+    pipe.send(report)
 
 
 def commit_for_ever(path: Path, first: int, pipe: Connection) -> None:
     """Commit first, first + 1 and so on; send the number of each that is durable."""
-    reactor = Callbacks()
+    reactor = CallbackReactor()
     store = SqliteStore(path, reactor)
     list(store.load())
-    waiting: set[Deferred[None]] = set()
+    pending: set[Deferred[None]] = set()
     while True:
         answer = store.commit(leases_of(first))
-        waiting.add(answer)
-        answer.addCallback(partial(_durable, waiting, pipe, answer, first))
+        pending.add(answer)
+        answer.addCallback(partial(_durable, pending, pipe, answer, first))
         first += 1
-        while len(waiting) >= OUTSTANDING:
+        while len(pending) >= OUTSTANDING:
             reactor.turn()
 
 
 CLIENTS = 300
-OURS = "10.1.0.1"
+SERVER = "10.1.0.1"
 NOW = 1_763_640_000.0
 
 
@@ -68,27 +70,27 @@ def mac_of(client: int) -> bytes:
 
 
 def serve_for_ever(path: Path, seed: int, pipe: Connection) -> None:
-    """Give addresses to clients who come by chance; send (client, address) when the ACK would leave."""
-    reactor, chance = Callbacks(), random.Random(seed)
+    """Give addresses to random clients; send (client, address) when the ACK would be sent."""
+    reactor, rng = CallbackReactor(), random.Random(seed)
     store = SqliteStore(path, reactor)
     server = AddressServer([Subnet(network="10.1.0.0/23", pool=["10.1.0.10-10.1.1.200"])], store.load())
-    arrival = Arrival(OURS)
-    waiting: set[Deferred[None]] = set()
+    arrival = Arrival(SERVER)
+    pending: set[Deferred[None]] = set()
 
-    def ask(client: int, kind: MessageType, **options: bytes) -> Answer:
-        told: dict[int, bytes] = {Option.MESSAGE_TYPE: bytes((kind,))}
-        told |= {Option[name.upper()]: value for name, value in options.items()}
-        message = Message(op=BOOTREQUEST, xid=client, chaddr=mac_of(client), options=told)
+    def send(client: int, kind: MessageType, **options: bytes) -> Answer:
+        sent: dict[int, bytes] = {Option.MESSAGE_TYPE: bytes((kind,))}
+        sent |= {Option[name.upper()]: value for name, value in options.items()}
+        message = Message(op=BOOTREQUEST, xid=client, chaddr=mac_of(client), options=sent)
         return of_type(Answer, server.handle(message, arrival, NOW))
 
     while True:
-        client = chance.randrange(CLIENTS)
-        offer = ask(client, MessageType.DISCOVER)
-        wanted, chosen = inet_aton(offer.address), inet_aton(OURS)
-        ack = ask(client, MessageType.REQUEST, requested_ip_address=wanted, server_identifier=chosen)
+        client = rng.randrange(CLIENTS)
+        offer = send(client, MessageType.DISCOVER)
+        requested, server_id = inet_aton(offer.address), inet_aton(SERVER)
+        ack = send(client, MessageType.REQUEST, requested_ip_address=requested, server_identifier=server_id)
         answer = store.commit(ack.commit)
-        waiting.add(answer)
-        told = client, ack.address
-        answer.addCallback(partial(_durable, waiting, pipe, answer, told))
-        while len(waiting) >= OUTSTANDING:
+        pending.add(answer)
+        report = client, ack.address
+        answer.addCallback(partial(_durable, pending, pipe, answer, report))
+        while len(pending) >= OUTSTANDING:
             reactor.turn()

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: what was reported durable is there, whole, and everything goes on."""
+"""kill -9 at any moment: what was reported durable is in the file, complete, and the next process goes on."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -18,7 +18,7 @@ from bootfw.lease import Lease
 from bootfw.stores.statefile import StateFile
 
 LIFE = 0.1
-"""Seconds that a process has at the most, from its start or, three times of four, from its first report."""
+"""The longest life of a process in seconds, from its start or, three times of four, from its first report."""
 
 
 @pytest.fixture(scope="module")
@@ -34,30 +34,30 @@ def processes() -> ForkServerContext:
     return context
 
 
-def killed(
-    work: Callable[..., Any], processes: ForkServerContext, path: Path, number: int, turn: int, life: float
+def run_and_kill(
+    work: Callable[..., Any], processes: ForkServerContext, path: Path, number: int, argument: int, seconds: float
 ) -> list[Any]:
-    """Let a process work and kill it; what it has sent."""
-    ours, its = processes.Pipe(duplex=False)
-    process = processes.Process(target=work, args=(path, turn, its))
+    """Let a process work and kill it; returns what it has sent."""
+    receiver, sender = processes.Pipe(duplex=False)
+    process = processes.Process(target=work, args=(path, argument, sender))
     process.start()
-    its.close()
+    sender.close()
     if number % 4:
-        assert ours.poll(60)  # however slow the machine is
-    time.sleep(life)
+        assert receiver.poll(60)  # however slow the machine is
+    time.sleep(seconds)
     process.kill()
     process.join()
     sent = []
     try:
         while True:
-            sent.append(ours.recv())
+            sent.append(receiver.recv())
     except EOFError:
-        ours.close()
+        receiver.close()
     return sent
 
 
-def kept(path: Path) -> dict[str, Lease]:
-    """What is in the file, by address."""
+def leases_in(path: Path) -> dict[str, Lease]:
+    """The leases in the file, by address."""
     if not path.exists():
         return {}
     file = StateFile.open(path)
@@ -67,37 +67,41 @@ def kept(path: Path) -> dict[str, Lease]:
 
 
 def test_killed_server_loses_no_acknowledged_lease(processes: ForkServerContext, tmp_path: Path) -> None:
-    chance = random.Random(8)
+    rng = random.Random(8)
     path = tmp_path / "state" / "bootfw.sqlite"
-    told: dict[int, str] = {}
+    acknowledged: dict[int, str] = {}
     for kill in range(200):
-        for client, address in killed(committing.serve_for_ever, processes, path, kill, kill, chance.uniform(0, LIFE)):
-            assert told.setdefault(client, address) == address
-        leases = kept(path)
-        for client, address in told.items():
+        for client, address in run_and_kill(
+            committing.serve_for_ever, processes, path, kill, kill, rng.uniform(0, LIFE)
+        ):
+            assert acknowledged.setdefault(client, address) == address
+        leases = leases_in(path)
+        for client, address in acknowledged.items():
             assert leases[address].mac == committing.mac_of(client).hex(":")
         assert len({lease.client for lease in leases.values()}) == len(leases)
-    assert len(set(told.values())) == len(told) > committing.CLIENTS / 4
+    assert len(set(acknowledged.values())) == len(acknowledged) > committing.CLIENTS / 4
 
 
 def test_committed_data_survives_a_kill_complete(processes: ForkServerContext, tmp_path: Path) -> None:
-    chance = random.Random(7)
-    turn = 0
+    rng = random.Random(7)
+    next_number = 0
     durable: dict[str, int] = {}
     total = 0
     for kill in range(50):
         if kill % 10 == 0:
             path = tmp_path / str(kill) / "bootfw.sqlite"
             durable = {}
-        reported: list[int] = killed(committing.commit_for_ever, processes, path, kill, turn, chance.uniform(0, LIFE))
+        reported: list[int] = run_and_kill(
+            committing.commit_for_ever, processes, path, kill, next_number, rng.uniform(0, LIFE)
+        )
         total += len(reported)
         for number in reported:
             durable.update((lease.address, number) for lease in committing.leases_of(number))
-        leases = kept(path)
+        leases = leases_in(path)
         for address, number in durable.items():
             assert leases[address].granted >= number
         for address, lease in leases.items():
             assert lease == committing.lease_of(int(lease.granted), address)
             assert lease in committing.leases_of(int(lease.granted))
-        turn = int(max([turn, *reported, *(lease.granted for lease in leases.values())])) + 1
+        next_number = int(max([next_number, *reported, *(lease.granted for lease in leases.values())])) + 1
     assert total > 30

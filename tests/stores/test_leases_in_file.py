@@ -1,4 +1,4 @@
-"""The file that leases are in, whole and damaged."""
+"""The state file with leases and reservations: complete, damaged, moved, and on a full disk."""
 
 import os
 import re
@@ -22,19 +22,19 @@ from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a file with leases that has been closed."""
+    """The path of a closed file with leases."""
     path = tmp_path / "state" / "bootfw.sqlite"
     StateFile.create(path)
     file = StateFile.open(path)
-    many = [evolve(LEASES[0], address=f"10.0.{high}.{low}") for high in range(10) for low in range(100, 200)]
-    file.write_leases(list(map(row_of, [*LEASES, *many])))
+    more = [evolve(LEASES[0], address=f"10.0.{high}.{low}") for high in range(10) for low in range(100, 200)]
+    file.write_leases(list(map(row_of, [*LEASES, *more])))
     file.replace_reservations(RESERVATIONS)
     file.close()
     return path
 
 
-def refused(path: Path) -> str:
-    """What an operator is told."""
+def error_of(path: Path) -> str:
+    """The message for the operator when the file is opened, without its path."""
     with pytest.raises(StateError) as caught:
         list(StateFile.open(path).leases())
     text = str(caught.value)
@@ -83,7 +83,7 @@ def test_leases_come_by_address(path: Path) -> None:
 
 
 def test_each_write_is_synced(path: Path) -> None:
-    """All that can be seen of it without pulling the plug."""
+    """Only the settings of SQLite: the rest could be seen after a power failure only."""
     file = StateFile.open(path)
     assert file.connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert file.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -93,17 +93,17 @@ def test_each_write_is_synced(path: Path) -> None:
 def test_open_file_is_locked_against_other_processes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statefile, "LOCK_TIMEOUT", 0)
     file = StateFile.open(path)
-    assert refused(path) == "another process uses it; is bootfw running already?"
+    assert error_of(path) == "another process uses it; is bootfw running already?"
     file.close()
     StateFile.open(path).close()
 
 
-def test_missing_lease_file(tmp_path: Path) -> None:
-    assert refused(tmp_path / "none") == "there is no such file"
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
+    assert error_of(tmp_path / "none") == "there is no such file"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parent_path_is_not_a_directory(tmp_path: Path) -> None:
+def test_parent_that_is_not_a_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match=re.escape(f"{tmp_path / 'file'}: ")):
         StateFile.create(tmp_path / "file" / "state" / "bootfw.sqlite")
@@ -113,10 +113,10 @@ DAMAGED = r"is damaged: .*\. Put a good copy in its place; or move it away to be
 
 
 @pytest.mark.parametrize("content", [b"", b"leases", b"SQLite format 3\0", os.urandom(100_000)])
-def test_lease_path_is_not_a_regular_file(tmp_path: Path, content: bytes) -> None:
+def test_file_without_tables_is_damaged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bootfw.sqlite"
     path.write_bytes(content)
-    assert re.fullmatch(DAMAGED, refused(path))
+    assert re.fullmatch(DAMAGED, error_of(path))
     assert path.read_bytes() == content
 
 
@@ -124,13 +124,13 @@ def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.sqlite"
     with edited(path) as db:
         db.execute("CREATE TABLE lease (address)")
-    assert "it is not a state file of bootfw" in refused(path)
+    assert "it is not a state file of bootfw" in error_of(path)
 
 
 def test_database_of_a_later_version_is_refused(path: Path) -> None:
     with edited(path) as db:
         db.execute(f"PRAGMA user_version = {VERSION + 1}")
-    assert refused(path) == (
+    assert error_of(path) == (
         f"was written by another version of bootfw: its tables are of version {VERSION + 1}, "
         f"and this one knows version {VERSION}"
     )
@@ -156,20 +156,20 @@ def test_database_of_version_1_is_extended_for_ipv6(path: Path) -> None:
 def test_invalid_ipv6_address_is_damage(path: Path) -> None:
     with edited(path) as db:
         db.execute("UPDATE lease6 SET address = x'0102' WHERE address = ?", (b"\xff" * 16,))
-    assert "the lease numbered 0102 is invalid" in refused(path)
+    assert "the lease numbered 0102 is invalid" in error_of(path)
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.99])
 def test_truncated_file_is_damaged(path: Path, part: float) -> None:
     os.truncate(path, int(path.stat().st_size * part))
-    assert re.fullmatch(DAMAGED, refused(path))
+    assert re.fullmatch(DAMAGED, error_of(path))
 
 
 def test_overwritten_page_is_damage(path: Path) -> None:
     whole = path.read_bytes()
     for start in range(4096, len(whole), 4096):
         path.write_bytes(whole[:start] + bytes(4096) + whole[start + 4096 :])
-        assert re.fullmatch(DAMAGED, refused(path))
+        assert re.fullmatch(DAMAGED, error_of(path))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_invalid_lease_is_damage(path: Path, change: str) -> None:
     with edited(path) as db:
         db.execute("DELETE FROM lease WHERE address != 1")
         db.execute(change)
-    assert re.fullmatch(DAMAGED, refused(path))
+    assert re.fullmatch(DAMAGED, error_of(path))
 
 
 @pytest.mark.parametrize("change", ["options = '{'", "options = '[]'", "mac = 'none'", "client_id = 7, mac = ''"])
@@ -203,11 +203,11 @@ def test_invalid_reservation_is_damage(path: Path, change: str) -> None:
 def test_missing_table_is_damage(path: Path) -> None:
     with edited(path) as db:
         db.execute("DROP TABLE lease")
-    assert "no such table: lease" in refused(path)
+    assert "no such table: lease" in error_of(path)
 
 
 def test_full_disk_fails_the_write_and_keeps_the_rest(path: Path) -> None:
-    """What was kept stays, and when there is room again everything goes on."""
+    """Earlier leases stay, and writes succeed again when there is room."""
     file = StateFile.open(path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -233,10 +233,10 @@ LEASE = row_of(evolve(LEASES[0], hostname="changed"))
 
 @pytest.mark.parametrize("lost", ["bootfw.sqlite", "bootfw.sqlite-wal", "."])
 def test_a_write_to_a_file_that_is_gone_fails_until_it_is_back(path: Path, lost: str, tmp_path: Path) -> None:
-    """The system writes to a file without a name as to any other, and drops it when it is closed."""
+    """The kernel accepts writes to a file that was removed, and drops it when it is closed."""
     file = StateFile.open(path)
-    there = path.parent / lost
-    there.rename(tmp_path / "aside")
+    original = path.parent / lost
+    original.rename(tmp_path / "aside")
     for write in (
         partial(file.write_leases, [LEASE]),
         partial(file.replace_reservations, []),
@@ -244,7 +244,7 @@ def test_a_write_to_a_file_that_is_gone_fails_until_it_is_back(path: Path, lost:
     ):
         with pytest.raises(StateError, match=r"bootfw\.sqlite(-wal)?: it was moved or removed while bootfw uses it"):
             write()
-    (tmp_path / "aside").rename(there)
+    (tmp_path / "aside").rename(original)
     file.write_leases([LEASE])
     file.close()
     file = StateFile.open(path)
@@ -261,7 +261,7 @@ def test_write_fails_if_the_path_is_taken_by_another_file(path: Path) -> None:
     file.close()
 
 
-def test_writing_nothing_logs_nothing(path: Path) -> None:
+def test_writing_no_leases_does_not_need_the_file(path: Path) -> None:
     file = StateFile.open(path)
     path.rename(path.with_name("aside"))
     file.write_leases([])

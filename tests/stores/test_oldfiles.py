@@ -1,4 +1,4 @@
-"""The files of earlier versions: their content is imported at the first start, whenever that is interrupted."""
+"""The files of earlier versions: their content is imported at the first start, also after an interrupted one."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def state(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def configured(state: Path, **options: Any) -> SqliteStore:
+def configured_store(state: Path, **options: Any) -> SqliteStore:
     store = configure(sqlite.plugin, options, PluginContext(None, state, state))
     assert isinstance(store, SqliteStore)
     return store
@@ -83,7 +83,7 @@ def content(store: SqliteStore) -> Content:
     return found
 
 
-EVERYTHING = (
+OLD_CONTENT = (
     {lease.address: lease for lease in LEASES},
     list(OLD_RESERVATIONS),
     {A: {"file": "install.ipxe", "ordered": 5.5}, B: {"file": "memtest", "ordered": 6.0}},
@@ -92,7 +92,7 @@ EVERYTHING = (
 
 def test_old_files_are_imported_and_renamed(state: Path) -> None:
     with capturedLogs() as logs:
-        assert content(configured(state)) == EVERYTHING
+        assert content(configured_store(state)) == OLD_CONTENT
     names = {"bootfw.sqlite", "leases.sqlite.imported", "next-boot.sqlite.imported"}
     assert {path.name for path in state.iterdir()} == names
     assert [event["log_format"].format(**event) for event in logs] == [
@@ -100,50 +100,50 @@ def test_old_files_are_imported_and_renamed(state: Path) -> None:
         for name in ("leases.sqlite", "next-boot.sqlite")
     ]
     with capturedLogs() as logs:
-        assert content(configured(state)) == EVERYTHING
+        assert content(configured_store(state)) == OLD_CONTENT
     assert logs == []
 
 
 def test_loading_only_orders_imports_everything(state: Path) -> None:
     """A proxy loads no leases; a server of the same directory may come later."""
-    store = configured(state)
-    assert store.load_orders("next-boot") == EVERYTHING[2]
+    store = configured_store(state)
+    assert store.load_orders("next-boot") == OLD_CONTENT[2]
     store.close_orders("next-boot")
-    assert content(configured(state)) == EVERYTHING
+    assert content(configured_store(state)) == OLD_CONTENT
 
 
-def test_leases_without_ipv6(tmp_path: Path) -> None:
+def test_a_file_without_ipv6_leases_is_imported(tmp_path: Path) -> None:
     old_leases(tmp_path / "leases.sqlite", version=1)
-    leases, reservations, orders = content(configured(tmp_path))
+    leases, reservations, orders = content(configured_store(tmp_path))
     assert leases == {lease.address: lease for lease in LEASES if ":" not in lease.address}
     assert (reservations, orders) == (list(OLD_RESERVATIONS), {})
 
 
 def test_a_configured_file_is_upgraded_where_it_is(state: Path) -> None:
-    """Leases of another file are none of its business, as before; next boots have always been in the directory."""
+    """Leases in the default file are not imported then, as before; next boots have always been in the directory."""
     (state / "leases.sqlite").rename(state / "mine.sqlite")
     old_leases(state / "leases.sqlite", leases=[evolve(LEASES[0], address="10.9.9.9")])
-    assert content(configured(state, path="mine.sqlite")) == EVERYTHING
+    assert content(configured_store(state, path="mine.sqlite")) == OLD_CONTENT
     names = {"mine.sqlite", "leases.sqlite", "next-boot.sqlite.imported"}
     assert {path.name for path in state.iterdir()} == names
 
 
 def test_rows_written_later_by_an_earlier_version_are_imported(state: Path) -> None:
-    """Somebody has gone back to it for a while."""
-    content(configured(state))
-    kept, renewed, new = LEASES[0], evolve(LEASES[1], granted=2e9), evolve(LEASES[0], address="10.9.9.9")
-    older = evolve(kept, granted=1.0, hostname="older")
+    """An operator has gone back to an earlier version for a while."""
+    content(configured_store(state))
+    unchanged, renewed, new = LEASES[0], evolve(LEASES[1], granted=2e9), evolve(LEASES[0], address="10.9.9.9")
+    older = evolve(unchanged, granted=1.0, hostname="older")
     old_leases(
         state / "leases.sqlite", [older, renewed, new], [OLD_RESERVATIONS[0], evolve(OLD_RESERVATIONS[0], hostname="x")]
     )
     old_next_boots(state / "next-boot.sqlite", (A, "rescue.ipxe", 7.0))
-    leases, reservations, orders = content(configured(state))
-    assert (leases[kept.address], leases[renewed.address], leases[new.address]) == (kept, renewed, new)
+    leases, reservations, orders = content(configured_store(state))
+    assert (leases[unchanged.address], leases[renewed.address], leases[new.address]) == (unchanged, renewed, new)
     assert reservations == [*OLD_RESERVATIONS, evolve(OLD_RESERVATIONS[0], hostname="x")]
     assert orders[A]["file"] == "rescue.ipxe"
 
 
-KILLED = """
+KILLED_IMPORT = """
 import os, signal, sqlite3, sys
 from pathlib import Path
 from bootfw.stores import oldfiles
@@ -173,11 +173,11 @@ SqliteStore(state / "bootfw.sqlite", None, [state / "leases.sqlite", state / "ne
 @pytest.mark.parametrize("moment", ["before the commit", "before the rename", "after the rename"])
 def test_killed_migration_leaves_the_old_files_usable(state: Path, moment: str) -> None:
     for _ in range(3):
-        killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(state)], timeout=60, check=False)
+        killed = subprocess.run([sys.executable, "-c", KILLED_IMPORT, moment, str(state)], timeout=60, check=False)
         if killed.returncode == 0:
             break
         assert killed.returncode == -signal.SIGKILL
-    assert content(configured(state)) == EVERYTHING
+    assert content(configured_store(state)) == OLD_CONTENT
     assert not (state / "leases.sqlite").exists()
     assert not (state / "next-boot.sqlite").exists()
 
@@ -186,7 +186,7 @@ def test_damaged_old_file_is_named_and_kept(state: Path) -> None:
     os.truncate(state / "leases.sqlite", 9000)
     before = (state / "leases.sqlite").read_bytes()
     with pytest.raises(StateError, match=f"^{state}/leases.sqlite: is damaged: "):
-        configured(state).load()
+        configured_store(state).load()
     assert (state / "leases.sqlite").read_bytes() == before
 
 
@@ -194,7 +194,7 @@ def test_an_old_file_of_another_program_is_named(state: Path) -> None:
     with closing(sqlite3.connect(state / "next-boot.sqlite")) as db:
         db.execute("PRAGMA application_id = 7")
     with pytest.raises(StateError, match=r"next-boot.sqlite: is damaged: it is not a file of an earlier version"):
-        configured(state).load()
+        configured_store(state).load()
 
 
 def test_files_of_a_running_old_version_are_not_imported(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,11 +203,11 @@ def test_files_of_a_running_old_version_are_not_imported(state: Path, monkeypatc
         running.execute("PRAGMA locking_mode = EXCLUSIVE")
         running.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StateError, match=r"leases.sqlite: another process uses it"):
-            configured(state).load()
-    assert content(configured(state)) == EVERYTHING
+            configured_store(state).load()
+    assert content(configured_store(state)) == OLD_CONTENT
 
 
 def test_without_old_files_nothing_is_logged(tmp_path: Path) -> None:
     with capturedLogs() as logs:
-        assert content(configured(tmp_path)) == ({}, [], {})
+        assert content(configured_store(tmp_path)) == ({}, [], {})
     assert logs == []

@@ -1,4 +1,4 @@
-"""The ``sqlite`` store: what is committed together, and how it is configured."""
+"""The ``sqlite`` store: its transactions, thread, errors and configuration."""
 
 import resource
 import threading
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from callbacks import Callbacks
+from callbacks import CallbackReactor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import DeferredList
@@ -21,12 +21,12 @@ from bootfw.testing.contracts.leases import LEASES
 
 
 @pytest.fixture
-def reactor() -> Callbacks:
-    return Callbacks()
+def reactor() -> CallbackReactor:
+    return CallbackReactor()
 
 
 @pytest.fixture
-def store(tmp_path: Path, reactor: Callbacks) -> sqlite.SqliteStore:
+def store(tmp_path: Path, reactor: CallbackReactor) -> sqlite.SqliteStore:
     store = SqliteStore(tmp_path / "bootfw.sqlite", reactor)
     list(store.load())
     return store
@@ -36,19 +36,19 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "store"]
 
 
-def closed(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def close(store: sqlite.SqliteStore, reactor: CallbackReactor) -> None:
     reactor.wait(store.close())
 
 
-def test_queued_writes_are_committed_together(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
-    """One transaction and one call of the reactor for all that came while the disk was busy."""
-    answers = [store.commit([evolve(LEASES[0], address=f"10.0.0.{turn}")]) for turn in range(250)]
+def test_queued_writes_are_committed_together(store: sqlite.SqliteStore, reactor: CallbackReactor) -> None:
+    """All writes that came while the disk was busy are one transaction, and one call from the thread."""
+    answers = [store.commit([evolve(LEASES[0], address=f"10.0.0.{number}")]) for number in range(250)]
     reactor.wait(DeferredList(answers))
     assert reactor.turns < 50
-    closed(store, reactor)
+    close(store, reactor)
 
 
-def test_pending_writes_get_a_fault_and_the_next_write_works(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_pending_writes_fail_and_the_next_write_succeeds(store: sqlite.SqliteStore, reactor: CallbackReactor) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     failed: list[Failure] = []
@@ -59,39 +59,41 @@ def test_pending_writes_get_a_fault_and_the_next_write_works(store: sqlite.Sqlit
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [str(failure.value).partition(": ")[0] for failure in failed] == [str(store.path)] * len(LEASES)
     assert all(failure.check(StateError) for failure in failed)
-    done: list[None] = []
-    reactor.wait(store.commit(LEASES[:1]).addCallback(done.append))
-    assert done == [None]
-    closed(store, reactor)
+    results: list[None] = []
+    reactor.wait(store.commit(LEASES[:1]).addCallback(results.append))
+    assert results == [None]
+    close(store, reactor)
     assert list(store.load()) == [LEASES[0]]
-    closed(store, reactor)
+    close(store, reactor)
 
 
-def test_closed_store_leaves_no_thread_and_no_temporary_file(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_closed_store_leaves_no_thread_and_no_temporary_file(
+    store: sqlite.SqliteStore, reactor: CallbackReactor
+) -> None:
     reactor.wait(store.commit(LEASES))
     (thread,) = threads()
-    closed(store, reactor)
+    close(store, reactor)
     thread.join(10)
     assert threads() == []
     assert [path.name for path in store.path.parent.iterdir()] == ["bootfw.sqlite"]
 
 
-def test_no_thread_is_started_before_the_first_commit(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_no_thread_is_started_before_the_first_commit(store: sqlite.SqliteStore, reactor: CallbackReactor) -> None:
     assert threads() == []
-    closed(store, reactor)
+    close(store, reactor)
 
 
 def test_two_servers_can_not_use_one_file(
-    store: sqlite.SqliteStore, reactor: Callbacks, monkeypatch: pytest.MonkeyPatch
+    store: sqlite.SqliteStore, reactor: CallbackReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
     with pytest.raises(StateError, match="is bootfw running already"):
         SqliteStore(store.path, reactor).load()
-    closed(store, reactor)
+    close(store, reactor)
 
 
 def test_a_file_that_another_process_has_is_opened_again_only_after_a_while(
-    store: sqlite.SqliteStore, reactor: Callbacks, monkeypatch: pytest.MonkeyPatch
+    store: sqlite.SqliteStore, reactor: CallbackReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each try may take seconds, in which nothing is served."""
     monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
@@ -105,7 +107,7 @@ def test_a_file_that_another_process_has_is_opened_again_only_after_a_while(
         return saved.result is None and not errors
 
     assert not save()
-    closed(store, reactor)
+    close(store, reactor)
     for seconds in (0.0, OPEN_AGAIN_AFTER - 1):
         clock.advance(seconds)
         assert not save()
@@ -118,18 +120,18 @@ def test_a_file_that_another_process_has_is_opened_again_only_after_a_while(
     other.close_attempts()
 
 
-def test_misuse_raises_at_once(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
+def test_misuse_raises_at_once(store: sqlite.SqliteStore, reactor: CallbackReactor) -> None:
     with pytest.raises(UnicodeEncodeError):
         store.commit([evolve(LEASES[0], hostname="\ud800")])
     with pytest.raises(OSError, match="illegal IP address"):
         store.commit([evolve(LEASES[0], address="")])
     with pytest.raises(AssertionError):
         store.load()
-    closed(store, reactor)
+    close(store, reactor)
 
 
-def test_call_after_close_fails(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
-    closed(store, reactor)
+def test_call_after_close_fails(store: sqlite.SqliteStore, reactor: CallbackReactor) -> None:
+    close(store, reactor)
     faults: list[Failure] = []
     store.commit(LEASES).addErrback(faults.append)
     (fault,) = faults
@@ -158,17 +160,17 @@ LEASE = st.builds(
 def test_store_equals_a_dictionary(
     tmp_path_factory: pytest.TempPathFactory, commits: list[list[Lease]], largest: int
 ) -> None:
-    reactor = Callbacks()
+    reactor = CallbackReactor()
     store = SqliteStore(tmp_path_factory.mktemp("state") / "bootfw.sqlite", reactor)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bootfw.stores.statefile.MAX_ROWS", largest)
         patch.setattr(sqlite, "MAX_ROWS", largest)
         list(store.load())
         reactor.wait(DeferredList([store.commit(leases) for leases in commits]))
-        closed(store, reactor)
-    kept = {lease.address: lease for lease in store.load()}
-    assert kept == {lease.address: lease for leases in commits for lease in leases}
-    closed(store, reactor)
+        close(store, reactor)
+    stored = {lease.address: lease for lease in store.load()}
+    assert stored == {lease.address: lease for leases in commits for lease in leases}
+    close(store, reactor)
 
 
 CONTEXT = PluginContext(None, Path("/etc/bootfw"), Path("/var/lib/bootfw"))

@@ -1,4 +1,4 @@
-"""The state file's schema: old versions of it, and files of others."""
+"""The schema of the state file: its old versions, and files of other programs."""
 
 import sqlite3
 from contextlib import closing

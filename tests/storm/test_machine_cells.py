@@ -1,4 +1,4 @@
-"""SimulatedMachine: every cell of its table has a test that is named after it, or stands in a list of the others."""
+"""SimulatedMachine: every cell of its table has a test that is named after it, or is a parameter of the last tests."""
 
 from typing import Any
 
@@ -44,12 +44,12 @@ BOOTS = Boot("test", (Step("dhcp", "rom"), Step("load", "rom", ("{file}",)), Ste
 
 
 def machine_in(state: State, *steps: Step, program: Program = ROM, **fields: Any) -> SimulatedMachine:
-    """A machine that has come to *state* by its own doing, at time 0."""
+    """A machine that has got to *state* by the usual inputs, at time 0."""
     boot = Boot("test", steps) if steps else BOOTS
     machine = SimulatedMachine(Identity(bytes(6), str(_UUID)), boot, {"rom": program}, **fields)
     if state is State.OFF:
         return machine
-    for event, argument in _WAYS[state]:
+    for event, argument in _INPUTS_TO[state]:
         machine.handle(event, argument(machine) if callable(argument) else argument)
         machine.out.clear()
     assert machine.state is state
@@ -94,7 +94,7 @@ OACK = tftp.OptionAck((("tsize", "2500"), ("blksize", "1000")))
 _POWERED: list[tuple[Input, Any]] = [(Input.POWER_ON, None)]
 _OFFERED = [*_POWERED, (Input.OFFER, reply), (Input.TIMER, None)]
 _LEASED = [*_OFFERED, (Input.ACK, ack)]
-_WAYS: dict[State, list[tuple[Input, Any]]] = {
+_INPUTS_TO: dict[State, list[tuple[Input, Any]]] = {
     State.SELECTING: _POWERED,
     State.REQUESTING: _OFFERED,
     State.BOOT_SERVER: [
@@ -542,7 +542,7 @@ def test_pausing_timer_goes_on() -> None:
     assert (due, machine.state, machine.deadline, machine.over) == (1.5, State.BOOTED, None, True)
 
 
-# All others
+# All other cells
 
 _SERVERS = (Input.OFFER, Input.ACK, Input.NAK, Input.BOOT_REPLY, Input.OACK, Input.DATA, Input.ERROR)
 _DRIVER = (Input.POWER_ON, Input.TIMER, Input.PROGRESS, Input.DOWNLOADED, Input.DISCONNECTED)
@@ -553,7 +553,7 @@ def has_test(state: State, event: Input) -> bool:
     return any(name.startswith(start) for name in globals())
 
 
-def reached(state: State) -> SimulatedMachine:
+def machine_at(state: State) -> SimulatedMachine:
     if state is State.HESITATING:
         return hesitating()
     return downloading() if state is State.DOWNLOADING else machine_in(state)
@@ -563,7 +563,7 @@ def reached(state: State) -> SimulatedMachine:
     ("state", "event"), [(state, event) for state in State for event in _SERVERS if not has_test(state, event)]
 )
 def test_late_or_unsolicited_packets_are_ignored(state: State, event: Input) -> None:
-    machine = reached(state)
+    machine = machine_at(state)
     deadline = machine.deadline
     machine.handle(event, None, 99.0)
     assert (machine.state, machine.out, machine.deadline) == (state, [], deadline)
@@ -573,7 +573,7 @@ def test_late_or_unsolicited_packets_are_ignored(state: State, event: Input) -> 
     ("state", "event"), [(state, event) for state in State for event in _DRIVER if not has_test(state, event)]
 )
 def test_impossible_inputs_are_illegal(state: State, event: Input) -> None:
-    machine = reached(state)
+    machine = machine_at(state)
     with pytest.raises(IllegalInput):
         machine.handle(event)
     assert machine.state is state

@@ -27,7 +27,7 @@ MACHINES = 1000
 @implementer(IBootObserver)
 @define(eq=False)
 class Limits:
-    """Keeps the events that say that a limit was met."""
+    """Records the events that say that a limit was exceeded."""
 
     met: list[Event] = field(factory=list)
 
@@ -61,12 +61,12 @@ def test_a_storm_meets_no_limit(tmp_path: Path) -> None:
     )
     service.startService()
     network.advance(1)
-    scenario, chance = read_scenario(), random.Random(1)
+    scenario, rng = read_scenario(), random.Random(1)
     machines = VirtualStorm(network, scenario.programs)
     for number in range(MACHINES):
-        who = Identity(b"\x02\x5b\0\0" + number.to_bytes(2, "big"), str(uuid.UUID(int=number)))
+        identity = Identity(b"\x02\x5b\0\0" + number.to_bytes(2, "big"), str(uuid.UUID(int=number)))
         boot = scenario.boots[BOOTS[number % len(BOOTS)]]
-        machines.power_on(who, boot, chance.getrandbits(32), tally)
+        machines.power_on(identity, boot, rng.getrandbits(32), tally)
         network.advance(1 / MACHINES)
     network.advance(300)
     network.result_of(service.stopService())

@@ -28,29 +28,29 @@ def test_frames_are_read_by_scapy_and_by_us(data: bytes, source: int, destinatio
     from scapy.layers.l2 import Ether
 
     frame = UDPFrame(b"\xff" * 6, b"\x02\x5b\0\0\0\1", "10.77.1.2", source, "10.77.0.1", destination, data)
-    raw = frames.pack(frame)
-    assert frames.parse(raw) == frame
-    read = Ether(raw)
-    assert (read[IP].src, read[IP].dst, read[UDP].sport, read[UDP].dport) == (
+    packed = frames.pack(frame)
+    assert frames.parse(packed) == frame
+    scapy_frame = Ether(packed)
+    assert (scapy_frame[IP].src, scapy_frame[IP].dst, scapy_frame[UDP].sport, scapy_frame[UDP].dport) == (
         "10.77.1.2",
         "10.77.0.1",
         source,
         destination,
     )
-    assert bytes(read[UDP].payload)[: len(data)] == data
-    checksum = read[IP].chksum
-    del read[IP].chksum
-    assert Ether(bytes(read))[IP].chksum == checksum
+    assert bytes(scapy_frame[UDP].payload)[: len(data)] == data
+    checksum = scapy_frame[IP].chksum
+    del scapy_frame[IP].chksum
+    assert Ether(bytes(scapy_frame))[IP].chksum == checksum
 
 
 @given(st.binary(max_size=80))
-def test_other_frames_are_ignored(raw: bytes) -> None:
-    frames.parse(raw)
+def test_any_bytes_are_parsed_without_an_error(data: bytes) -> None:
+    frames.parse(data)
 
 
 def test_truncated_frame_is_ignored() -> None:
-    raw = frames.pack(UDPFrame(b"\xff" * 6, bytes(6), "10.0.0.1", 67, "10.0.0.2", 68, b"data"))
-    assert [frames.parse(raw[:size]) for size in range(42)] == [None] * 42
+    packed = frames.pack(UDPFrame(b"\xff" * 6, bytes(6), "10.0.0.1", 67, "10.0.0.2", 68, b"data"))
+    assert [frames.parse(packed[:size]) for size in range(42)] == [None] * 42
 
 
 def test_a_perfect_link_passes_everything_at_once() -> None:
@@ -69,11 +69,11 @@ def test_a_link_loses_doubles_and_delays_its_share() -> None:
 
 
 def test_links_of_the_same_seed_do_the_same() -> None:
-    bad = LinkQuality(loss=0.5)
-    one, other, third = Link(bad, 1), Link(bad, 1), Link(bad, 2)
-    first = [len(one.delays()) for _ in range(50)]
-    assert first == [len(other.delays()) for _ in range(50)]
-    assert first != [len(third.delays()) for _ in range(50)]
+    lossy = LinkQuality(loss=0.5)
+    first_link, equal_link, different_link = Link(lossy, 1), Link(lossy, 1), Link(lossy, 2)
+    first = [len(first_link.delays()) for _ in range(50)]
+    assert first == [len(equal_link.delays()) for _ in range(50)]
+    assert first != [len(different_link.delays()) for _ in range(50)]
 
 
 def test_arrivals_at_once_in_racks_and_at_random() -> None:
@@ -84,12 +84,12 @@ def test_arrivals_at_once_in_racks_and_at_random() -> None:
     assert 45 < times[-1] < 55
 
 
-def test_the_boots_that_come_with_bootfw_are_right() -> None:
+def test_the_boots_of_bootfw_are_valid() -> None:
     scenario = read_scenario()
     stock = tomllib.loads(files("bootfw.storm").joinpath("boots.toml").read_text())
     assert [*scenario.boots] == [boot["name"] for boot in stock["boot"]]
-    used = {step.program for boot in scenario.boots.values() for step in boot.steps}
-    assert used == scenario.programs.keys()
+    programs = {step.program for boot in scenario.boots.values() for step in boot.steps}
+    assert programs == scenario.programs.keys()
 
 
 def test_no_boot_uses_a_port_twice() -> None:
@@ -161,7 +161,7 @@ def outcome(number: int, ended: float | None, failure: str = "", state: str = "b
     return Outcome(number, "test", 0.0, ended, failure, stages, state)
 
 
-def test_a_report_sums_up_what_became_of_the_machines() -> None:
+def test_a_report_sums_up_the_outcomes() -> None:
     outcomes = [
         outcome(0, 2.0),
         outcome(1, 4.0),
@@ -189,7 +189,7 @@ def test_a_report_says_when_the_simulator_was_the_limit(effort: Effort) -> None:
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1))
-def test_percentiles_are_values_that_as_many_are_not_above(times: list[float]) -> None:
+def test_percentiles_are_not_exceeded_by_their_share_of_the_values(times: list[float]) -> None:
     times.sort()
     for percent, value in zip((50, 90, 99), percentiles(times), strict=True):
         assert sum(time_ <= value for time_ in times) >= percent / 100 * len(times)

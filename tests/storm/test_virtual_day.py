@@ -1,4 +1,4 @@
-"""A day of storms in virtual time: what the service holds does not grow."""
+"""A day of storms in virtual time: the resources of the service do not grow."""
 
 import gc
 import os
@@ -28,8 +28,8 @@ MACHINES = 120
 RACK = 30
 """Machines that are switched on at the same moment, once in PAUSE seconds."""
 PAUSE = 600.0
-KEPT = 50
-"""Records of boots."""
+RECORDS = 50
+"""How many records of boots are kept."""
 BOOTS = ("emulab", "uefi-grub", "pxelinux", "u-boot")
 FILES = (
     *("loader", "vmlinuz", "initrd.img", "ldlinux.c32", "pxelinux.cfg/default", "grub/grub.cfg"),
@@ -39,21 +39,21 @@ FILES = (
 
 
 @frozen
-class Held:
-    """What the process holds while no machine boots."""
+class Resources:
+    """The resources that the process uses while no machine boots."""
 
     blocks: int
-    """Of memory."""
+    """Blocks of memory."""
     descriptors: int
     timers: int
     leases: int
     records: int
-    """Of boots."""
+    """Records of boots."""
 
 
 @define(eq=False)
-class Hall:
-    """A service, and a hall of machines that are rebooted again and again."""
+class Site:
+    """A service, and racks of machines that are rebooted again and again."""
 
     network: MemoryNetwork
     machines: VirtualStorm
@@ -62,32 +62,32 @@ class Hall:
 
     def storm(self, seconds: float, seed: int) -> None:
         """Boot a rack every PAUSE seconds."""
-        chance = random.Random(seed)
-        known = read_scenario().boots
+        rng = random.Random(seed)
+        boots_by_name = read_scenario().boots
         for number in range(int(seconds / PAUSE)):
             first = number * RACK % MACHINES
             for machine in range(first, first + RACK):
-                who = Identity(b"\x02\x5b\0\0\0" + bytes((machine,)), str(uuid.UUID(int=machine)))
-                boot = known[BOOTS[machine % len(BOOTS)]]
-                self.machines.power_on(who, boot, chance.getrandbits(32), self.tally)
+                identity = Identity(b"\x02\x5b\0\0\0" + bytes((machine,)), str(uuid.UUID(int=machine)))
+                boot = boots_by_name[BOOTS[machine % len(BOOTS)]]
+                self.machines.power_on(identity, boot, rng.getrandbits(32), self.tally)
             self.network.advance(PAUSE)
 
-    def held(self) -> Held:
-        """What there is now."""
+    def resources(self) -> Resources:
+        """The resources now."""
         assert self.machines.booting == 0
         gc.collect()
-        return Held(
+        return Resources(
             sys.getallocatedblocks(),
             len(os.listdir("/proc/self/fd")),
             len(self.network.clock.getDelayedCalls()),
             len(list(self.store.load())),
-            len(self.network.result_of(self.store.find_attempts(limit=10 * KEPT))),
+            len(self.network.result_of(self.store.find_attempts(limit=10 * RECORDS))),
         )
 
 
 @pytest.fixture
-def hall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
-    monkeypatch.setattr(boots, "RECENT", KEPT)  # so that it is full early
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(boots, "RECENT", RECORDS)  # so that it is full early
     for name in FILES:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def hall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
     host = network.host(SERVER, rich=True)
     store = MemoryStore()
     settings = Settings(
-        boots=BootsSettings(keep=KEPT),
+        boots=BootsSettings(keep=RECORDS),
         dhcp=DHCPSettings(
             mode="server", subnets=(Subnet(network="10.77.0.0/24", pool=["10.77.0.10-10.77.0.250"]),), probe_seconds=0.0
         ),
@@ -111,24 +111,24 @@ def hall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
     )
     service.startService()
     network.advance(1)
-    yield Hall(network, VirtualStorm(network, read_scenario().programs), store, Tally())
+    yield Site(network, VirtualStorm(network, read_scenario().programs), store, Tally())
     network.result_of(service.stopService())
     network.advance(0)
     assert network.leaks() == []
 
 
 @pytest.mark.parametrize("hours", [3, pytest.param(24, marks=pytest.mark.firmware)], ids=["three hours", "a day"])
-def test_memory_does_not_grow_over_a_day_of_boots(hall: Hall, hours: int) -> None:
+def test_memory_does_not_grow_over_a_day_of_boots(site: Site, hours: int) -> None:
     half = hours * 1800
-    hall.storm(half, 1)
-    before = hall.held()
-    hall.storm(half, 2)
-    after = hall.held()
+    site.storm(half, 1)
+    before = site.resources()
+    site.storm(half, 2)
+    after = site.resources()
     count = half / PAUSE * RACK
-    assert hall.tally.booted + len(hall.tally.failures) == 2 * count
-    assert hall.tally.booted >= 0.99 * 2 * count, hall.tally.failures
-    assert (after.descriptors, after.leases, after.records) == (before.descriptors, MACHINES, KEPT)
+    assert site.tally.booted + len(site.tally.failures) == 2 * count
+    assert site.tally.booted >= 0.99 * 2 * count, site.tally.failures
+    assert (after.descriptors, after.leases, after.records) == (before.descriptors, MACHINES, RECORDS)
     assert after.timers <= before.timers + 1
-    # What a boot leaves behind for ever, if only a tuple with a number, is two blocks, which the boots of a day show.
-    # What is held differs by some hundreds from one moment to another, and by some thousands beside other tests.
+    # A leak of two blocks for each boot, such as a tuple with a number, shows after the boots of a day. The number of
+    # blocks varies by some hundreds from one moment to another, and by some thousands beside other tests.
     assert after.blocks - before.blocks < (10_000 if hours < 24 else 2500) + count / 2

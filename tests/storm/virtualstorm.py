@@ -24,7 +24,7 @@ _FIRST_PORT = 40_000
 
 
 class _Port:
-    """What a datagram to one port of the machines arrives at."""
+    """The receiver of datagrams to one port of the machines."""
 
     def __init__(self, host: "VirtualStorm", address: str, port: int) -> None:
         self.host = host
@@ -56,16 +56,16 @@ class VirtualStorm(MemoryHost):
 
     @property
     def booting(self) -> int:
-        """How many machines are neither off nor over."""
+        """How many machines are booting."""
         return len(self._by_mac)
 
-    def power_on(self, who: Identity, boot: Boot, seed: int, over: Callable[[SimulatedMachine], None]) -> None:
+    def power_on(self, identity: Identity, boot: Boot, seed: int, over: Callable[[SimulatedMachine], None]) -> None:
         """Boot a machine now, unless it is booting.
 
         :param over: called with it when it has booted or failed.
         """
-        if who.mac not in self._by_mac:
-            slot = self._by_mac[who.mac] = _Slot(SimulatedMachine(who, boot, self._programs, seed=seed), over)
+        if identity.mac not in self._by_mac:
+            slot = self._by_mac[identity.mac] = _Slot(SimulatedMachine(identity, boot, self._programs, seed=seed), over)
             self._handle(slot, Input.POWER_ON)
 
     # The network
@@ -147,13 +147,13 @@ class VirtualStorm(MemoryHost):
 
 @define
 class Tally:
-    """What became of the machines."""
+    """Counts the machines that have booted, and keeps the failures of the others."""
 
     booted: int = 0
     failures: list[str] = field(factory=list)
 
     def __call__(self, machine: SimulatedMachine) -> None:
-        """One is over."""
+        """Count a machine that has booted or failed."""
         if machine.state is State.BOOTED:
             self.booted += 1
         else:

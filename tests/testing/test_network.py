@@ -1,4 +1,4 @@
-"""The in-memory network: what our other tests believe about it."""
+"""The in-memory network: the behaviour that our other tests rely on."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,17 +30,17 @@ class Batches(DatagramProtocol):
 
 def pair(**kwargs: Any) -> tuple[MemoryNetwork, FakePeer, FakePeer]:
     network = MemoryNetwork(**kwargs)
-    one = FakePeer(network.host("10.0.0.1"), 69)
-    two = FakePeer(network.host("10.0.0.2"))
-    return network, one, two
+    server = FakePeer(network.host("10.0.0.1"), 69)
+    client = FakePeer(network.host("10.0.0.2"))
+    return network, server, client
 
 
 def test_datagram_arrives_with_source_and_time() -> None:
-    network, one, two = pair(delay=0.25)
-    two.send(b"hello", ("10.0.0.1", 69))
-    assert one.received == []
+    network, server, client = pair(delay=0.25)
+    client.send(b"hello", ("10.0.0.1", 69))
+    assert server.received == []
     network.advance(1)
-    assert one.received == [Received(0.25, b"hello", two.address)]
+    assert server.received == [Received(0.25, b"hello", client.address)]
     assert network.clock.seconds() == 1
 
 
@@ -71,27 +71,27 @@ def test_calls_happen_at_their_own_time_within_one_advance() -> None:
     assert times == pytest.approx([0.1, 0.2, 0.3])
 
 
-def test_clock_of_the_test_may_be_advanced_itself() -> None:
+def test_the_test_may_advance_its_own_clock() -> None:
     clock = Clock()
-    _, one, two = pair(clock=clock)
-    two.send(b"x", ("10.0.0.1", 69))
+    _, server, client = pair(clock=clock)
+    client.send(b"x", ("10.0.0.1", 69))
     clock.advance(0.5)
-    assert [received.data for received in one.received] == [b"x"]
+    assert [received.data for received in server.received] == [b"x"]
 
 
-def test_link_decides_how_often_and_when() -> None:
-    network, one, two = pair(link=lambda data, source, destination: {b"twice": (0.3, 0.1)}.get(data, ()))
-    two.send(b"twice", ("10.0.0.1", 69))
-    two.send(b"never", ("10.0.0.1", 69))
+def test_link_function_decides_how_often_and_when_a_datagram_arrives() -> None:
+    network, server, client = pair(link=lambda data, source, destination: {b"twice": (0.3, 0.1)}.get(data, ()))
+    client.send(b"twice", ("10.0.0.1", 69))
+    client.send(b"never", ("10.0.0.1", 69))
     network.advance(1)
-    assert [(received.at, received.data) for received in one.received] == [(0.1, b"twice"), (0.3, b"twice")]
+    assert [(received.at, received.data) for received in server.received] == [(0.1, b"twice"), (0.3, b"twice")]
     assert (network.sent, network.delivered, network.lost) == (2, 2, 1)
 
 
 def test_without_a_listener_a_datagram_is_lost() -> None:
-    network, one, _ = pair()
-    one.send(b"x", ("10.0.0.2", 9))
-    one.send(b"x", ("10.9.9.9", 9))
+    network, server, _ = pair()
+    server.send(b"x", ("10.0.0.2", 9))
+    server.send(b"x", ("10.9.9.9", 9))
     network.advance(1)
     assert network.lost == 2
 
@@ -128,7 +128,7 @@ def test_stock_port_answers_from_the_first_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "arrived_at", "client_address"),
+    ("destination", "arrived_at", "client_address"),
     [
         ("10.0.0.2", "10.0.0.2", ("10.0.0.9", 32768)),
         ("255.255.255.255", "10.0.0.1", ("10.0.0.9", 32768)),
@@ -137,19 +137,19 @@ def test_stock_port_answers_from_the_first_address() -> None:
     ],
 )
 def test_rich_port_reports_the_arrival_address_and_replies_from_it(
-    asked: str, arrived_at: str, client_address: Address
+    destination: str, arrived_at: str, client_address: Address
 ) -> None:
     network = MemoryNetwork()
     host = network.host("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2", "fe80::2", rich=True)
     protocol = Batches()
-    interface = "::" if ":" in asked else ""
+    interface = "::" if ":" in destination else ""
     host.listenUDP(69, protocol, interface)
-    source = client_address[0] if ":" in asked else ""
+    source = client_address[0] if ":" in destination else ""
     client = FakePeer(network.host("10.0.0.9", "fd00::9", "fe80::9"), 0, source)
-    client.send(b"x", (asked, 69))
-    client.send(b"y", (asked, 69))
+    client.send(b"x", (destination, 69))
+    client.send(b"y", (destination, 69))
     network.advance(1)
-    via = Via(arrived_at, 2, asked)
+    via = Via(arrived_at, 2, destination)
     assert protocol.batches == [[(b"x", client_address, via), (b"y", client_address, via)]]
     assert IViaTransport.providedBy(protocol.transport)
     protocol.transport.write_via(b"aabbc", client_address, via, 2)
@@ -189,17 +189,17 @@ def test_ephemeral_ports_differ() -> None:
 
 
 def test_connected_port_receives_from_its_peer_only() -> None:
-    network, one, two = pair()
+    network, server, client = pair()
     stranger = FakePeer(network.host("10.0.0.3"))
-    one._port.connect(*two.address)
-    for peer in (stranger, two):
-        peer.send(b"x", one.address)
+    server._port.connect(*client.address)
+    for peer in (stranger, client):
+        peer.send(b"x", server.address)
     network.advance(1)
-    assert [received.peer for received in one.received] == [two.address]
+    assert [received.peer for received in server.received] == [client.address]
 
 
 def test_large_datagrams_are_cut_as_by_recvfrom() -> None:
-    network, _, two = pair()
+    network, _, client = pair()
     received: list[bytes] = []
 
     class Small(DatagramProtocol):
@@ -207,7 +207,7 @@ def test_large_datagrams_are_cut_as_by_recvfrom() -> None:
             received.append(datagram)
 
     network.hosts[0].listenUDP(70, Small(), maxPacketSize=100)
-    two.send(bytes(200), ("10.0.0.1", 70))
+    client.send(bytes(200), ("10.0.0.1", 70))
     network.advance(1)
     assert received == [bytes(100)]
 
@@ -221,30 +221,30 @@ def test_write_refuses_invalid_arguments() -> None:
 
 
 def test_stopping_takes_a_turn_and_leaves_nothing() -> None:
-    network, one, two = pair()
-    protocol = one._port.protocol
+    network, server, client = pair()
+    protocol = server._port.protocol
     port = protocol.transport
     assert len(network.leaks()) == 2
     stopped = port.stopListening()
     assert port.stopListening() is None
-    port.write(b"last words", two.address)
+    port.write(b"last words", client.address)
     assert not stopped.called
-    two.send(b"too late", one.address)
+    client.send(b"too late", server.address)
     network.advance(1)
     assert stopped.called
     assert protocol.transport is None
-    assert one.received == []
-    assert [received.data for received in two.received] == [b"last words"]
+    assert server.received == []
+    assert [received.data for received in client.received] == [b"last words"]
     with pytest.raises(AttributeError):
-        port.write(b"x", two.address)
-    two.close()
+        port.write(b"x", client.address)
+    client.close()
     network.advance(0)
     assert network.leaks() == []
 
 
 def test_leaks_are_ports_and_calls_but_not_datagrams_on_their_way() -> None:
-    network, one, two = pair()
-    two.send(b"x", one.address)
+    network, server, client = pair()
+    client.send(b"x", server.address)
     call = network.hosts[0].callLater(5, print)
     assert len(network.leaks()) == 3
     call.cancel()
@@ -252,21 +252,21 @@ def test_leaks_are_ports_and_calls_but_not_datagrams_on_their_way() -> None:
 
 
 def test_exception_of_a_protocol_is_raised_by_advance() -> None:
-    network, one, two = pair()
+    network, server, client = pair()
 
     def fail(received: Received) -> bytes | None:
         raise ZeroDivisionError
 
-    one.answer = fail
-    two.send(b"x", one.address)
+    server.answer = fail
+    client.send(b"x", server.address)
     with pytest.raises(ZeroDivisionError):
         network.advance(1)
 
 
 def test_run_until_stops_at_the_event_and_lists_pending_calls() -> None:
-    network, one, two = pair(delay=0.5)
-    two.send(b"x", one.address)
-    network.run_until(lambda: one.received)
+    network, server, client = pair(delay=0.5)
+    client.send(b"x", server.address)
+    network.run_until(lambda: server.received)
     assert network.clock.seconds() == 0.5
     with pytest.raises(AssertionError, match=r"after 3 s.*port"):
         network.run_until(lambda: False, 3)

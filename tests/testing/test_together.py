@@ -1,4 +1,4 @@
-"""The fakes against the real server: files of a real directory over a bad network."""
+"""The fake client and network with the real TFTP server: files of a real directory over a lossy network."""
 
 from collections.abc import Iterator
 from pathlib import Path

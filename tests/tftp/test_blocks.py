@@ -37,16 +37,16 @@ def test_data_of_a_wrong_length_raises(length: int) -> None:
 
 
 @given(st.integers(1, 200_000), st.integers(1, 40), st.integers(8, 100), st.integers(0, 100))
-def test_frame_is_the_datagrams_in_order(first: int, count: int, blksize: int, rest: int) -> None:
-    data = bytes(i % 251 for i in range((count - 1) * blksize + min(rest, blksize)))
+def test_frame_is_the_datagrams_in_order(first: int, count: int, blksize: int, last_length: int) -> None:
+    data = bytes(i % 251 for i in range((count - 1) * blksize + min(last_length, blksize)))
     run = frame(Blocks(first, count), blksize, data)
-    datagrams = [run[at : at + blksize + 4] for at in range(0, len(run), blksize + 4)]
+    datagrams = [run[offset : offset + blksize + 4] for offset in range(0, len(run), blksize + 4)]
     assert [wire.parse(datagram) for datagram in datagrams] == [
         wire.Data((first + i) % 65536, data[i * blksize : (i + 1) * blksize]) for i in range(count)
     ]
 
 
-def test_last() -> None:
+def test_the_last_block_of_a_run() -> None:
     assert Blocks(5, 3).last == 7
 
 
@@ -71,7 +71,7 @@ def test_wire_number_rolls_over_to_0() -> None:
         (7, 8, 0, None),
     ],
 )
-def test_advance(acked: int, number: int, limit: int, block: int | None) -> None:
+def test_advance_finds_the_block_of_a_number_in_reach(acked: int, number: int, limit: int, block: int | None) -> None:
     assert advance(acked, number, limit) == block
 
 

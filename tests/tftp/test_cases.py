@@ -1,6 +1,6 @@
-"""The cases that TFTP servers are known to get wrong, as far as they are the sessions' business.
+"""The cases that TFTP servers are known to get wrong, as far as they concern the sessions.
 
-The numbers are those of the project's list of sharp tests; the others need an adapter or a backend.
+The numbers are those of the project's list of such cases; the other cases need an adapter or a backend.
 """
 
 import pytest
@@ -15,12 +15,12 @@ from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp as wire
 from bootfw.wire.tftp import Ack, Data, Error, OptionAck
 
-PATIENT = Adaptive()
+ADAPTIVE = Adaptive()
 
 
-def download(content: bytes, agreed: Agreed, client: Firmware, **more: object) -> tuple[Exchange, Reading]:
-    reading = Reading(content, agreed, PATIENT.begin(agreed))
-    exchange = Exchange(Sender(reading), client, **more).run()  # type: ignore[arg-type]
+def download(content: bytes, agreed: Agreed, client: Firmware, **exchange_options: object) -> tuple[Exchange, Reading]:
+    reading = Reading(content, agreed, ADAPTIVE.begin(agreed))
+    exchange = Exchange(Sender(reading), client, **exchange_options).run()  # type: ignore[arg-type]
     assert client.complete
     assert client.content == content
     return exchange, reading
@@ -51,30 +51,31 @@ def test_case_05_a_hundred_copies_of_an_old_ack() -> None:
     assert reading.session.retransmitted == 0
 
 
-def doubled(datagram: bytes) -> list[float]:
+def duplicate_all(datagram: bytes) -> list[float]:
+    """The delays of two copies."""
     return [0.0005, 0.00051]
 
 
 @pytest.mark.parametrize("client", [EDK2, UBoot, GRUB])
 def test_case_06_everything_is_duplicated(client: type[Firmware]) -> None:
     agreed = Agreed(8, acknowledged=OACK)
-    exchange, _ = download(numbered(8 * 500), agreed, client(), fate=doubled)
+    exchange, _ = download(numbered(8 * 500), agreed, client(), fate=duplicate_all)
     assert len(exchange.sent(3)) == 501
 
 
-@pytest.mark.parametrize(("windowsize", "most"), [(4, 1.1), (16, 1.1)])
-def test_case_06_everything_is_duplicated_and_edk2_answers_each_copy(windowsize: int, most: float) -> None:
+@pytest.mark.parametrize(("windowsize", "max_ratio"), [(4, 1.1), (16, 1.1)])
+def test_case_06_everything_is_duplicated_and_edk2_answers_each_copy(windowsize: int, max_ratio: float) -> None:
     agreed = Agreed(8, windowsize, acknowledged=OACK)
-    exchange, _ = download(numbered(8 * 500), agreed, EDK2(windowsize), fate=doubled)
-    assert len(exchange.sent(3)) <= most * 501
+    exchange, _ = download(numbered(8 * 500), agreed, EDK2(windowsize), fate=duplicate_all)
+    assert len(exchange.sent(3)) <= max_ratio * 501
 
 
 @pytest.mark.parametrize("windowsize", [1, 4, 16])
 def test_case_06_everything_is_duplicated_between_our_own_sessions(windowsize: int) -> None:
     content = numbered(8 * 500)
-    reading = Reading(content, Agreed(8, windowsize), PATIENT.begin(Agreed()))
-    writing = Writing(Agreed(8, windowsize), PATIENT.begin(Agreed()))
-    exchange = Exchange(Sender(reading), Receiver(writing), doubled).run()
+    reading = Reading(content, Agreed(8, windowsize), ADAPTIVE.begin(Agreed()))
+    writing = Writing(Agreed(8, windowsize), ADAPTIVE.begin(Agreed()))
+    exchange = Exchange(Sender(reading), Receiver(writing), duplicate_all).run()
     assert writing.content == content
     assert len(exchange.sent(3)) <= 501 + windowsize
     acks = 2 * 501 if windowsize == 1 else 501 // windowsize
@@ -133,36 +134,36 @@ def test_case_09_ack_duplicated_by_the_network_does_not_acknowledge_the_window()
 
 @pytest.mark.parametrize("client", [EDK2, UBoot, ATFTP])
 def test_case_09_a_late_ack_has_no_block_sent_twice(client: type[Firmware]) -> None:
-    """The timer sends one new block and a marker. Behind the late ACK comes that of the new block, which is no gap."""
+    """The timer sends one new block and a marker. The ACK of the new block follows the late ACK: there is no gap."""
     agreed = Agreed(8, 4, acknowledged=OACK)
-    late: list[bytes] = []
+    delayed: list[bytes] = []
 
-    def slow(datagram: bytes) -> list[float]:
-        if datagram == wire.ack(40) and not late:
-            late.append(datagram)
+    def delay_one_ack(datagram: bytes) -> list[float]:
+        if datagram == wire.ack(40) and not delayed:
+            delayed.append(datagram)
             return [0.0497]
         return [0.0005]
 
-    _, reading = download(numbered(8 * 400), agreed, client(4), fate=slow)
-    assert late
+    _, reading = download(numbered(8 * 400), agreed, client(4), fate=delay_one_ack)
+    assert delayed
     assert reading.session.retransmitted == 0
 
 
 @pytest.mark.parametrize("client", [EDK2, UBoot])
 @pytest.mark.parametrize("windowsize", [4, 16])
 def test_case_09_one_late_block_costs_one_window_and_no_more(client: type[Firmware], windowsize: int) -> None:
-    """It is not lost, so what is sent again for it is old, and EDK2 answers each old block."""
+    """The block is not lost, so the client has the blocks that are sent again, and EDK2 answers each of them."""
     agreed = Agreed(8, windowsize, acknowledged=OACK)
-    late: list[bytes] = []
+    delayed: list[bytes] = []
 
-    def overtaken(datagram: bytes) -> list[float]:
-        if datagram[:4] == b"\0\3\0\x16" and not late:
-            late.append(datagram)
+    def delay_one_block(datagram: bytes) -> list[float]:
+        if datagram[:4] == b"\0\3\0\x16" and not delayed:
+            delayed.append(datagram)
             return [0.0012]
         return [0.0005]
 
-    _, reading = download(numbered(8 * 400), agreed, client(windowsize), fate=overtaken)
-    assert late
+    _, reading = download(numbered(8 * 400), agreed, client(windowsize), fate=delay_one_block)
+    assert delayed
     assert reading.session.retransmitted < windowsize
 
 
@@ -182,7 +183,7 @@ def test_case_09_block_lost_twice_is_reported_again_by_edk2() -> None:
 
 
 def test_case_10_ack_of_a_window_lost_and_a_client_that_repeats_it_after_5_seconds() -> None:
-    """It answers no block that it has, but a new one and a marker behind it."""
+    """The client ignores blocks that it has; it answers a new block and the marker behind it."""
     agreed = Agreed(8, 4, acknowledged=OACK)
     lost: list[bytes] = []
 
@@ -203,7 +204,7 @@ def test_case_10_ack_of_a_window_lost_and_a_client_that_repeats_it_after_5_secon
     [(16, 0, 200_000), (1, 65_000, 66_000), (1, 130_900, 131_600), (1, 196_500, 197_000)],
 )
 def test_case_11_roll_over_with_acks_repeated(windowsize: int, start: int, blocks: int) -> None:
-    """200,000 blocks are 100 MB at 512 bytes each. The parts between the roll-overs are those of any transfer."""
+    """200,000 blocks are 100 MB at 512 bytes each. Between the roll-overs nothing special happens, so it is skipped."""
     size = 8 * blocks + 5
     content = numbered(size)
     reading = Reading(content, Agreed(8, windowsize), resumed=start or None)
@@ -245,7 +246,7 @@ def test_case_11_roll_over_while_receiving_with_blocks_repeated() -> None:
 
 
 def test_case_06_a_client_that_answers_every_ack_is_not_sent_each_ack_twice_from_then_on() -> None:
-    """As curl does: DATA for an ACK that is repeated."""
+    """curl sends DATA again for each repeated ACK."""
     writing = Writing(Agreed(8))
     writing.take()
     writing.data(1, b"12345678")
@@ -297,14 +298,14 @@ def test_case_13_sizes(size: int, lengths: list[int], windowsize: int, known: bo
     while reading.session.outcome is None:
         packets += reading.take()
         packets += reading.ack(len(packets))
-    assert packets == [Data(at + 1, content[8 * at : 8 * at + n]) for at, n in enumerate(lengths)]
+    assert packets == [Data(index + 1, content[8 * index : 8 * index + n]) for index, n in enumerate(lengths)]
     assert reading.session.outcome is Outcome.COMPLETE
     assert (reading.session.acked, reading.session.bytes_transferred) == (len(lengths), size)
 
 
 @pytest.mark.parametrize("silence", [6.0, 10.5, 50.0])
 def test_case_14_pxelinux_pauses_between_oack_and_ack_0(silence: float) -> None:
-    reading = Reading(numbered(20), Agreed(8, acknowledged=OACK), PATIENT.begin(Agreed()))
+    reading = Reading(numbered(20), Agreed(8, acknowledged=OACK), ADAPTIVE.begin(Agreed()))
     assert reading.take() == [OptionAck(OACK)]
     deadline = reading.session.deadline
     repeats = 0
@@ -316,7 +317,7 @@ def test_case_14_pxelinux_pauses_between_oack_and_ack_0(silence: float) -> None:
 
 
 def test_case_15_client_pauses_40_seconds_in_the_middle() -> None:
-    reading = Reading(numbered(80), watchdog=PATIENT.begin(Agreed()))
+    reading = Reading(numbered(80), watchdog=ADAPTIVE.begin(Agreed()))
     for block in (1, 2, 3):
         reading.ack(block, at=block / 1000)
     while reading.session.deadline is not None and reading.session.deadline < 40:
@@ -361,7 +362,7 @@ def test_case_17_last_ack_lost_and_client_gone() -> None:
         ("blksize", "9" * 300),
     ],
 )
-def test_case_18_values_that_make_no_sense(option: tuple[str, str]) -> None:
+def test_case_18_invalid_option_values(option: tuple[str, str]) -> None:
     packet = wire.parse(wire.request(False, "f", "octet", [option]))
     assert isinstance(packet, wire.Request)
     agreed = negotiate(packet.options, write=False, mode=Mode.OCTET, size=20, limits=Limits(1468, 64))
@@ -429,7 +430,7 @@ def test_case_24_file_grows_while_it_is_sent() -> None:
     assert reading.session.outcome is Outcome.COMPLETE
 
 
-def test_clients_on_a_perfect_wire_get_each_block_once() -> None:
+def test_clients_on_a_perfect_link_get_each_block_once() -> None:
     for windowsize, client in ((1, GRUB()), (1, EDK2()), (4, EDK2(4)), (16, UBoot(16))):
         agreed = Agreed(8, windowsize, acknowledged=OACK)
         exchange, reading = download(numbered(8 * 100 + 3), agreed, client, fate=perfect)
@@ -438,7 +439,7 @@ def test_clients_on_a_perfect_wire_get_each_block_once() -> None:
         assert reading.session.outcome is Outcome.COMPLETE
 
 
-def test_grub_is_helped_over_each_loss_though_it_has_no_timer() -> None:
+def test_grub_gets_the_file_on_a_lossy_link_although_it_has_no_timer() -> None:
     fates = iter([[], [0.001], [0.001], [], [0.001], [], [], [0.001], [0.001], [0.001], []])
 
     def lossy(datagram: bytes) -> list[float]:
@@ -449,17 +450,17 @@ def test_grub_is_helped_over_each_loss_though_it_has_no_timer() -> None:
 
 
 def test_waits_are_computed_in_order() -> None:
-    asked: list[int] = []
+    attempts: list[int] = []
 
-    class Noting(Waits):
+    class RecordingWaits(Waits):
         def wait(self, attempt: int) -> float | None:
-            asked.append(attempt)
+            attempts.append(attempt)
             return super().wait(attempt)
 
-    reading = Reading(numbered(20), watchdog=Noting())
+    reading = Reading(numbered(20), watchdog=RecordingWaits())
     reading.tick()
     reading.ack(1)
     reading.tick()
     reading.tick()
     reading.tick()
-    assert asked == [1, 2, 1, 2, 3, 4]
+    assert attempts == [1, 2, 1, 2, 3, 4]

@@ -22,7 +22,7 @@ POLICIES = {"fixed": Fixed(), "hpa": HPA(), "exponential": Exponential(), "adapt
 
 @define(eq=False)
 class BadLink:
-    """Loses, duplicates and delays; the same seed does the same."""
+    """Loses, duplicates and delays datagrams; with the same seed it does the same."""
 
     seed: int
     drop: float
@@ -117,7 +117,7 @@ def test_5_percent_loss_both_ways_with_duplicates_and_reordering(policy: str, wi
 
 @settings(max_examples=100, deadline=None)
 @given(link=links, client=st.sampled_from([EDK2, UBoot]), windowsize=st.integers(1, 16), size=st.integers(0, 900))
-def test_firmware_gets_its_file_or_we_give_up(
+def test_firmware_gets_its_file_or_the_server_gives_up(
     link: BadLink, client: type[Firmware], windowsize: int, size: int
 ) -> None:
     content = numbered(size)
@@ -125,7 +125,7 @@ def test_firmware_gets_its_file_or_we_give_up(
     reading = Reading(content, agreed, POLICIES["adaptive"].begin(agreed))
     firmware = client(windowsize)
     sender = Sender(reading)
-    # Firmware never gives up here: it is switched off when our side is done.
+    # Firmware never gives up here: it is switched off when the server has ended the transfer.
     exchange = Exchange(sender, Supervised(firmware, sender), link)
     blocks = size // 8 + 1
     exchange.run(until=100.0 * (blocks + 2), most=100 * windowsize * (blocks + 2))
@@ -165,6 +165,7 @@ class Supervised:
 
 
 def lossy_seconds(client: Firmware, windowsize: int, loss: float) -> float:
+    """How long a transfer takes over a link that loses that share of the datagrams."""
     content = numbered(8 * 3000)
     agreed = Agreed(8, windowsize, acknowledged=OACK)
     reading = Reading(content, agreed, POLICIES["adaptive"].begin(agreed))
@@ -182,7 +183,7 @@ def test_2_percent_loss_costs_little() -> None:
 
 
 @given(policy=st.sampled_from(list(POLICIES.values())), timeout=st.none() | st.integers(1, 255))
-def test_a_silent_peer_costs_a_bounded_time_and_bounded_datagrams(policy: Fixed, timeout: int | None) -> None:
+def test_time_and_datagrams_for_a_silent_peer_are_bounded(policy: Fixed, timeout: int | None) -> None:
     agreed = Agreed(8, 4, timeout, acknowledged=OACK)
     for answered in (False, True):
         reading = Reading(numbered(400), agreed, policy.begin(agreed))
@@ -199,13 +200,13 @@ waits = st.lists(st.floats(0, 100), max_size=6).map(tuple)
 
 
 @settings(deadline=None)
-@given(link=links, ours=waits, theirs=waits, windowsize=st.integers(1, 4), size=st.integers(0, 100))
+@given(link=links, sender_waits=waits, receiver_waits=waits, windowsize=st.integers(1, 4), size=st.integers(0, 100))
 def test_any_policy_with_finite_waits_terminates(
-    link: BadLink, ours: tuple[float, ...], theirs: tuple[float, ...], windowsize: int, size: int
+    link: BadLink, sender_waits: tuple[float, ...], receiver_waits: tuple[float, ...], windowsize: int, size: int
 ) -> None:
     content = numbered(size)
-    reading = Reading(content, Agreed(8, windowsize, acknowledged=OACK), Waits(ours))
-    writing = Writing(Agreed(8, windowsize), Waits(theirs))
+    reading = Reading(content, Agreed(8, windowsize, acknowledged=OACK), Waits(sender_waits))
+    writing = Writing(Agreed(8, windowsize), Waits(receiver_waits))
     blocks = size // 8 + 1
     Exchange(Sender(reading), Receiver(writing), link).run(until=1300.0 * (blocks + 2), most=200 * (blocks + 2))
     assert reading.session.outcome is not None

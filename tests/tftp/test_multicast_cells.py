@@ -1,4 +1,4 @@
-"""The session that sends to a group: every cell of its table has a test that is named after it."""
+"""The session that sends to a multicast group: every cell of its table has a test that is named after it."""
 
 from collections.abc import Callable
 from typing import cast
@@ -17,14 +17,14 @@ from bootfw.wire.tftp import Data, Error
 DATA = {number: Data(number, Multicasting().content[8 * number - 8 : 8 * number]) for number in (1, 2, 3)}
 """The file has three blocks, the last of four bytes."""
 
-Begun = Callable[[], tuple[Multicasting, Member, Member]]
+StateFactory = Callable[[], tuple[Multicasting, Member, Member]]
 
-PATIENT = Waits((5.0, 5.0, 5.0, 5.0))
+LONG_WAITS = Waits((5.0, 5.0, 5.0, 5.0))
 """Longer than MASTER_SILENCE."""
 
 
 def appointing(lazy: bool = False) -> tuple[Multicasting, Member, Member]:
-    """The first of two is the master."""
+    """Two clients have joined, and the first one is to be the master."""
     group = Multicasting(lazy=lazy)
     first, sent = group.join("first")
     assert sent == [("first", oack(1))]
@@ -60,17 +60,17 @@ def idle() -> tuple[Multicasting, Member, Member]:
     return group, first, second
 
 
-def alone() -> tuple[Multicasting, Member]:
+def one_client() -> tuple[Multicasting, Member]:
     group = Multicasting()
     return group, group.join("first")[0]
 
 
 def samples(member: Member) -> list[float | None]:
-    """The round trips that its watchdog has learned of."""
+    """The round trips that the client's watchdog has learned."""
     return cast(Waits, member.watchdog).samples
 
 
-ANY = pytest.mark.parametrize("state", [appointing, fetching, awaiting_ack])
+ANY_STATE = pytest.mark.parametrize("new_group", [appointing, fetching, awaiting_ack])
 
 
 # IDLE
@@ -97,9 +97,9 @@ def test_idle_tick_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("event", [Input.FETCHED, Input.FAILED])
-@pytest.mark.parametrize("state", [idle, appointing, awaiting_ack])
-def test_idle_appointing_awaiting_ack_fetched_and_failed_are_illegal(state: Begun, event: Input) -> None:
-    group = state()[0]
+@pytest.mark.parametrize("new_group", [idle, appointing, awaiting_ack])
+def test_idle_appointing_awaiting_ack_fetched_and_failed_are_illegal(new_group: StateFactory, event: Input) -> None:
+    group = new_group()[0]
     with pytest.raises(IllegalInput):
         group.session.handle(event, (None, None), 0.0)
 
@@ -107,13 +107,13 @@ def test_idle_appointing_awaiting_ack_fetched_and_failed_are_illegal(state: Begu
 # JOINED
 
 
-@ANY
-def test_appointing_fetching_awaiting_ack_joined_receives_from_now_on(state: Begun) -> None:
-    group = state()[0]
-    before = group.session.state
+@ANY_STATE
+def test_appointing_fetching_awaiting_ack_joined_adds_a_client_that_is_not_the_master(new_group: StateFactory) -> None:
+    group = new_group()[0]
+    state_before = group.session.state
     third, sent = group.join("third")
     assert sent == [("third", oack(0))]
-    assert (group.session.state, list(group.session.members)[-1]) == (before, third)
+    assert (group.session.state, list(group.session.members)[-1]) == (state_before, third)
 
 
 # ACK
@@ -148,38 +148,40 @@ def test_appointing_ack_of_the_last_block_passes_the_mastership_on() -> None:
 
 
 def test_appointing_ack_of_the_last_block_by_the_last_client_ends_it() -> None:
-    group, first = alone()
+    group, first = one_client()
     assert group.ack(first, 3) == []
     assert (group.session.state, first.outcome) == (State.IDLE, Outcome.COMPLETE)
 
 
 @pytest.mark.parametrize("number", [4, 0xFFFF])
-@ANY
-def test_appointing_fetching_awaiting_ack_ack_beyond_the_file_is_ignored(state: Begun, number: int) -> None:
-    group, first, second = state()
+@ANY_STATE
+def test_appointing_fetching_awaiting_ack_ack_beyond_the_file_is_ignored(new_group: StateFactory, number: int) -> None:
+    group, first, second = new_group()
     assert group.ack(first, number) == group.ack(second, number) == []
     assert (first.acked, second.acked, first.last_heard <= 0.25) == (0, 0, True)
 
 
-@ANY
-def test_appointing_fetching_awaiting_ack_ack_of_the_last_block_by_another_client(state: Begun) -> None:
-    group, first, second = state()
-    before = group.session.state
+@ANY_STATE
+def test_appointing_fetching_awaiting_ack_ack_of_the_last_block_by_another_client(new_group: StateFactory) -> None:
+    group, first, second = new_group()
+    state_before = group.session.state
     assert group.ack(second, 3) == []
-    assert (second.outcome, group.session.state, group.session.master) == (Outcome.COMPLETE, before, first)
+    assert (second.outcome, group.session.state, group.session.master) == (Outcome.COMPLETE, state_before, first)
 
 
-@ANY
-def test_appointing_fetching_awaiting_ack_ack_of_another_client_is_hushed_once_a_second(state: Begun) -> None:
-    group, _, second = state()
+@ANY_STATE
+def test_appointing_fetching_awaiting_ack_ack_of_another_client_gets_an_oack_once_a_second(
+    new_group: StateFactory,
+) -> None:
+    group, _, second = new_group()
     assert group.ack(second, 1) == [("second", oack(0))]
     assert group.ack(second, 1, at=group.now + CLIENT_TIMEOUT / 2) == []
     assert group.ack(second, 2, at=group.now + CLIENT_TIMEOUT) == [("second", oack(0))]
     assert second.acked == 2
 
 
-def test_appointing_ack_0_of_another_client_is_no_reason_to_send_an_oack() -> None:
-    # It may be the answer to the one before.
+def test_appointing_ack_0_of_another_client_is_not_answered() -> None:
+    # It may answer the OACK that was sent before.
     group, _, second = appointing()
     assert group.ack(second, 0) == []
 
@@ -228,7 +230,7 @@ def test_awaiting_ack_ack_goes_back_when_the_client_has_been_silent() -> None:
     group, first, _ = awaiting_ack()
     group.ack(first, 1, at=0.5)
     assert group.ack(first, 0, at=0.5 + CLIENT_TIMEOUT) == [("group", DATA[1])]
-    # It answers no block that is in flight, so it measures no round trip.
+    # The ACK does not answer a block that is in flight, so it measures no round trip.
     assert samples(first) == [0.25, 0.25, None]
     assert first.acked == 1
 
@@ -294,16 +296,16 @@ def test_an_empty_file_is_one_empty_block() -> None:
         (Input.REPLACED, None, Outcome.CANCELLED),
     ],
 )
-@ANY
+@ANY_STATE
 def test_appointing_fetching_awaiting_ack_peer_error_cancel_and_replaced(
-    state: Begun, event: Input, argument: object, outcome: Outcome
+    new_group: StateFactory, event: Input, argument: object, outcome: Outcome
 ) -> None:
     cancelled = [Error(0, "stopping")] if event is Input.CANCEL else []
-    group, first, second = state()
-    before = group.session.state
+    group, first, second = new_group()
+    state_before = group.session.state
     assert group.give(event, second, argument) == [("second", packet) for packet in cancelled]
-    assert (second.outcome, group.session.state, group.session.master) == (outcome, before, first)
-    group, first, second = state()
+    assert (second.outcome, group.session.state, group.session.master) == (outcome, state_before, first)
+    group, first, second = new_group()
     sent = group.give(event, first, argument)
     assert sent == [*(("first", packet) for packet in cancelled), ("second", oack(1))]
     assert (first.outcome, group.session.state) == (outcome, State.APPOINTING)
@@ -319,9 +321,9 @@ def test_appointing_peer_error_of_the_master_with_tsize_is_a_size_probe() -> Non
 # REQUESTED
 
 
-@pytest.mark.parametrize("state", [appointing, fetching, awaiting_ack])
-def test_appointing_fetching_awaiting_ack_requested_repeats_the_oack(state: Begun) -> None:
-    group, first, second = state()
+@pytest.mark.parametrize("new_group", [appointing, fetching, awaiting_ack])
+def test_appointing_fetching_awaiting_ack_requested_repeats_the_oack(new_group: StateFactory) -> None:
+    group, first, second = new_group()
     deadline = group.session.deadline
     assert group.give(Input.REQUESTED, first) == [("first", oack(1))]
     assert group.give(Input.REQUESTED, second) == [("second", oack(0))]
@@ -356,19 +358,19 @@ def test_appointing_tick_sends_three_oacks_to_the_only_client() -> None:
 
 def test_appointing_tick_leaves_out_a_client_that_is_silent_again() -> None:
     group = Multicasting()
-    first, _ = group.join("first", watchdog=PATIENT)
-    second, _ = group.join("second", watchdog=PATIENT)
+    first, _ = group.join("first", watchdog=LONG_WAITS)
+    second, _ = group.join("second", watchdog=LONG_WAITS)
     silences = 0
     while first.outcome is None:
         group.tick()
         silences += 1
     assert (silences, first.outcome, second.outcome) == (2 * MOST_SILENCES - 1, Outcome.TIMED_OUT, None)
     assert second.is_master
-    # Alone it has the time of its watchdog.
+    # The only client has as long as its watchdog waits.
     assert group.session.deadline == group.now + 5.0
 
 
-def test_a_client_that_was_heard_meanwhile_is_not_left_out() -> None:
+def test_a_client_that_has_sent_an_ack_since_its_silence_is_not_left_out() -> None:
     group, first, second = appointing()
     while not second.is_master:
         group.tick()
@@ -393,7 +395,7 @@ def test_a_master_that_is_silent_now_and_then_is_not_left_out() -> None:
     assert first.outcome is second.outcome is None
 
 
-def test_a_client_that_has_confirmed_no_block_has_perhaps_none() -> None:
+def test_a_client_that_has_confirmed_no_block_times_out_even_if_the_file_has_one_block() -> None:
     group = Multicasting(b"short")
     member, _ = group.join("first")
     group.ack(member, 0)
@@ -441,7 +443,7 @@ def test_a_client_that_may_have_the_file_is_given_up_after_one_silence() -> None
     assert fourth.is_master
 
 
-def test_the_last_client_that_may_have_the_file_is_given_up_without_blame() -> None:
+def test_the_last_client_that_may_have_the_file_is_unconfirmed() -> None:
     group, _, second, third = sent_to_the_end()
     group.ack(third, 3)
     while second.outcome is None:
@@ -449,7 +451,7 @@ def test_the_last_client_that_may_have_the_file_is_given_up_without_blame() -> N
     assert second.outcome is Outcome.UNCONFIRMED
 
 
-def test_a_client_that_certainly_lacks_a_block_has_a_second_turn_at_once() -> None:
+def test_a_client_that_certainly_lacks_a_block_is_appointed_twice_in_a_row() -> None:
     group, _, second, third = sent_to_the_end()
     sent = []
     while third.silences == 0:
@@ -499,7 +501,7 @@ def test_awaiting_ack_tick_passes_on_when_the_watchdog_gives_up_before() -> None
 
 
 def test_awaiting_ack_tick_gives_up_on_a_client_that_has_all_but_the_last_ack() -> None:
-    group, first = alone()
+    group, first = one_client()
     group.ack(first, 2)
     while first.outcome is None:
         group.tick()
@@ -514,7 +516,7 @@ def test_fetching_tick_is_ignored() -> None:
 
 def test_only_the_master_has_a_deadline_and_a_later_client_shortens_it() -> None:
     group = Multicasting()
-    first, _ = group.join("first", watchdog=PATIENT)
+    first, _ = group.join("first", watchdog=LONG_WAITS)
     assert first.deadline == 5.0
     second, _ = group.join("second")
     assert (first.deadline, second.deadline) == (MASTER_SILENCE, None)

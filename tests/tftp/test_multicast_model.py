@@ -1,4 +1,4 @@
-"""Many clients of one group: Hypothesis plays them, the network and the clock."""
+"""Many clients of one multicast group: Hypothesis simulates the clients, the network and the clock."""
 
 from collections.abc import Iterator
 from random import Random
@@ -16,19 +16,19 @@ from bootfw.values import Agreed, Outcome
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp as wire
 
-MOST_STEPS = 3000
+MAX_STEPS = 3000
 
 
 class GroupMachine(RuleBasedStateMachine):
-    """Any inputs in any order; Multicasting checks what must hold after each."""
+    """Any inputs in any order; Multicasting checks its invariants after each of them."""
 
     @initialize(size=st.integers(0, 40), lazy=st.booleans())
     def begin(self, size: int, lazy: bool) -> None:
         self.group = Multicasting(numbered(size), lazy)
         self.members: list[Member] = []
 
-    def give(self, event: Input, member: Member | None, argument: object = None, after: float = 0.0) -> None:
-        for name, packet in self.group.give(event, member, argument, self.group.now + after):
+    def give(self, event: Input, member: Member | None, argument: object = None, delay: float = 0.0) -> None:
+        for name, packet in self.group.give(event, member, argument, self.group.now + delay):
             if isinstance(packet, wire.Data):
                 assert name == "group"
                 assert packet.payload == self.group.content[BLKSIZE * (packet.block - 1) :][:BLKSIZE]
@@ -41,11 +41,11 @@ class GroupMachine(RuleBasedStateMachine):
         self.members.append(self.group.join(str(len(self.members)), agreed)[0])
 
     @precondition(lambda self: self.members)
-    @rule(data=st.data(), number=st.integers(0, 7) | st.integers(0, 0xFFFF), after=st.sampled_from([0.0, 0.1, 2.0]))
-    def ack(self, data: st.DataObject, number: int, after: float) -> None:
+    @rule(data=st.data(), number=st.integers(0, 7) | st.integers(0, 0xFFFF), delay=st.sampled_from([0.0, 0.1, 2.0]))
+    def ack(self, data: st.DataObject, number: int, delay: float) -> None:
         member = data.draw(st.sampled_from(self.members))
         if member.outcome is None:
-            self.give(Input.ACK, member, number, after)
+            self.give(Input.ACK, member, number, delay)
 
     @precondition(lambda self: self.group.session.master is not None)
     @rule(ahead=st.integers(-1, 2))
@@ -56,7 +56,7 @@ class GroupMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.members)
     @rule(
         data=st.data(),
-        what=st.sampled_from(
+        event_and_argument=st.sampled_from(
             [
                 (Input.PEER_ERROR, (0, "no")),
                 (Input.CANCEL, "stop"),
@@ -65,11 +65,11 @@ class GroupMachine(RuleBasedStateMachine):
             ]
         ),
     )
-    def leave(self, data: st.DataObject, what: tuple[Input, object]) -> None:
+    def leave(self, data: st.DataObject, event_and_argument: tuple[Input, object]) -> None:
         member = data.draw(st.sampled_from(self.members))
         if member.outcome is None:
-            self.give(what[0], member, what[1])
-            assert (member.outcome is None) == (what[0] is Input.REQUESTED)
+            self.give(event_and_argument[0], member, event_and_argument[1])
+            assert (member.outcome is None) == (event_and_argument[0] is Input.REQUESTED)
 
     @precondition(lambda self: self.group.session.wants is not None)
     @rule()
@@ -88,12 +88,12 @@ class GroupMachine(RuleBasedStateMachine):
         self.group.tick()
 
     def teardown(self) -> None:
-        """Left alone, every group ends."""
+        """Without further inputs, every group ends."""
         if not hasattr(self, "group"):
             return
         self.group.lazy = False
         self.group.fetch()
-        for _ in range(MOST_STEPS):
+        for _ in range(MAX_STEPS):
             if self.group.session.state is State.IDLE:
                 break
             self.group.tick()
@@ -141,54 +141,54 @@ class Client:
     size=st.integers(0, 300),
     clients=st.integers(1, 6),
     loss=st.sampled_from([0.0, 0.02, 0.05]),
-    dying=st.integers(0, 5),
+    clients_to_die=st.integers(0, 5),
 )
 def test_every_client_that_lives_gets_the_file_through_a_lossy_network(
-    seed: int, size: int, clients: int, loss: float, dying: int
+    seed: int, size: int, clients: int, loss: float, clients_to_die: int
 ) -> None:
     content = numbered(size)
     group = Multicasting(content)
     random = Random(seed)
-    dying = min(dying, clients - 1)
-    known: dict[str, Client] = {}
-    under_way: list[tuple[str, wire.Packet | int]] = []
-    """To a client a packet, from it the number of an ACK."""
+    clients_to_die = min(clients_to_die, clients - 1)
+    clients_by_name: dict[str, Client] = {}
+    in_transit: list[tuple[str, wire.Packet | int]] = []
+    """Packets to clients, and the block numbers of ACKs from clients; each with the client's name."""
 
     def send(sent: list[Sent]) -> None:
         for name, packet in sent:
-            for each in known if name == "group" else [name]:
+            for receiver in clients_by_name if name == "group" else [name]:
                 for _ in range(2 if random.random() < loss else 1):
                     if random.random() >= loss:
-                        under_way.append((each, packet))
+                        in_transit.append((receiver, packet))
 
     def join() -> None:
-        name = str(len(known))
+        name = str(len(clients_by_name))
         policy = Adaptive()
         member, sent = group.join(name, watchdog=policy.begin(Agreed(BLKSIZE)))
-        known[name] = Client(member)
+        clients_by_name[name] = Client(member)
         send(sent)
 
     join()
-    for _ in range(20 * MOST_STEPS):
-        if len(known) < clients and random.random() < 0.1:
+    for _ in range(20 * MAX_STEPS):
+        if len(clients_by_name) < clients and random.random() < 0.1:
             join()
-        if dying and len(known) == clients and random.random() < 0.05:
-            dying -= 1
-            random.choice(list(known.values())).dead = True
-        if under_way:
-            name, packet = under_way.pop(0 if random.random() >= loss else random.randrange(len(under_way)))
-            client = known[name]
+        if clients_to_die and len(clients_by_name) == clients and random.random() < 0.05:
+            clients_to_die -= 1
+            random.choice(list(clients_by_name.values())).dead = True
+        if in_transit:
+            name, packet = in_transit.pop(0 if random.random() >= loss else random.randrange(len(in_transit)))
+            client = clients_by_name[name]
             if isinstance(packet, int):
                 if client.member.outcome is None:
                     send(group.ack(client.member, packet, group.now + 0.0001))
             else:
-                under_way += [(name, number) for number in client.receive(packet) if random.random() >= loss]
+                in_transit += [(name, number) for number in client.receive(packet) if random.random() >= loss]
         elif group.session.deadline is not None:
             send(group.tick())
-        elif len(known) == clients:
+        elif len(clients_by_name) == clients:
             break
     assert group.session.state is State.IDLE
-    for client in known.values():
+    for client in clients_by_name.values():
         assert client.dead or client.done, (client.member.outcome, client.member.detail)
         if client.done:
             assert b"".join(client.blocks[number] for number in sorted(client.blocks)) == content

@@ -1,4 +1,4 @@
-"""bootfw.tftp.netascii: exact in both directions, however the data is split."""
+"""bootfw.tftp.netascii: the translation in both directions, for any division into blocks."""
 
 import pytest
 from hypothesis import given
@@ -9,21 +9,21 @@ from bootfw.tftp.netascii import NetasciiReading, NetasciiWriting, encode
 texts = st.lists(st.sampled_from([b"\r", b"\n", b"\0", b"a", b"bc"]), max_size=60).map(b"".join)
 
 
-def spelled_out(data: bytes) -> bytes:
+def encoded_by_octet(data: bytes) -> bytes:
     """RFC 764, octet by octet."""
     return b"".join({13: b"\r\0", 10: b"\r\n"}.get(octet, bytes([octet])) for octet in data)
 
 
 def read_all(content: bytes, blksize: int, repeat: bool = False) -> list[bytes]:
-    """The blocks as a transfer gets them; with *repeat* each is asked for twice."""
+    """The blocks as a transfer reads them; with *repeat* each is read twice."""
     reading = NetasciiReading()
     blocks: list[bytes] = []
     offset = 0
     while not blocks or len(blocks[-1]) == blksize:
         answers = []
         for _ in range(2 if repeat else 1):
-            place, length = reading.need(offset, blksize)
-            answers.append(reading.feed(content[place : place + length]))
+            position, length = reading.need(offset, blksize)
+            answers.append(reading.feed(content[position : position + length]))
         assert len(set(answers)) == 1
         blocks.append(answers[0])
         offset += len(answers[0])
@@ -47,12 +47,12 @@ def test_encode(data: bytes, wire: bytes) -> None:
 
 
 @given(texts, texts)
-def test_encode_is_the_rfc_and_needs_no_memory(one: bytes, two: bytes) -> None:
-    assert encode(one) == spelled_out(one)
-    assert encode(one + two) == encode(one) + encode(two)
+def test_encode_follows_the_rfc_and_keeps_no_state_between_calls(first: bytes, second: bytes) -> None:
+    assert encode(first) == encoded_by_octet(first)
+    assert encode(first + second) == encode(first) + encode(second)
 
 
-def test_a_pair_cut_by_the_block_edge() -> None:
+def test_a_pair_of_octets_may_be_split_between_two_blocks() -> None:
     assert read_all(b"aaaaaaa\nb", 8) == [b"aaaaaaa\r", b"\nb"]
     assert read_all(b"aaaaaaa\rb", 8) == [b"aaaaaaa\r", b"\0b"]
 
@@ -60,7 +60,7 @@ def test_a_pair_cut_by_the_block_edge() -> None:
 @given(texts, st.integers(8, 20), st.booleans())
 def test_reading_gives_the_encoded_file_in_full_blocks(content: bytes, blksize: int, repeat: bool) -> None:
     blocks = read_all(content, blksize, repeat)
-    assert b"".join(blocks) == spelled_out(content)
+    assert b"".join(blocks) == encoded_by_octet(content)
     assert [len(block) for block in blocks[:-1]] == [blksize] * (len(blocks) - 1)
     assert len(blocks[-1]) < blksize
 
@@ -87,8 +87,8 @@ def test_a_shorter_last_block_can_be_read_again() -> None:
 def write_all(blocks: list[bytes]) -> bytes:
     writing = NetasciiWriting()
     content = b""
-    for at, block in enumerate(blocks):
-        offset, data = writing.feed(block, final=at == len(blocks) - 1)
+    for index, block in enumerate(blocks):
+        offset, data = writing.feed(block, final=index == len(blocks) - 1)
         assert offset == len(content)
         content += data
     return content
@@ -116,4 +116,4 @@ def test_writing_translates_byte_by_byte(wire: bytes, content: bytes) -> None:
 @given(texts, st.integers(1, 20))
 def test_translation_round_trips_for_any_split(content: bytes, length: int) -> None:
     wire = encode(content)
-    assert write_all([wire[at : at + length] for at in range(0, len(wire), length)] + [b""]) == content
+    assert write_all([wire[offset : offset + length] for offset in range(0, len(wire), length)] + [b""]) == content

@@ -1,7 +1,5 @@
 """The session that sends: every cell of its table has a test that is named after it."""
 
-from collections.abc import Sequence
-
 import pytest
 from driving import OACK, Mute, Reading, Waits, numbered
 from narrowing import of_type
@@ -16,20 +14,20 @@ from bootfw.wire.tftp import Data, Error, OptionAck, Packet
 
 CONTENT = numbered(20)
 BLOCK = [Data(1, CONTENT[:8]), Data(2, CONTENT[8:16]), Data(3, CONTENT[16:])]
-OFFER = OptionAck(OACK)
+OACK_PACKET = OptionAck(OACK)
 
 
-def negotiating(tsize: bool = False, **more: object) -> Reading:
+def negotiating(tsize: bool = False, **reading_options: object) -> Reading:
     agreed = Agreed(8, tsize=len(CONTENT) if tsize else None, acknowledged=OACK)
-    reading = Reading(CONTENT, agreed, **more)  # type: ignore[arg-type]
+    reading = Reading(CONTENT, agreed, **reading_options)  # type: ignore[arg-type]
     assert reading.session.state is State.NEGOTIATING
-    assert reading.take() == [OFFER]
+    assert reading.take() == [OACK_PACKET]
     return reading
 
 
-def fetching(windowsize: int = 1, **more: object) -> Reading:
-    """The reader owes blocks 1 and on."""
-    reading = Reading(CONTENT, Agreed(8, windowsize), lazy=True, **more)  # type: ignore[arg-type]
+def fetching(windowsize: int = 1, **reading_options: object) -> Reading:
+    """Block 1 and, with a window, those after it are being read."""
+    reading = Reading(CONTENT, Agreed(8, windowsize), lazy=True, **reading_options)  # type: ignore[arg-type]
     assert reading.session.state is State.FETCHING
     return reading
 
@@ -44,11 +42,11 @@ def refetching(windowsize: int = 1) -> Reading:
 
 
 def awaiting(
-    acked: int = 0, windowsize: int = 1, content: bytes = CONTENT, tsize: bool = False, **more: object
+    acked: int = 0, windowsize: int = 1, content: bytes = CONTENT, tsize: bool = False, **reading_options: object
 ) -> Reading:
     """The block after *acked* is in flight."""
     agreed = Agreed(8, windowsize, tsize=len(content) if tsize else None)
-    reading = Reading(content, agreed, **more)  # type: ignore[arg-type]
+    reading = Reading(content, agreed, **reading_options)  # type: ignore[arg-type]
     for block in range(1, acked + 1):
         reading.ack(block)
     assert reading.session.state is State.AWAITING_ACK
@@ -63,7 +61,7 @@ def closed() -> Reading:
     return reading
 
 
-def ended(reading: Reading) -> Outcome | None:
+def outcome_of(reading: Reading) -> Outcome | None:
     assert reading.session.state is State.CLOSED
     assert reading.session.out == []
     return reading.session.outcome
@@ -110,7 +108,7 @@ def test_negotiating_ack_of_anything_else_is_ignored(number: int) -> None:
 
 def test_negotiating_ack_0_after_a_second_oack_gives_no_round_trip() -> None:
     reading = negotiating()
-    assert reading.tick() == [OFFER]
+    assert reading.tick() == [OACK_PACKET]
     assert reading.ack(0, at=1.5) == [BLOCK[0]]
     assert reading.watchdog.samples == [None]
 
@@ -122,12 +120,12 @@ def test_negotiating_ack_0_comes_as_often_as_the_oack_and_starts_once() -> None:
     assert reading.ack(0, at=1.6) == [], "it answers the other OACK; nothing got lost"
 
 
-def test_negotiating_fetched_is_our_mistake() -> None:
+def test_negotiating_fetched_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         negotiating().give(Input.FETCHED, 8)
 
 
-def test_negotiating_failed_is_our_mistake() -> None:
+def test_negotiating_failed_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         negotiating().give(Input.FAILED, TransferError())
 
@@ -136,27 +134,27 @@ def test_negotiating_failed_is_our_mistake() -> None:
 def test_negotiating_peer_error_after_tsize_is_a_size_probe(code: int) -> None:
     reading = negotiating(tsize=True)
     assert reading.give(Input.PEER_ERROR, (code, "User aborted the transfer")) == []
-    assert ended(reading) is Outcome.SIZE_PROBE
+    assert outcome_of(reading) is Outcome.SIZE_PROBE
 
 
 @pytest.mark.parametrize(("code", "tsize"), [(0, False), (8, False), (3, True), (5, False), (5, True)])
 def test_negotiating_peer_error_stops_it(code: int, tsize: bool) -> None:
     reading = negotiating(tsize=tsize)
     assert reading.give(Input.PEER_ERROR, (code, "no\nroom")) == []
-    assert ended(reading) is Outcome.STOPPED_BY_PEER
+    assert outcome_of(reading) is Outcome.STOPPED_BY_PEER
     assert reading.session.detail == f"error {code}: 'no\\nroom'"
 
 
 def test_negotiating_peer_error_0_for_an_unknown_size_is_a_failure() -> None:
     reading = negotiating(known=False)
     reading.give(Input.PEER_ERROR, (0, ""))
-    assert ended(reading) is Outcome.STOPPED_BY_PEER
+    assert outcome_of(reading) is Outcome.STOPPED_BY_PEER
 
 
 def test_negotiating_requested_repeats_the_oack_and_not_the_deadline() -> None:
     reading = negotiating()
     for at in (0.2, 0.4, 0.9):
-        assert reading.give(Input.REQUESTED, at=at) == [OFFER]
+        assert reading.give(Input.REQUESTED, at=at) == [OACK_PACKET]
     assert reading.session.deadline == 1.0
     assert reading.session.retransmitted == 3
     reading.ack(0, at=0.95)
@@ -167,19 +165,19 @@ def test_negotiating_requested_does_not_use_up_attempts() -> None:
     reading = negotiating()
     for _ in range(10):
         reading.give(Input.REQUESTED)
-    assert [reading.tick() for _ in range(2)] == [[OFFER], [OFFER]]
+    assert [reading.tick() for _ in range(2)] == [[OACK_PACKET], [OACK_PACKET]]
     assert reading.session.deadline == 11.0
 
 
 def test_negotiating_tick_repeats_the_oack_and_then_gives_up() -> None:
     reading = negotiating()
-    assert reading.tick() == [OFFER]
+    assert reading.tick() == [OACK_PACKET]
     assert reading.session.deadline == 4.0
-    assert reading.tick() == [OFFER]
+    assert reading.tick() == [OACK_PACKET]
     assert reading.session.deadline == 11.0
     assert reading.session.retransmitted == 2
     assert reading.tick() == []
-    assert ended(reading) is Outcome.TIMED_OUT
+    assert outcome_of(reading) is Outcome.TIMED_OUT
     assert reading.session.detail == "the OACK was not answered"
 
 
@@ -189,37 +187,37 @@ def test_negotiating_tick_too_early_does_nothing() -> None:
     assert reading.session.deadline == 1.0
 
 
-@pytest.mark.parametrize(("timeout", "late"), [(None, 12.0), (1, 12.0), (5, 12.0), (6, 14.4), (255, 612.0)])
+@pytest.mark.parametrize(("timeout", "late_repeat"), [(None, 12.0), (1, 12.0), (5, 12.0), (6, 14.4), (255, 612.0)])
 def test_negotiating_tick_repeats_an_oack_that_may_end_the_client_once_and_late(
-    timeout: int | None, late: float
+    timeout: int | None, late_repeat: float
 ) -> None:
-    """Its own timer has had two turns by then, so it is one that repeats nothing."""
+    """The client's own timer would have expired twice by then, so the client repeats nothing."""
     reading = Reading(CONTENT, Agreed(8, timeout=timeout, acknowledged=OACK), oack_once=True)
-    assert reading.take() == [OFFER]
+    assert reading.take() == [OACK_PACKET]
     assert reading.tick() == []
-    assert reading.session.deadline == pytest.approx(late)
-    assert reading.tick() == [OFFER]
-    assert reading.session.deadline == pytest.approx(late + 3)
+    assert reading.session.deadline == pytest.approx(late_repeat)
+    assert reading.tick() == [OACK_PACKET]
+    assert reading.session.deadline == pytest.approx(late_repeat + 3)
     assert reading.tick() == []
-    assert reading.session.deadline == pytest.approx(late + 3 + 7)
+    assert reading.session.deadline == pytest.approx(late_repeat + 3 + 7)
     assert reading.tick() == []
-    assert ended(reading) is Outcome.TIMED_OUT
+    assert outcome_of(reading) is Outcome.TIMED_OUT
 
 
-def test_negotiating_tick_does_not_come_sooner_than_the_watchdog_has_it() -> None:
+def test_negotiating_tick_does_not_come_before_the_wait_of_the_watchdog() -> None:
     reading = Reading(CONTENT, Agreed(8, acknowledged=OACK), Waits((30.0, 30.0)), oack_once=True)
     reading.take()
-    assert reading.tick() == [OFFER]
+    assert reading.tick() == [OACK_PACKET]
     assert reading.now == 30.0
 
 
-def test_negotiating_requested_has_the_late_oack_wait_for_two_turns_more() -> None:
+def test_negotiating_requested_delays_the_late_oack_by_two_more_timeouts_of_the_client() -> None:
     reading = negotiating(oack_once=True)
-    assert reading.give(Input.REQUESTED, at=5.0) == [OFFER]
+    assert reading.give(Input.REQUESTED, at=5.0) == [OACK_PACKET]
     assert reading.tick() == []
-    assert reading.give(Input.REQUESTED, at=10.0) == [OFFER]
+    assert reading.give(Input.REQUESTED, at=10.0) == [OACK_PACKET]
     assert reading.tick() == []
-    assert reading.tick() == [OFFER]
+    assert reading.tick() == [OACK_PACKET]
     assert reading.now == 22.0
 
 
@@ -248,13 +246,13 @@ def test_negotiating_ack_0_that_the_clients_timer_has_repeated_gives_no_round_tr
 def test_negotiating_cancel_sends_an_error() -> None:
     reading = negotiating()
     assert reading.give(Input.CANCEL, "the server is stopping") == [Error(0, "the server is stopping")]
-    assert ended(reading) is Outcome.CANCELLED
+    assert outcome_of(reading) is Outcome.CANCELLED
 
 
 def test_negotiating_replaced_sends_nothing() -> None:
     reading = negotiating()
     assert reading.give(Input.REPLACED) == []
-    assert ended(reading) is Outcome.CANCELLED
+    assert outcome_of(reading) is Outcome.CANCELLED
 
 
 # FETCHING
@@ -292,7 +290,7 @@ def test_fetching_ack_within_the_window_moves_it() -> None:
 def test_fetching_ack_of_the_last_block_completes() -> None:
     reading = refetching(windowsize=4)
     assert reading.ack(3) == []
-    assert ended(reading) is Outcome.COMPLETE
+    assert outcome_of(reading) is Outcome.COMPLETE
     assert reading.session.bytes_transferred == 20
 
 
@@ -317,7 +315,7 @@ def test_fetching_fetched_short_ends_a_file_of_unknown_size() -> None:
     assert reading.fetched == [(0, 32)]
     assert reading.session.size == 20
     reading.ack(3)
-    assert ended(reading) is Outcome.COMPLETE
+    assert outcome_of(reading) is Outcome.COMPLETE
 
 
 @pytest.mark.parametrize("length", [0, 15, 19])
@@ -333,7 +331,7 @@ def test_fetching_fetched_short_of_what_was_sent_before_fails() -> None:
     reading.fetch()
     reading.ack(0)
     assert reading.give(Input.FETCHED, 9) == [Error(0, "file changed while being sent")]
-    assert ended(reading) is Outcome.FAILED
+    assert outcome_of(reading) is Outcome.FAILED
 
 
 def test_fetching_fetched_again_may_find_the_end_behind_what_was_sent() -> None:
@@ -346,7 +344,7 @@ def test_fetching_fetched_again_may_find_the_end_behind_what_was_sent() -> None:
     assert reading.fetch() == [Data(3, b"")]
 
 
-def test_fetching_fetched_too_much_is_our_mistake() -> None:
+def test_fetching_fetched_too_much_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         fetching().give(Input.FETCHED, 9)
 
@@ -354,18 +352,18 @@ def test_fetching_fetched_too_much_is_our_mistake() -> None:
 def test_fetching_failed_sends_an_error() -> None:
     reading = fetching()
     assert reading.give(Input.FAILED, FileMissing("gone")) == [Error(1, "gone")]
-    assert ended(reading) is Outcome.FAILED
+    assert outcome_of(reading) is Outcome.FAILED
     assert reading.session.detail == "gone"
 
 
 def test_fetching_peer_error_stops_it() -> None:
     reading = fetching()
     assert reading.give(Input.PEER_ERROR, (0, "closed")) == []
-    assert ended(reading) is Outcome.STOPPED_BY_PEER
+    assert outcome_of(reading) is Outcome.STOPPED_BY_PEER
     assert reading.session.wants is None
 
 
-def test_fetching_peer_error_5_is_ignored_from_a_peer_that_knows_us() -> None:
+def test_fetching_peer_error_5_is_ignored_from_a_peer_that_has_answered() -> None:
     reading = Reading(CONTENT, Agreed(8, acknowledged=OACK), lazy=True)
     reading.ack(0)
     assert reading.give(Input.PEER_ERROR, (5, "Unknown transfer ID")) == []
@@ -388,13 +386,13 @@ def test_fetching_tick_is_ignored() -> None:
 def test_fetching_cancel_sends_an_error() -> None:
     reading = fetching()
     assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
-    assert ended(reading) is Outcome.CANCELLED
+    assert outcome_of(reading) is Outcome.CANCELLED
 
 
 def test_fetching_replaced_sends_nothing() -> None:
     reading = fetching()
     assert reading.give(Input.REPLACED) == []
-    assert ended(reading) is Outcome.CANCELLED
+    assert outcome_of(reading) is Outcome.CANCELLED
 
 
 # AWAITING_ACK
@@ -411,7 +409,7 @@ def test_awaiting_ack_ack_brings_the_next_block() -> None:
 def test_awaiting_ack_ack_of_the_last_block_completes() -> None:
     reading = awaiting(acked=2)
     assert reading.ack(3) == []
-    assert ended(reading) is Outcome.COMPLETE
+    assert outcome_of(reading) is Outcome.COMPLETE
     assert (reading.session.acked, reading.session.bytes_transferred, reading.session.detail) == (3, 20, "")
 
 
@@ -452,16 +450,16 @@ def test_awaiting_ack_ack_repeated_at_the_end_of_a_window_sent_twice_is_answered
     assert [reading.ack(2, at=at) for at in (10.49, 10.5)] == [[], [BLOCK[2]]]
 
 
-def echoing(**more: object) -> Reading:
-    """Seven blocks; 3 to 6 were sent twice to a peer that repeats its ACKs, and it has acknowledged 2."""
-    reading = Reading(numbered(49), Agreed(8, 4), **more)  # type: ignore[arg-type]
+def repeating_acks(**reading_options: object) -> Reading:
+    """A file of seven blocks; the peer repeats its ACKs: it has acknowledged 2 twice, and 3 to 6 were sent twice."""
+    reading = Reading(numbered(49), Agreed(8, 4), **reading_options)  # type: ignore[arg-type]
     reading.take()
     assert [len(reading.ack(2)) for _ in range(2)] == [4, 4]
     return reading
 
 
 def test_awaiting_ack_ack_that_echoes_an_old_block_brings_only_the_new_end() -> None:
-    reading = echoing()
+    reading = repeating_acks()
     assert reading.ack(3, at=0.5) == [Data(7, b"\0")]
     assert reading.session.deadline == 0.5 + 0.002, "a round trip later it is taken for what it says"
     assert reading.ack(4, at=0.75) == [], "the end is out already"
@@ -477,7 +475,7 @@ def test_awaiting_ack_ack_within_the_window_goes_back_for_a_peer_that_does_not_r
 
 
 def test_fetching_ack_while_the_new_end_is_read_fetches_again() -> None:
-    reading = echoing()
+    reading = repeating_acks()
     reading.lazy = True
     reading.ack(3)
     assert reading.session.wants == Blocks(7, 1)
@@ -515,12 +513,12 @@ def test_awaiting_ack_ack_works_with_a_watchdog_that_does_not_learn() -> None:
     assert [reading.ack(number) for number in (1, 2, 3)] == [[BLOCK[1]], [BLOCK[2]], []]
 
 
-def test_awaiting_ack_fetched_is_our_mistake() -> None:
+def test_awaiting_ack_fetched_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         awaiting().give(Input.FETCHED, 8)
 
 
-def test_awaiting_ack_failed_is_our_mistake() -> None:
+def test_awaiting_ack_failed_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         awaiting().give(Input.FAILED, TransferError())
 
@@ -542,11 +540,11 @@ def test_awaiting_ack_failed_is_our_mistake() -> None:
 def test_awaiting_ack_peer_error_ends_it(acked: int, code: int, tsize: bool, outcome: Outcome) -> None:
     reading = awaiting(acked, tsize=tsize)
     assert reading.give(Input.PEER_ERROR, (code, "why")) == []
-    assert ended(reading) is outcome
+    assert outcome_of(reading) is outcome
     assert reading.session.detail == f"error {code}: 'why'"
 
 
-def test_awaiting_ack_peer_error_5_is_ignored_from_a_peer_that_knows_us() -> None:
+def test_awaiting_ack_peer_error_5_is_ignored_from_a_peer_that_has_answered() -> None:
     reading = awaiting(acked=1)
     assert reading.give(Input.PEER_ERROR, (5, "Unknown transfer ID")) == []
     assert reading.ack(2) == [BLOCK[2]]
@@ -569,9 +567,9 @@ def test_awaiting_ack_requested_is_ignored_once_the_peer_has_acknowledged_someth
     assert reading.give(Input.REQUESTED) == []
 
 
-def prompted(ticks: int, content: bytes = numbered(8 * 40), **more: object) -> Reading:
-    """Windows of 4; blocks 1 to 4 are acknowledged, 5 to 8 were sent, and so many timeouts have come since."""
-    reading = Reading(content, Agreed(8, 4), Waits((1.0,) * 9), **more)  # type: ignore[arg-type]
+def after_timeouts(ticks: int, content: bytes = numbered(8 * 40), **reading_options: object) -> Reading:
+    """Windows of 4; blocks 1 to 4 are acknowledged, 5 to 8 were sent, followed by so many timeouts."""
+    reading = Reading(content, Agreed(8, 4), Waits((1.0,) * 9), **reading_options)  # type: ignore[arg-type]
     reading.take()
     reading.ack(4, at=0.01)
     for _ in range(ticks):
@@ -580,12 +578,12 @@ def prompted(ticks: int, content: bytes = numbered(8 * 40), **more: object) -> R
 
 
 def blocks(packets: list[Packet]) -> list[int]:
-    """The numbers of the blocks; that of a marker is 0."""
+    """The numbers of the blocks in DATA packets; 0 for a marker, which has no data."""
     return [packet.block if packet.payload else 0 for packet in packets if isinstance(packet, Data)]
 
 
 def test_awaiting_ack_tick_sends_one_new_block_and_a_marker() -> None:
-    reading = prompted(0)
+    reading = after_timeouts(0)
     assert blocks(reading.tick()) == [9, 0]
     assert reading.session.retransmitted == 0
     # The client had the window, and has the new block.
@@ -594,48 +592,48 @@ def test_awaiting_ack_tick_sends_one_new_block_and_a_marker() -> None:
 
 
 def test_awaiting_ack_tick_sends_all_at_the_second_time_and_one_more_block() -> None:
-    reading = prompted(1)
+    reading = after_timeouts(1)
     assert blocks(reading.tick()) == [5, 6, 7, 8, 9, 10, 0]
     assert reading.session.retransmitted == 5
     assert blocks(reading.ack(6)) == [7, 8, 9, 10]
 
 
 def test_awaiting_ack_tick_sends_four_blocks_beyond_the_window_at_most() -> None:
-    reading = prompted(3)
+    reading = after_timeouts(3)
     assert BEYOND_WINDOW == 4
     assert [blocks(reading.tick()) for _ in range(2)] == [[*range(5, 13), 0]] * 2
 
 
 def test_awaiting_ack_tick_sends_all_at_once_if_a_part_was_sent_twice() -> None:
-    """A client tells a gap once, so it is a block that was lost again, not an ACK."""
-    reading = prompted(0)
+    """A client reports a gap once, so a block was lost again, and not an ACK."""
+    reading = after_timeouts(0)
     assert blocks(reading.ack(6)) == [7, 8, 9, 10]
     assert blocks(reading.tick()) == [7, 8, 9, 10, 11, 0]
 
 
 def test_awaiting_ack_tick_at_the_end_of_the_file_needs_no_marker() -> None:
-    reading = prompted(0, numbered(8 * 8 + 4))
+    reading = after_timeouts(0, numbered(8 * 8 + 4))
     assert blocks(reading.tick()) == [9]
     assert blocks(reading.tick()) == [5, 6, 7, 8, 9]
 
 
 def test_awaiting_ack_late_acks_after_a_tick_have_nothing_sent_twice() -> None:
-    reading = prompted(1)
+    reading = after_timeouts(1)
     assert blocks(reading.ack(8, at=1.012)) == [10, 11, 12]
     assert blocks(reading.ack(9, at=1.013)) == [13]
     assert reading.session.retransmitted == 0
-    # So is a gap behind the new block, at first: it is sent again soon.
+    # The ACK of the new block may also report a gap behind it: then the block is sent again soon.
     assert reading.session.deadline is not None
     assert reading.session.deadline < 1.1
 
 
 def test_awaiting_ack_tick_while_the_answer_to_an_ack_is_fetched_sends_no_marker() -> None:
-    reading = prompted(0)
+    reading = after_timeouts(0)
     reading.lazy = True
     reading.tick()
     assert reading.session.state is State.FETCHING
     reading.ack(8)
-    # What it was fetched for is over: the next window.
+    # The fetched block is no longer needed; the next window is fetched.
     assert reading.fetch() == []
     assert blocks(reading.fetch()) == [9, 10, 11, 12]
 
@@ -648,7 +646,7 @@ def test_awaiting_ack_tick_sends_the_window_again_and_then_gives_up() -> None:
     assert reading.session.deadline == 11.0
     assert reading.session.retransmitted == 3
     assert reading.tick() == []
-    assert ended(reading) is Outcome.TIMED_OUT
+    assert outcome_of(reading) is Outcome.TIMED_OUT
     assert reading.session.detail == "no ACK after block 0"
 
 
@@ -666,14 +664,14 @@ def test_awaiting_ack_tick_too_early_does_nothing() -> None:
     assert reading.session.state is State.AWAITING_ACK
 
 
-def test_awaiting_ack_tick_gives_up_on_the_last_ack_without_complaint() -> None:
+def test_awaiting_ack_tick_without_the_last_ack_ends_it_unconfirmed() -> None:
     reading = awaiting(acked=2)
     assert [bool(reading.tick()) for _ in range(3)] == [True, True, False]
-    assert ended(reading) is Outcome.UNCONFIRMED
+    assert outcome_of(reading) is Outcome.UNCONFIRMED
     assert (reading.session.acked, reading.session.bytes_transferred) == (2, 16)
 
 
-def test_awaiting_ack_tick_gives_up_on_the_last_window_without_complaint() -> None:
+def test_awaiting_ack_tick_without_the_ack_of_the_last_window_ends_it_unconfirmed() -> None:
     reading = awaiting(windowsize=2)
     reading.ack(2)
     while reading.session.state is not State.CLOSED:
@@ -682,7 +680,7 @@ def test_awaiting_ack_tick_gives_up_on_the_last_window_without_complaint() -> No
     assert reading.session.detail == "no ACK after block 2 of 3"
 
 
-def test_awaiting_ack_tick_does_not_call_it_success_when_the_peer_never_spoke() -> None:
+def test_awaiting_ack_tick_ends_it_with_a_timeout_when_the_peer_never_answered() -> None:
     reading = awaiting(content=b"tiny")
     while reading.session.state is not State.CLOSED:
         reading.tick()
@@ -692,22 +690,22 @@ def test_awaiting_ack_tick_does_not_call_it_success_when_the_peer_never_spoke() 
 def test_awaiting_ack_cancel_sends_an_error() -> None:
     reading = awaiting()
     assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
-    assert ended(reading) is Outcome.CANCELLED
+    assert outcome_of(reading) is Outcome.CANCELLED
     assert reading.session.detail == "stop"
 
 
 def test_awaiting_ack_replaced_sends_nothing() -> None:
     reading = awaiting()
     assert reading.give(Input.REPLACED) == []
-    assert ended(reading) is Outcome.CANCELLED
+    assert outcome_of(reading) is Outcome.CANCELLED
 
 
 # PROVING
 
 
 def proving(windowsize: int = 4, acked: int = 0, content: bytes = numbered(40_000)) -> Reading:
-    """A burst is in flight: of one block, as the first two bursts are; the third has two at the most, the fourth three,
-    the fifth four, and with these dice they have."""
+    """A burst is in flight. The first two bursts have one block, the third up to two, the fourth up to three, the fifth
+    up to four; with the random numbers of the test they have as many as they may."""
     agreed = Agreed(500, windowsize, acknowledged=OACK)
     reading = Reading(content, agreed, Waits((1.0, 2.0, 3.0, 4.0, 5.0, 6.0)), request_bytes=1)
     for number in (0, 1, 2, 4, 7)[: acked + 1]:
@@ -715,11 +713,6 @@ def proving(windowsize: int = 4, acked: int = 0, content: bytes = numbered(40_00
     assert reading.session.state is State.PROVING
     reading.take()
     return reading
-
-
-def runs(packets: Sequence[object]) -> list[int]:
-    """The numbers of blocks; 0: a marker."""
-    return [packet.block if packet.payload else 0 for packet in packets if isinstance(packet, Data)]
 
 
 def odds(reading: Reading) -> float:
@@ -741,49 +734,49 @@ def test_proving_ack_of_enough_bursts_continues_with_windows() -> None:
     while reading.session.state is State.PROVING:
         packets = reading.ack(reading.session.sent, at=reading.now + 0.01)
     acked = reading.session.acked
-    assert runs(packets) == [*range(acked + 1, acked + 9)]
+    assert blocks(packets) == [*range(acked + 1, acked + 9)]
     assert reading.session.state is State.AWAITING_ACK
 
 
 def test_proving_ack_of_a_part_goes_on_from_there_and_lowers_the_odds() -> None:
     reading = proving(acked=2)
-    before = odds(reading)
-    assert runs(reading.ack(3, at=0.04))[0] == 4
+    odds_before = odds(reading)
+    assert blocks(reading.ack(3, at=0.04))[0] == 4
     assert reading.session.acked == 3
-    assert odds(reading) == before / 4
+    assert odds(reading) == odds_before / 4
 
 
 def test_proving_ack_repeated_sends_a_burst_from_there_once() -> None:
     reading = proving(acked=2)
-    before = odds(reading)
-    assert runs(reading.ack(2, at=0.04))[0] == 3
-    assert odds(reading) == before / 4
+    odds_before = odds(reading)
+    assert blocks(reading.ack(2, at=0.04))[0] == 3
+    assert odds(reading) == odds_before / 4
     assert reading.session.retransmitted == 2
     assert reading.ack(2, at=0.06) == []
-    assert runs(reading.tick())[-1:] == [0]
-    assert runs(reading.ack(2, at=reading.now + 0.02))[0] == 3, "once more after the timer"
+    assert blocks(reading.tick())[-1:] == [0]
+    assert blocks(reading.ack(2, at=reading.now + 0.02))[0] == 3, "once more after the timer"
     assert reading.ack(2, at=reading.now + 0.9) == []
-    assert runs(reading.ack(2, at=reading.now + 0.1))[0] == 3, "and for the timer of the client"
+    assert blocks(reading.ack(2, at=reading.now + 0.1))[0] == 3, "and for the timer of the client"
 
 
 def test_proving_ack_faster_than_a_round_trip_does_not_prove() -> None:
     reading = proving(acked=2)
-    before = odds(reading)
+    odds_before = odds(reading)
     assert reading.ack(3, at=0.0301) == []
-    assert odds(reading) == before / 4
-    assert runs(reading.ack(4, at=0.0302))[0] == 5, "but it goes on"
-    assert odds(reading) == before / 16
+    assert odds(reading) == odds_before / 4
+    assert blocks(reading.ack(4, at=0.0302))[0] == 5, "but it goes on"
+    assert odds(reading) == odds_before / 16
 
 
 def test_proving_ack_of_an_end_before_the_timer_made_the_burst_longer_counts_less() -> None:
-    """The answer took longer than usual."""
+    """The ACK took longer than usual."""
     reading = proving(acked=4)
-    before = odds(reading)
-    end = reading.session.sent
+    odds_before = odds(reading)
+    burst_end = reading.session.sent
     reading.tick()
-    assert reading.session.sent == end + 1
-    reading.ack(end, at=reading.now + 0.02)
-    assert before < odds(reading) < before * 3.25
+    assert reading.session.sent == burst_end + 1
+    reading.ack(burst_end, at=reading.now + 0.02)
+    assert odds_before < odds(reading) < odds_before * 3.25
 
 
 def test_proving_ack_of_something_else_is_ignored() -> None:
@@ -797,15 +790,15 @@ def test_proving_ack_of_the_last_block_is_the_end() -> None:
     reading = proving(acked=2, content=numbered(1520))
     assert reading.session.sent == 4
     assert reading.ack(4, at=0.05) == []
-    assert ended(reading) is Outcome.COMPLETE
+    assert outcome_of(reading) is Outcome.COMPLETE
 
 
-def test_proving_fetched_is_our_mistake() -> None:
+def test_proving_fetched_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         proving().give(Input.FETCHED, 8)
 
 
-def test_proving_failed_is_our_mistake() -> None:
+def test_proving_failed_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         proving().give(Input.FAILED, TransferError())
 
@@ -813,7 +806,7 @@ def test_proving_failed_is_our_mistake() -> None:
 def test_proving_peer_error_stops_it() -> None:
     reading = proving()
     assert reading.give(Input.PEER_ERROR, (3, "memory full")) == []
-    assert ended(reading) is Outcome.STOPPED_BY_PEER
+    assert outcome_of(reading) is Outcome.STOPPED_BY_PEER
 
 
 def test_proving_requested_is_ignored() -> None:
@@ -821,15 +814,15 @@ def test_proving_requested_is_ignored() -> None:
 
 
 def test_proving_tick_sends_a_new_block_then_all_with_another_one_as_the_acks_allow() -> None:
-    """A client that has the burst answers a new block. One that does not has lost one of the others."""
+    """A client that has the whole burst answers a new block. One that does not answer it lacks a block of the burst."""
     reading = proving(8, acked=4)
-    end = reading.session.sent
-    assert (reading.session.acked, end) == (7, 11)
-    assert runs(reading.tick()) == [end + 1, 0]
-    assert runs(reading.tick()) == [*range(8, end + 3), 0]
+    burst_end = reading.session.sent
+    assert (reading.session.acked, burst_end) == (7, 11)
+    assert blocks(reading.tick()) == [burst_end + 1, 0]
+    assert blocks(reading.tick()) == [*range(8, burst_end + 3), 0]
     while packets := reading.tick():
         assert len(packets) > 1
-    assert runs(reading.ack(end, at=reading.now))[:1] == [end + 1]
+    assert blocks(reading.ack(burst_end, at=reading.now))[:1] == [burst_end + 1]
 
 
 def test_proving_tick_at_the_end_of_the_file_sends_all_without_a_marker_behind_it() -> None:
@@ -855,13 +848,13 @@ def test_proving_tick_too_early_does_nothing() -> None:
 def test_proving_cancel_sends_an_error() -> None:
     reading = proving()
     assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
-    assert ended(reading) is Outcome.CANCELLED
+    assert outcome_of(reading) is Outcome.CANCELLED
 
 
 def test_proving_replaced_sends_nothing() -> None:
     reading = proving()
     assert reading.give(Input.REPLACED) == []
-    assert ended(reading) is Outcome.CANCELLED
+    assert outcome_of(reading) is Outcome.CANCELLED
 
 
 # CLOSED
@@ -907,39 +900,41 @@ def test_closed_replaced_is_ignored() -> None:
     assert still_closed(Input.REPLACED)
 
 
-# Going on with what another session has begun
+# Continuing the transfer of another session
 
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("agreed", [Agreed(8), Agreed(8, acknowledged=OACK)], ids=["plain", "OACK"])
-def test_it_goes_on_behind_what_was_acknowledged(agreed: Agreed, known: bool) -> None:
+def test_it_continues_behind_the_acknowledged_blocks(agreed: Agreed, known: bool) -> None:
     reading = Reading(CONTENT, agreed, known=known, resumed=1)
     assert reading.session.state is State.AWAITING_ACK
     assert reading.take() == [BLOCK[1]]
     assert reading.tick() == [BLOCK[1]]
     assert reading.ack(2) == [BLOCK[2]]
     assert reading.ack(3) == []
-    assert ended(reading) is Outcome.COMPLETE
+    assert outcome_of(reading) is Outcome.COMPLETE
     assert reading.session.bytes_transferred == len(CONTENT)
 
 
-def test_it_goes_on_with_a_window() -> None:
+def test_it_continues_with_a_window() -> None:
     reading = Reading(CONTENT, Agreed(8, 2), resumed=0)
     assert reading.take() == BLOCK[:2]
 
 
 @pytest.mark.parametrize("request_bytes", [None, 30])
-@pytest.mark.parametrize("has", [10, 18, 22])
-def test_it_goes_on_behind_what_the_session_before_has_sent(has: int, request_bytes: int | None) -> None:
-    """A block of its window was lost with it, or is the last one of a prompt; the client has the others."""
+@pytest.mark.parametrize("received", [10, 18, 22])
+def test_it_continues_behind_the_blocks_that_the_earlier_session_has_sent(
+    received: int, request_bytes: int | None
+) -> None:
+    """The earlier session has sent more than it knows to be acknowledged, and the client has received it."""
     content = bytes(8 * 40)
-    reading = Reading(content, Agreed(8, 16), resumed=3 if has > 10 else 0, request_bytes=request_bytes)
+    reading = Reading(content, Agreed(8, 16), resumed=3 if received > 10 else 0, request_bytes=request_bytes)
     reading.take()
-    assert reading.ack(has, at=0.1)[0] == Data(has + 1, bytes(8))
-    assert reading.session.acked == has
+    assert reading.ack(received, at=0.1)[0] == Data(received + 1, bytes(8))
+    assert reading.session.acked == received
 
 
-def test_it_does_not_go_on_behind_what_the_session_before_can_not_have_sent() -> None:
+def test_it_ignores_acks_of_blocks_that_the_earlier_session_can_not_have_sent() -> None:
     reading = Reading(bytes(8 * 40), Agreed(8, 16), resumed=3)
     reading.take()
     assert reading.ack(3 + 16 + BEYOND_WINDOW + 1, at=0.1) == []
@@ -947,10 +942,10 @@ def test_it_does_not_go_on_behind_what_the_session_before_can_not_have_sent() ->
 
 
 @pytest.mark.parametrize("acked", [3, 4])
-def test_it_goes_on_at_the_end(acked: int) -> None:
+def test_it_continues_at_the_end_of_the_file(acked: int) -> None:
     reading = Reading(CONTENT, resumed=acked)
     assert reading.take() == []
-    assert ended(reading) is Outcome.COMPLETE
+    assert outcome_of(reading) is Outcome.COMPLETE
 
 
 def test_every_cell_has_a_test_of_its_name() -> None:
@@ -964,9 +959,9 @@ def test_a_wait_of_none_after_the_first_sending_gives_up_at_once() -> None:
     assert reading.session.deadline == 0.0
     assert reading.take() == [BLOCK[0]]
     assert reading.tick() == []
-    assert ended(reading) is Outcome.TIMED_OUT
+    assert outcome_of(reading) is Outcome.TIMED_OUT
 
 
-def test_it_is_run_by_the_table_of_its_module() -> None:
+def test_the_session_uses_the_table_of_its_module() -> None:
     assert ReadSession._table is read.TABLE
     assert ReadSession.Input is Input

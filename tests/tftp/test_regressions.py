@@ -1,7 +1,7 @@
-"""What went wrong in python-tx-tftp, under its own names: LP #1155556 and D1 to D8.
+"""The defects of python-tx-tftp, by their names: LP #1155556 and D1 to D8.
 
-What is left of them to an adapter (sockets, logs, several sessions) is tested there. D2, uploads of more than 65535
-blocks, is case 11 of the sharp cases: test_cases.py.
+Their parts that need an adapter (sockets, logs, several sessions) are tested with the adapters. D2, uploads of more
+than 65535 blocks, is case 11 in test_cases.py.
 """
 
 from typing import Any
@@ -21,13 +21,13 @@ from bootfw.watchdogs.hpa import HPA
 from bootfw.wire import tftp as wire
 from bootfw.wire.tftp import Ack, Data, OptionAck
 
-PATIENCE = [(Fixed([1, 3, 7]), 11.0), (HPA(), 6.0), (Exponential(), 60.0), (Adaptive(), 63.0)]
+POLICIES = [(Fixed([1, 3, 7]), 11.0), (HPA(), 6.0), (Exponential(), 60.0), (Adaptive(), 63.0)]
 AGREED = Agreed(8, acknowledged=OACK)
 CONTENT = numbered(20)
 
 
 def silent_until(policy: Any, at: float) -> Reading:
-    """The OACK is out, and its client says nothing before *at*."""
+    """The OACK has been sent, and its client sends nothing before *at*."""
     reading = Reading(CONTENT, AGREED, policy.begin(AGREED))
     assert reading.take() == [OptionAck(OACK)]
     while reading.session.deadline is not None and reading.session.deadline <= at:
@@ -36,7 +36,7 @@ def silent_until(policy: Any, at: float) -> Reading:
 
 
 @pytest.mark.parametrize("at", [0.5, 2.5, 4.5, 4.78, 5.99, 6.0, 10.5, 50.0])
-@pytest.mark.parametrize(("policy", "patience"), PATIENCE, ids=["fixed", "hpa", "exponential", "adaptive"])
+@pytest.mark.parametrize(("policy", "patience"), POLICIES, ids=["fixed", "hpa", "exponential", "adaptive"])
 def test_lp_1155556_oack_answered_late(policy: Any, patience: float, at: float) -> None:
     reading = silent_until(policy, at)
     if at < patience:
@@ -51,7 +51,7 @@ def test_lp_1155556_oack_answered_late(policy: Any, patience: float, at: float) 
         assert reading.ack(0, at=at) == []
 
 
-@pytest.mark.parametrize(("policy", "patience"), PATIENCE, ids=["fixed", "hpa", "exponential", "adaptive"])
+@pytest.mark.parametrize(("policy", "patience"), POLICIES, ids=["fixed", "hpa", "exponential", "adaptive"])
 def test_lp_1155556_nothing_is_sent_after_giving_up(policy: Any, patience: float) -> None:
     reading = silent_until(policy, 1e3)
     assert reading.now == patience
@@ -85,7 +85,7 @@ def test_lp_1155556_answer_and_deadline_at_the_same_time() -> None:
         assert outcome is (None if first is Input.ACK else Outcome.TIMED_OUT)
 
 
-def test_d1_an_upload_with_large_blocks_is_not_cut() -> None:
+def test_d1_an_upload_with_large_blocks_is_not_cut_off() -> None:
     agreed = negotiate([("blksize", "8192")], write=True, mode=Mode.OCTET, size=None, limits=Limits(8192, 1))
     writing = Writing(agreed)
     assert writing.take() == [OptionAck((("blksize", "8192"),))]
@@ -95,7 +95,7 @@ def test_d1_an_upload_with_large_blocks_is_not_cut() -> None:
     assert writing.content == b"x" * 8192 + b"y"
 
 
-def test_d3_a_repeated_ack_just_after_the_roll_over_kills_nothing() -> None:
+def test_d3_a_repeated_ack_just_after_the_roll_over_is_ignored() -> None:
     content = bytes(8 * 65_537)
     reading = Reading(content, Agreed(8), resumed=65_500)
     for block in range(65_501, 65_537):
@@ -144,12 +144,12 @@ def test_d6_the_same_request_twice_is_one_transfer() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"\0", b"\0\0", b"\0\1", b"\0\1f\0", b"\0\x09rest", b"\0\3\0", b"\xff" * 40, b"\0\1noterminator"]
 )
-def test_d7_a_malformed_packet_is_one_error_of_one_kind(data: bytes) -> None:
+def test_d7_a_malformed_packet_raises_a_wire_error(data: bytes) -> None:
     with pytest.raises(WireError):
         wire.parse(data)
 
 
-def test_d7_a_repeated_option_and_an_odd_field_are_no_malformed_request() -> None:
+def test_d7_a_request_with_a_repeated_option_and_an_odd_field_is_parsed() -> None:
     packet = wire.parse(b"\0\1f\0octet\0blksize\x00600\0blksize\x00700\0odd\0")
     assert packet == wire.Request(False, "f", "octet", (("blksize", "600"),))
 

@@ -1,4 +1,4 @@
-"""Hypothesis plays peer, adapter and clock against each session; driving.step() checks what must always hold."""
+"""Hypothesis simulates peer, adapter and clock for each session; driving.step() checks the invariants."""
 
 import pytest
 from driving import OACK, Reading, Waits, Writing, numbered
@@ -35,26 +35,26 @@ class ReadMachine(RuleBasedStateMachine):
         self.session = self.reading.session
         self.ticks = 0
 
-    def give(self, event: read.Input, argument: object = None, after: float = 0.0) -> None:
+    def give(self, event: read.Input, argument: object = None, delay: float = 0.0) -> None:
         closed = self.session.outcome is not None
-        sent = self.reading.give(event, argument, self.reading.now + after)
+        sent = self.reading.give(event, argument, self.reading.now + delay)
         if closed:
             assert sent == []
         for packet in sent:
             if isinstance(packet, wire.Data):
                 assert packet.payload == self.content[8 * packet.block - 8 : 8 * packet.block]
                 windowsize = self.session.agreed.windowsize
-                most = self.session.acked + windowsize + (read.BEYOND_WINDOW if windowsize > 1 else 0)
+                last_allowed = self.session.acked + windowsize + (read.BEYOND_WINDOW if windowsize > 1 else 0)
                 is_marker = windowsize > 1 and not packet.payload and packet.block > len(self.content) // 8 + 1
-                assert packet.block <= most or is_marker
+                assert packet.block <= last_allowed or is_marker
 
-    @rule(number=numbers, after=seconds)
-    def ack(self, number: int, after: float) -> None:
-        self.give(read.Input.ACK, number, after)
+    @rule(number=numbers, delay=seconds)
+    def ack(self, number: int, delay: float) -> None:
+        self.give(read.Input.ACK, number, delay)
 
-    @rule(ahead=st.integers(-2, 6), after=seconds)
-    def ack_nearby(self, ahead: int, after: float) -> None:
-        self.give(read.Input.ACK, max(0, self.session.acked + ahead), after)
+    @rule(ahead=st.integers(-2, 6), delay=seconds)
+    def ack_nearby(self, ahead: int, delay: float) -> None:
+        self.give(read.Input.ACK, max(0, self.session.acked + ahead), delay)
 
     @precondition(lambda self: self.session.wants is not None)
     @rule()
@@ -69,7 +69,7 @@ class ReadMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.session.state in (read.State.NEGOTIATING, read.State.AWAITING_ACK))
     @rule(event=st.sampled_from([read.Input.FETCHED, read.Input.FAILED]))
-    def adapter_is_wrong(self, event: read.Input) -> None:
+    def illegal_input(self, event: read.Input) -> None:
         with pytest.raises(IllegalInput):
             self.session.handle(event, None, self.reading.now)
 
@@ -79,9 +79,9 @@ class ReadMachine(RuleBasedStateMachine):
         assert self.session.deadline is not None
         self.give(read.Input.TICK, None, max(0.0, self.session.deadline - self.reading.now))
 
-    @rule(after=seconds)
-    def tick_at_any_time(self, after: float) -> None:
-        self.give(read.Input.TICK, None, after)
+    @rule(delay=seconds)
+    def tick_at_any_time(self, delay: float) -> None:
+        self.give(read.Input.TICK, None, delay)
 
     @rule()
     def requested(self) -> None:
@@ -97,12 +97,12 @@ class ReadMachine(RuleBasedStateMachine):
         assert len(self.reading.datagrams) == sent, "an ERROR is never answered"
 
     @rule(event=st.sampled_from([read.Input.CANCEL, read.Input.REPLACED]))
-    def end(self, event: read.Input) -> None:
+    def stop(self, event: read.Input) -> None:
         self.give(event, "stop")
         assert self.session.outcome is not None
 
     @invariant()
-    def complete_means_all_of_it(self) -> None:
+    def complete_means_the_whole_file(self) -> None:
         if self.session.outcome is Outcome.COMPLETE:
             assert self.session.bytes_transferred == len(self.content)
             assert self.session.acked == len(self.content) // 8 + 1
@@ -118,9 +118,9 @@ class WriteMachine(RuleBasedStateMachine):
         self.session = self.writing.session
         self.writing.take()
 
-    def give(self, event: write.Input, argument: object = None, after: float = 0.0) -> None:
+    def give(self, event: write.Input, argument: object = None, delay: float = 0.0) -> None:
         closed = self.session.state is write.State.CLOSED
-        sent = self.writing.give(event, argument, self.writing.now + after)
+        sent = self.writing.give(event, argument, self.writing.now + delay)
         if closed:
             assert sent == []
         for packet in sent:
@@ -130,11 +130,11 @@ class WriteMachine(RuleBasedStateMachine):
     def block(self, number: int) -> bytes:
         return self.content[8 * number - 8 : 8 * number] if number else b"nonsense"
 
-    @rule(ahead=st.integers(-2, 6), after=seconds)
-    def data(self, ahead: int, after: float) -> None:
+    @rule(ahead=st.integers(-2, 6), delay=seconds)
+    def data(self, ahead: int, delay: float) -> None:
         number = max(0, self.session.stored + ahead)
         if number <= len(self.content) // 8 + 1:
-            self.give(write.Input.DATA, (number, self.block(number)), after)
+            self.give(write.Input.DATA, (number, self.block(number)), delay)
 
     @rule()
     def next_data(self) -> None:
@@ -159,7 +159,7 @@ class WriteMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.session.state not in (write.State.STORING, write.State.CLOSED))
     @rule(event=st.sampled_from([write.Input.STORED, write.Input.FAILED]))
-    def adapter_is_wrong(self, event: write.Input) -> None:
+    def illegal_input(self, event: write.Input) -> None:
         with pytest.raises(IllegalInput):
             self.session.handle(event, None, self.writing.now)
 
@@ -182,12 +182,12 @@ class WriteMachine(RuleBasedStateMachine):
         assert len(self.writing.datagrams) == sent, "an ERROR is never answered"
 
     @rule(event=st.sampled_from([write.Input.CANCEL, write.Input.REPLACED]))
-    def end(self, event: write.Input) -> None:
+    def stop(self, event: write.Input) -> None:
         self.give(event, "stop")
         assert self.session.state is write.State.CLOSED
 
     @invariant()
-    def what_is_stored_is_right(self) -> None:
+    def stored_content_is_right(self) -> None:
         if hasattr(self, "writing"):
             assert self.content.startswith(bytes(self.writing.content))
             assert self.session.bytes_transferred == len(self.writing.content)

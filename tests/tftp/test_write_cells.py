@@ -22,7 +22,7 @@ def negotiating(windowsize: int = 1, oack: bool = True, lazy: bool = False) -> W
 
 
 def receiving(blocks: int = 1, windowsize: int = 1) -> Writing:
-    """That many blocks are safe."""
+    """That many blocks are stored."""
     writing = negotiating(windowsize)
     for block in range(1, blocks + 1):
         writing.data(block, BLOCK[block])
@@ -54,7 +54,7 @@ def closed() -> Writing:
     return writing
 
 
-def ended(writing: Writing) -> Outcome | None:
+def outcome_of(writing: Writing) -> Outcome | None:
     assert writing.session.state is State.CLOSED
     assert writing.session.out == []
     return writing.session.outcome
@@ -99,17 +99,17 @@ def test_negotiating_data_behind_a_lost_block_1_requests_it_once() -> None:
 def test_negotiating_data_too_long_is_refused() -> None:
     writing = negotiating()
     assert writing.data(1, b"123456789") == [Error(4, "Block is longer than agreed")]
-    assert ended(writing) is Outcome.FAILED
+    assert outcome_of(writing) is Outcome.FAILED
     assert writing.session.detail == "the client sent a block of 9 bytes, 8 were agreed"
     assert writing.content == b""
 
 
-def test_negotiating_stored_is_our_mistake() -> None:
+def test_negotiating_stored_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         negotiating().give(Input.STORED)
 
 
-def test_negotiating_failed_is_our_mistake() -> None:
+def test_negotiating_failed_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         negotiating().give(Input.FAILED, TransferError())
 
@@ -118,7 +118,7 @@ def test_negotiating_failed_is_our_mistake() -> None:
 def test_negotiating_peer_error_stops_it(code: int) -> None:
     writing = negotiating()
     assert writing.give(Input.PEER_ERROR, (code, "why")) == []
-    assert ended(writing) is Outcome.STOPPED_BY_PEER
+    assert outcome_of(writing) is Outcome.STOPPED_BY_PEER
     assert writing.session.detail == f"error {code}: 'why'"
 
 
@@ -138,7 +138,7 @@ def test_negotiating_tick_repeats_the_opening_and_then_gives_up() -> None:
     assert [writing.tick() for _ in range(2)] == [[OptionAck(OACK)]] * 2
     assert writing.session.deadline == 11.0
     assert writing.tick() == []
-    assert ended(writing) is Outcome.TIMED_OUT
+    assert outcome_of(writing) is Outcome.TIMED_OUT
     assert writing.session.detail == "no DATA came"
 
 
@@ -149,13 +149,13 @@ def test_negotiating_tick_too_early_does_nothing() -> None:
 def test_negotiating_cancel_sends_an_error() -> None:
     writing = negotiating()
     assert writing.give(Input.CANCEL, "stop") == [Error(0, "stop")]
-    assert ended(writing) is Outcome.CANCELLED
+    assert outcome_of(writing) is Outcome.CANCELLED
 
 
 def test_negotiating_replaced_sends_nothing() -> None:
     writing = negotiating()
     assert writing.give(Input.REPLACED) == []
-    assert ended(writing) is Outcome.CANCELLED
+    assert outcome_of(writing) is Outcome.CANCELLED
 
 
 # RECEIVING
@@ -205,7 +205,7 @@ def test_receiving_data_repeated_gets_its_ack_again() -> None:
 
 
 def test_receiving_data_repeated_for_an_ack_that_was_repeated_is_ignored() -> None:
-    """One for each repeat: the timer's two, and that for the block that the client repeated."""
+    """One is ignored for each repeated ACK: two were sent by the timer, one for a repeated block."""
     writing = receiving()
     assert [writing.tick(), writing.tick(), writing.data(1, BLOCK[1])] == [[Ack(1)]] * 3
     assert [writing.data(2, BLOCK[2]) for _ in range(5)] == [[Ack(2)], [], [], [], [Ack(2)]]
@@ -233,15 +233,15 @@ def test_receiving_data_repeated_is_ignored_with_windows(blocks: int) -> None:
 def test_receiving_data_too_long_is_refused() -> None:
     writing = receiving()
     assert writing.data(2, b"123456789") == [Error(4, "Block is longer than agreed")]
-    assert ended(writing) is Outcome.FAILED
+    assert outcome_of(writing) is Outcome.FAILED
 
 
-def test_receiving_stored_is_our_mistake() -> None:
+def test_receiving_stored_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         receiving().give(Input.STORED)
 
 
-def test_receiving_failed_is_our_mistake() -> None:
+def test_receiving_failed_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         receiving().give(Input.FAILED, TransferError())
 
@@ -249,7 +249,7 @@ def test_receiving_failed_is_our_mistake() -> None:
 def test_receiving_peer_error_stops_it() -> None:
     writing = receiving()
     assert writing.give(Input.PEER_ERROR, (0, "")) == []
-    assert ended(writing) is Outcome.STOPPED_BY_PEER
+    assert outcome_of(writing) is Outcome.STOPPED_BY_PEER
 
 
 def test_receiving_peer_error_5_is_ignored() -> None:
@@ -270,7 +270,7 @@ def test_receiving_tick_repeats_the_last_ack_and_then_gives_up() -> None:
     assert writing.session.deadline == 11.0
     assert writing.session.retransmitted == 2
     assert writing.tick() == []
-    assert ended(writing) is Outcome.TIMED_OUT
+    assert outcome_of(writing) is Outcome.TIMED_OUT
     assert writing.session.detail == "no DATA after block 1"
 
 
@@ -281,7 +281,7 @@ def test_receiving_tick_acknowledges_a_part_of_a_window() -> None:
     assert (writing.session.acked, writing.session.retransmitted) == (2, 0)
 
 
-def test_receiving_tick_makes_a_gap_worth_telling_again() -> None:
+def test_receiving_tick_has_a_gap_reported_again() -> None:
     writing = receiving(windowsize=8)
     assert writing.data(3, BLOCK[2]) == [Ack(1)]
     assert writing.tick() == [Ack(1)]
@@ -297,13 +297,13 @@ def test_receiving_tick_too_early_does_nothing() -> None:
 def test_receiving_cancel_sends_an_error() -> None:
     writing = receiving()
     assert writing.give(Input.CANCEL, "stop") == [Error(0, "stop")]
-    assert ended(writing) is Outcome.CANCELLED
+    assert outcome_of(writing) is Outcome.CANCELLED
 
 
 def test_receiving_replaced_sends_nothing() -> None:
     writing = receiving()
     assert writing.give(Input.REPLACED) == []
-    assert ended(writing) is Outcome.CANCELLED
+    assert outcome_of(writing) is Outcome.CANCELLED
 
 
 # STORING
@@ -341,7 +341,7 @@ def test_storing_data_behind_a_gap_is_reported_when_all_is_stored() -> None:
     assert [writing.data(number, BLOCK[2]) for number in (2, 4, 5)] == [[], [], []]
     assert writing.store() == []
     assert writing.store() == [Ack(2)]
-    assert writing.data(4, BLOCK[2]) == [], "it has been told"
+    assert writing.data(4, BLOCK[2]) == [], "the gap has been reported"
 
 
 def test_storing_data_that_came_too_early_is_requested_when_all_is_stored() -> None:
@@ -371,7 +371,7 @@ def test_storing_data_behind_a_last_block_that_waits_is_ignored() -> None:
 def test_storing_data_too_long_is_refused() -> None:
     writing = storing(windowsize=8)
     assert writing.data(2, b"123456789") == [Error(4, "Block is longer than agreed")]
-    assert ended(writing) is Outcome.FAILED
+    assert outcome_of(writing) is Outcome.FAILED
 
 
 def test_storing_stored_acknowledges() -> None:
@@ -384,14 +384,14 @@ def test_storing_stored_acknowledges() -> None:
 def test_storing_failed_sends_an_error_and_no_ack() -> None:
     writing = storing()
     assert writing.give(Input.FAILED, DiskFull()) == [Error(3, "Disk full or allocation exceeded")]
-    assert ended(writing) is Outcome.FAILED
+    assert outcome_of(writing) is Outcome.FAILED
     assert (writing.session.acked, writing.session.bytes_transferred) == (0, 0)
 
 
 def test_storing_peer_error_stops_it() -> None:
     writing = storing()
     assert writing.give(Input.PEER_ERROR, (0, "")) == []
-    assert ended(writing) is Outcome.STOPPED_BY_PEER
+    assert outcome_of(writing) is Outcome.STOPPED_BY_PEER
 
 
 def test_storing_peer_error_5_is_ignored() -> None:
@@ -415,13 +415,13 @@ def test_storing_tick_is_ignored() -> None:
 def test_storing_cancel_sends_an_error() -> None:
     writing = storing()
     assert writing.give(Input.CANCEL, "stop") == [Error(0, "stop")]
-    assert ended(writing) is Outcome.CANCELLED
+    assert outcome_of(writing) is Outcome.CANCELLED
 
 
 def test_storing_replaced_sends_nothing() -> None:
     writing = storing()
     assert writing.give(Input.REPLACED) == []
-    assert ended(writing) is Outcome.CANCELLED
+    assert outcome_of(writing) is Outcome.CANCELLED
 
 
 # LINGERING
@@ -440,12 +440,12 @@ def test_lingering_data_of_another_block_is_ignored(number: int) -> None:
     assert lingering().data(number, BLOCK[2]) == []
 
 
-def test_lingering_stored_is_our_mistake() -> None:
+def test_lingering_stored_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         lingering().give(Input.STORED)
 
 
-def test_lingering_failed_is_our_mistake() -> None:
+def test_lingering_failed_is_illegal() -> None:
     with pytest.raises(IllegalInput):
         lingering().give(Input.FAILED, TransferError())
 
@@ -454,7 +454,7 @@ def complete_after(event: Input, argument: object = None) -> bool:
     writing = lingering()
     assert writing.session.outcome is Outcome.COMPLETE
     assert writing.give(event, argument) == []
-    return ended(writing) is Outcome.COMPLETE and writing.session.bytes_transferred == 20
+    return outcome_of(writing) is Outcome.COMPLETE and writing.session.bytes_transferred == 20
 
 
 def test_lingering_peer_error_changes_nothing() -> None:
@@ -467,13 +467,13 @@ def test_lingering_requested_is_ignored() -> None:
     assert writing.session.state is State.LINGERING
 
 
-def test_lingering_tick_ends_it_without_a_word() -> None:
+def test_lingering_tick_ends_it_and_sends_nothing() -> None:
     writing = lingering()
     assert writing.session.deadline == 12.0
     assert writing.give(Input.TICK, at=11.9) == []
     assert writing.session.state is State.LINGERING
     assert writing.tick() == []
-    assert ended(writing) is Outcome.COMPLETE
+    assert outcome_of(writing) is Outcome.COMPLETE
 
 
 def test_lingering_tick_comes_after_two_repeats_of_the_agreed_timeout() -> None:
@@ -495,7 +495,7 @@ def still_closed(event: Input, argument: object = None) -> bool:
     writing = closed()
     assert writing.give(event, argument, at=1e6) == []
     assert writing.content == CONTENT
-    return ended(writing) is Outcome.COMPLETE
+    return outcome_of(writing) is Outcome.COMPLETE
 
 
 def test_closed_data_is_ignored() -> None:
@@ -544,6 +544,6 @@ def test_a_wait_of_none_after_the_first_sending_gives_up_at_once() -> None:
     assert writing.session.outcome is Outcome.TIMED_OUT
 
 
-def test_it_is_run_by_the_table_of_its_module() -> None:
+def test_the_session_uses_the_table_of_its_module() -> None:
     assert WriteSession._table is write.TABLE
     assert WriteSession.Input is Input

@@ -10,7 +10,7 @@ import pytest
 AXE = Path(__file__).parents[2] / ".clients/axe/node_modules/axe-core/axe.min.js"
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
-OF_COLORS = ("color-contrast", "link-in-text-block")
+COLOR_RULES = ("color-contrast", "link-in-text-block")
 """Those of the RULES that look at colors."""
 
 FLAGS = [
@@ -24,16 +24,16 @@ FLAGS = [
 ]
 
 
-class Showing:
-    """A process of showing.py."""
+class ShowingProcess:
+    """A process that runs showing.py: a server of the pages with recorded boots."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
         assert process.stdout
         self.port = int(process.stdout.readline())
 
-    def do(self, command: str) -> None:
-        """See showing.py."""
+    def send_command(self, command: str) -> None:
+        """Send it a command; showing.py has them."""
         assert self._process.stdin
         self._process.stdin.write(f"{command}\n".encode())
         self._process.stdin.flush()
@@ -62,20 +62,20 @@ class Tab:
         self.complaints: list[str] = []
         """Errors of scripts, violations of the policy, and requests to other hosts."""
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._said)
-        self.page.on("request", self._requested)
+        self.page.on("console", self._on_console)
+        self.page.on("request", self._on_request)
 
-    def _said(self, message: Any) -> None:
+    def _on_console(self, message: Any) -> None:
         # An error response that the page shows in words is an error for the console, too.
         if message.type in ("error", "warning") and "the server responded with a status of" not in message.text:
             self.complaints.append(message.text)
 
-    def _requested(self, request: Any) -> None:
+    def _on_request(self, request: Any) -> None:
         if not request.url.startswith(self.origin + "/"):
             self.complaints.append(f"requested {request.url}")
 
-    def go(self, route: str) -> None:
-        """Show a view, when the server is known to it."""
+    def open_view(self, route: str) -> None:
+        """Open a view, and wait until the page has the status of the server."""
         self.page.goto(f"{self.origin}/{route}")
         self.page.locator("#ready", has_text="eady").wait_for()
 
@@ -84,23 +84,23 @@ class Tab:
         return self.page.get_by_role("row").filter(has_text=text)
 
     def violations(self, rules: Sequence[str] = RULES) -> list[str]:
-        """What axe-core finds, with the place."""
+        """What axe-core finds, each with the element."""
         if not AXE.exists():
             pytest.skip("needs axe-core: tools/install-clients")
         # As a script of the page it would be against the policy. A route is no new document, so it stays.
         if self.page.evaluate("typeof axe") == "undefined":
             self.page.evaluate(AXE.read_text())
-        found = self.page.evaluate(
+        report = self.page.evaluate(
             "(rules) => axe.run(document, {resultTypes: ['violations'], runOnly: rules})", list(rules)
         )
         return [
             f"{each['id']}: {node['target']}: {node['failureSummary']}"
-            for each in found["violations"]
+            for each in report["violations"]
             for node in each["nodes"]
         ]
 
     def focused(self) -> str:
-        """What has the focus, in a word or two."""
+        """The label, id or text of the element that has the focus."""
         return str(
             self.page.evaluate(
                 "() => (document.activeElement.getAttribute('aria-label') || document.activeElement.id"
@@ -109,10 +109,10 @@ class Tab:
         )
 
     def press(self, *keys: str) -> None:
-        """On the keyboard, one after the other."""
+        """Press keys, one after the other."""
         for key in keys:
             self.page.keyboard.press(key)
 
-    def wide(self) -> int:
+    def overflow(self) -> int:
         """How many pixels the content is wider than the window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - innerWidth"))

@@ -9,7 +9,7 @@ import pytest
 from forks import SHOWING, Fork
 from twistd import clean
 
-from .browsing import FLAGS, Showing, Tab
+from .browsing import FLAGS, ShowingProcess, Tab
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +23,23 @@ def chromium() -> Iterator[Any]:
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("needs chromium")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=FLAGS)
+    with playwright.sync_playwright() as playwright_api:
+        browser = playwright_api.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
 
 
-def _start(state: str) -> Showing:
+def _start(state: str) -> ShowingProcess:
     process = Fork([str(SHOWING), state], env=clean(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    return Showing(process)
+    return ShowingProcess(process)
 
 
 @pytest.fixture
-def showing() -> Iterator[Callable[[str], Showing]]:
+def start_server() -> Iterator[Callable[[str], ShowingProcess]]:
     """Starts a server in a state of showing.py, for one test."""
-    started: list[Showing] = []
+    started: list[ShowingProcess] = []
 
-    def start(state: str) -> Showing:
+    def start(state: str) -> ShowingProcess:
         started.append(_start(state))
         return started[-1]
 
@@ -49,16 +49,16 @@ def showing() -> Iterator[Callable[[str], Showing]]:
 
 
 @pytest.fixture(scope="session")
-def shown() -> Iterator[Callable[[str], Showing]]:
-    """The server in a state of showing.py that all tests share which only look at it."""
-    started: dict[str, Showing] = {}
+def shared_server() -> Iterator[Callable[[str], ShowingProcess]]:
+    """The server in a state of showing.py, shared by all tests that don't change it."""
+    started: dict[str, ShowingProcess] = {}
 
-    def of(state: str) -> Showing:
+    def server_in_state(state: str) -> ShowingProcess:
         if state not in started:
             started[state] = _start(state)
         return started[state]
 
-    yield of
+    yield server_in_state
     for each in started.values():
         each.stop()
 
@@ -68,10 +68,10 @@ def open_tab(chromium: Any) -> Iterator[Callable[..., Tab]]:
     """Opens the page of a server; at the end there must have been no error and no request to another host."""
     tabs: list[Tab] = []
 
-    def open_tab(server: Showing, route: str = "#/boots", **options: Any) -> Tab:
+    def open_tab(server: ShowingProcess, route: str = "#/boots", **options: Any) -> Tab:
         context = chromium.new_context(**{"viewport": {"width": 1200, "height": 800}, **options})
         tabs.append(Tab(context, server.port))
-        tabs[-1].go(route)
+        tabs[-1].open_view(route)
         return tabs[-1]
 
     yield open_tab

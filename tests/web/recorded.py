@@ -61,37 +61,43 @@ class Recording:
             interface="eth0",
         )
 
-    def add(self, kind: StageKind, after: float = 0.002, count: int = 1, lasts: float = 0.0, **data: Any) -> None:
+    def add(self, kind: StageKind, after: float = 0.002, count: int = 1, duration: float = 0.0, **data: Any) -> None:
         self.now += after
-        self.stages.append(Stage(self.now, kind, data, count, self.now + lasts))
-        self.now += lasts
+        self.stages.append(Stage(self.now, kind, data, count, self.now + duration))
+        self.now += duration
 
-    def requests(self, file: str, stack: str = "pxe", count: int = 1) -> None:
+    def request(self, file: str, stack: str = "pxe", count: int = 1) -> None:
         """DISCOVER to ACK."""
-        sent: dict[str, Any] = {
+        client_data: dict[str, Any] = {
             "persona": self.attempt.persona,
             "architecture": self.attempt.architecture,
             "stack": stack,
         }
-        waits = (count - 1) * 4.0
-        self.add(StageKind.DISCOVER, 0.0, count, waits, **sent)
+        retry_seconds = (count - 1) * 4.0
+        self.add(StageKind.DISCOVER, 0.0, count, retry_seconds, **client_data)
         self.add(StageKind.RESOLVER, resolver="next-boot", outcome="answered", seconds=0.0001)
         self.add(StageKind.RESOLVER, resolver="by-architecture", outcome="answered", seconds=0.0004, file=file)
         self.add(StageKind.OFFER, address=self.address, file=file, destination="255.255.255.255:68")
-        self.add(StageKind.REQUEST, 0.9, **sent)
+        self.add(StageKind.REQUEST, 0.9, **client_data)
         self.add(StageKind.ACK, address=self.address, file=file, destination="255.255.255.255:68")
 
-    def loads(self, file: str, loaded: int, seconds: float, outcome: str | None = "complete", **data: Any) -> None:
+    def load(self, file: str, byte_count: int, seconds: float, outcome: str | None = "complete", **data: Any) -> None:
         protocol = data.pop("protocol", "tftp")
-        given = {"protocol": protocol, "file": file, "bytes": loaded, "peer": f"{self.address}:1025", **data}
+        transfer_data = {
+            "protocol": protocol,
+            "file": file,
+            "bytes": byte_count,
+            "peer": f"{self.address}:1025",
+            **data,
+        }
         if outcome is not None:
-            given |= {"outcome": outcome, "seconds": seconds}
+            transfer_data |= {"outcome": outcome, "seconds": seconds}
         if protocol == "tftp":
-            given |= {"blksize": 1468, "windowsize": 4}
-        self.add(StageKind.TRANSFER, 0.01, 1, seconds, **given)
+            transfer_data |= {"blksize": 1468, "windowsize": 4}
+        self.add(StageKind.TRANSFER, 0.01, 1, seconds, **transfer_data)
 
-    def done(self, verdict: Verdict = Verdict.IN_PROGRESS, cause: Cause | None = None) -> BootAttempt:
-        """The attempt so far."""
+    def finish(self, verdict: Verdict = Verdict.IN_PROGRESS, cause: Cause | None = None) -> BootAttempt:
+        """The attempt with the stages so far, and this verdict."""
         loaded = [
             stage
             for stage in self.stages
@@ -113,31 +119,31 @@ def booted(number: int, began: float, kind: str = "uefi", verdict: Verdict = Ver
     """By PXE to iPXE, and on by HTTP to a kernel."""
     boot = Recording(number, began, kind)
     program = "undionly.kpxe" if boot.bios else "snponly.efi"
-    boot.requests(program, count=1 + number % 3 // 2)
+    boot.request(program, count=1 + number % 3 // 2)
     if not boot.bios:
-        boot.loads(program, 0, 0.005, "size_probe", size=173792)
-    boot.loads(program, 70085 if boot.bios else 173792, 0.24)
+        boot.load(program, 0, 0.005, "size_probe", size=173792)
+    boot.load(program, 70085 if boot.bios else 173792, 0.24)
     boot.now += 1.4
-    boot.requests("http://10.77.0.1:8069/boot.ipxe", "ipxe")
-    boot.loads("boot.ipxe", 412, 0.004, protocol="http")
-    boot.loads("debian/vmlinuz", 8_120_384, 0.31, protocol="http")
-    boot.loads("debian/initrd.img", 41_250_816, 1.62, protocol="http")
+    boot.request("http://10.77.0.1:8069/boot.ipxe", "ipxe")
+    boot.load("boot.ipxe", 412, 0.004, protocol="http")
+    boot.load("debian/vmlinuz", 8_120_384, 0.31, protocol="http")
+    boot.load("debian/initrd.img", 41_250_816, 1.62, protocol="http")
     if verdict is Verdict.UP:
         boot.add(StageKind.SYSTEM, 7.5)
         boot.add(StageKind.UP, 4.2, protocol="http")
-    return boot.done(verdict)
+    return boot.finish(verdict)
 
 
 def in_progress(number: int, began: float) -> BootAttempt:
-    """In the middle of its initrd."""
+    """A boot that is loading its initrd."""
     boot = Recording(number, began)
-    boot.requests("snponly.efi")
-    boot.loads("snponly.efi", 173792, 0.24)
+    boot.request("snponly.efi")
+    boot.load("snponly.efi", 173792, 0.24)
     boot.now += 1.1
-    boot.requests("http://10.77.0.1:8069/boot.ipxe", "ipxe")
-    boot.loads("debian/vmlinuz", 8_120_384, 0.31, protocol="http")
-    boot.loads("debian/initrd.img", 12_000_000, 0.6, None, protocol="http")
-    return boot.done()
+    boot.request("http://10.77.0.1:8069/boot.ipxe", "ipxe")
+    boot.load("debian/vmlinuz", 8_120_384, 0.31, protocol="http")
+    boot.load("debian/initrd.img", 12_000_000, 0.6, None, protocol="http")
+    return boot.finish()
 
 
 def not_requested(number: int, began: float) -> BootAttempt:
@@ -146,17 +152,17 @@ def not_requested(number: int, began: float) -> BootAttempt:
     boot.add(StageKind.DISCOVER, 0, 4, 28.0, persona="pxe-bios", architecture="x86-bios", stack="pxe", interface="eth0")
     boot.add(StageKind.OFFER, boot_server=True, destination="255.255.255.255:68")
     boot.add(StageKind.OTHER_SERVER, 0.3, server="10.77.0.254")
-    return boot.done(Verdict.FAILED, NOT_REQUESTED)
+    return boot.finish(Verdict.FAILED, NOT_REQUESTED)
 
 
 def missing_kernel(number: int, began: float) -> BootAttempt:
     """Its script names a file that is not there."""
     boot = Recording(number, began)
-    boot.requests("snponly.efi")
-    boot.loads("snponly.efi", 173792, 0.24, retransmitted=3)
+    boot.request("snponly.efi")
+    boot.load("snponly.efi", 173792, 0.24, retransmitted=3)
     boot.now += 1.2
-    boot.requests("http://10.77.0.1:8069/boot.ipxe", "ipxe")
-    boot.loads("boot.ipxe", 412, 0.004, protocol="http")
+    boot.request("http://10.77.0.1:8069/boot.ipxe", "ipxe")
+    boot.load("boot.ipxe", 412, 0.004, protocol="http")
     boot.add(
         StageKind.REFUSED,
         0.01,
@@ -168,24 +174,24 @@ def missing_kernel(number: int, began: float) -> BootAttempt:
         message="File not found",
         nearest=["vmlinuz-6.12", "vmlinuz-6.6"],
     )
-    return boot.done(Verdict.FAILED, MISSING)
+    return boot.finish(Verdict.FAILED, MISSING)
 
 
 def black_hole(number: int, began: float) -> BootAttempt:
     """Full packets do not arrive."""
     boot = Recording(number, began)
-    boot.requests("snponly.efi", count=2)
-    boot.loads("snponly.efi", 0, 14.0, "timed_out", retransmitted=6, blocks=0, oack=True)
-    return boot.done(Verdict.FAILED, BLACK_HOLE)
+    boot.request("snponly.efi", count=2)
+    boot.load("snponly.efi", 0, 14.0, "timed_out", retransmitted=6, blocks=0, oack=True)
+    return boot.finish(Verdict.FAILED, BLACK_HOLE)
 
 
-def nothing(number: int, began: float) -> BootAttempt:
+def nothing_to_boot(number: int, began: float) -> BootAttempt:
     """It boots its own disk."""
     boot = Recording(number, began, "bios")
     boot.add(StageKind.DISCOVER, 0, persona="pxe-bios", architecture="x86-bios", stack="pxe", interface="eth0")
     boot.add(StageKind.RESOLVER, resolver="by-client", outcome="answered", seconds=0.0002)
     boot.add(StageKind.NO_ANSWER, reason="no resolver has a boot file for it")
-    return boot.done(Verdict.NOTHING_TO_BOOT, LOCAL_DISK)
+    return boot.finish(Verdict.NOTHING_TO_BOOT, LOCAL_DISK)
 
 
 def busy(now: float, count: int = 60) -> Iterator[BootAttempt]:
@@ -198,7 +204,7 @@ def busy(now: float, count: int = 60) -> Iterator[BootAttempt]:
         elif number % 17 == 0:
             yield missing_kernel(number, now - ago - 14)
         elif number % 13 == 0:
-            yield nothing(number, now - ago - 14)
+            yield nothing_to_boot(number, now - ago - 14)
         else:
             verdict = Verdict.UP if number % 5 == 0 else Verdict.BOOTED
             yield booted(number, now - ago - 14 - dice.random(), KINDS[number % len(KINDS)], verdict)
@@ -206,13 +212,13 @@ def busy(now: float, count: int = 60) -> Iterator[BootAttempt]:
 
 def failing(now: float) -> Iterator[BootAttempt]:
     """Machines that do not boot, each for another reason, and some that do."""
-    makes = (booted, nothing, black_hole, not_requested, missing_kernel)
+    builders = (booted, nothing_to_boot, black_hole, not_requested, missing_kernel)
     for number in range(1, 16):
-        yield makes[number % len(makes)](number, now - (16 - number) * 40.0)
+        yield builders[number % len(builders)](number, now - (16 - number) * 40.0)
 
 
-def many(now: float, count: int = 10_000) -> Iterator[BootAttempt]:
-    """As many as are kept."""
-    makes = (booted, booted, booted, booted, missing_kernel, nothing)
+def ten_thousand(now: float, count: int = 10_000) -> Iterator[BootAttempt]:
+    """As many boots as are kept."""
+    builders = (booted, booted, booted, booted, missing_kernel, nothing_to_boot)
     for number in range(1, count + 1):
-        yield makes[number % len(makes)](number % 4096 + 1, now - (count - number) * 31.0 - 20)
+        yield builders[number % len(builders)](number % 4096 + 1, now - (count - number) * 31.0 - 20)

@@ -46,8 +46,8 @@ reactor: Any = installed_reactor
 
 @implementer(IBootFileResolver, IStartable, IOperable)
 @define(eq=False)
-class Recorded:
-    """Has boots, in the place of those that a service would observe."""
+class RecordedBoots:
+    """Recorded boots, in place of the BootRecorder of a service: it has the same operations."""
 
     boots: dict[str, BootAttempt] = field(factory=dict)
     publish: Callable[[Event], None] = field(default=lambda event: None)
@@ -62,7 +62,7 @@ class Recorded:
         pass
 
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
-        return {"boots": self._list, "boot": self._of}
+        return {"boots": self._list, "boot": self._of_machine}
 
     def _list(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         mac, verdict, before = given.get("machine", ""), given.get("verdict", ""), given.get("before", inf)
@@ -70,12 +70,12 @@ class Recorded:
             if boot.began < before and mac in ("", boot.mac) and verdict in ("", boot.verdict.value):
                 yield attempt_record(boot, stages=False)
 
-    def _of(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    def _of_machine(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         found = [boot for boot in self.boots.values() if given["machine"] in (boot.mac, boot.uuid, *boot.addresses)]
         return (attempt_record(boot) for boot in reversed(found))
 
     def add(self, boot: BootAttempt) -> None:
-        """It happens now."""
+        """Add a boot, or replace it, and publish that."""
         self.boots[boot.id] = boot
         kind = BootAttemptChanged if boot.ended is None else BootAttemptEnded
         self.publish(kind(reactor.seconds(), boot))
@@ -98,7 +98,7 @@ def leases(count: int, now: float) -> Iterator[Lease]:
         yield Lease(address, client, mac, state, now - 60 * number, ends, hostname=f"node-{number}", kind="system")
 
 
-def store_of(count: int) -> MemoryStore:
+def store_with_leases(count: int) -> MemoryStore:
     store = MemoryStore()
     store.commit(tuple(leases(count, time.time())))
     return store
@@ -109,7 +109,7 @@ class Commands(LineOnlyReceiver):
 
     delimiter = b"\n"
 
-    def __init__(self, boots: Recorded, site: WebSite, service: "Waiting") -> None:
+    def __init__(self, boots: RecordedBoots, site: WebSite, service: "WaitingService") -> None:
         self._boots = boots
         self._site = site
         self._service = service
@@ -157,7 +157,7 @@ class Commands(LineOnlyReceiver):
             self._boots.publish(TransferBegun(now, request, Agreed()))
 
 
-class Waiting(BootService):
+class WaitingService(BootService):
     """A service whose interface appears when the test says so: this process may create none."""
 
     appeared = False
@@ -167,8 +167,8 @@ class Waiting(BootService):
         return self.appeared or super().ready
 
     def sockets(self) -> tuple[SocketStatus, ...]:
-        found = super().sockets()
-        return tuple(evolve(each, state="bound", reason="") for each in found) if self.appeared else found
+        statuses = super().sockets()
+        return tuple(evolve(each, state="bound", reason="") for each in statuses) if self.appeared else statuses
 
 
 def main() -> None:
@@ -179,9 +179,9 @@ def main() -> None:
         "waiting": (),
         "busy": recorded.busy(now),
         "failing": recorded.failing(now),
-        "many": recorded.many(now),
+        "many": recorded.ten_thousand(now),
     }
-    boots = Recorded({boot.id: boot for boot in recordings[state]})
+    boots = RecordedBoots({boot.id: boot for boot in recordings[state]})
     subnets: Any = [Subnet(network="127.0.0.0/8", pool=["127.77.0.1 - 127.77.255.254"])]
     settings = Settings(
         interfaces=["eth99"] if state == "waiting" else (),
@@ -195,10 +195,10 @@ def main() -> None:
             subnets=() if state == "waiting" else subnets,
         ),
     )
-    store = store_of({"empty": 0, "many": 2000}.get(state, 40))
+    store = store_with_leases({"empty": 0, "many": 2000}.get(state, 40))
     files = WithImages({"install.ipxe": b"#!ipxe\n"})
     resolvers = [boots, NextBoot()]
-    service = Waiting(reactor, settings=settings, backend=files, resolvers=resolvers, store=store, orders=store)
+    service = WaitingService(reactor, settings=settings, backend=files, resolvers=resolvers, store=store, orders=store)
     site = add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=recorded.TOKEN))
     service.startService()
     commands = Commands(boots, site, service)

@@ -43,32 +43,32 @@ class Pages(Visitor):
         self.service = BootService(network.host("10.0.0.1"), settings=settings, backend=files)
         self.service.startService()
         network.advance(0)  # the events of the start have been delivered
-        self.given: list[tuple[str, Mapping[str, Any]]] = []
+        self.calls: list[tuple[str, Mapping[str, Any]]] = []
         """(operation, what it was given)."""
         super().__init__(WebSite(network.clock, self.service, token=token), network.clock)
 
-    def answers(self, name: str, answer: Callable[[], Any]) -> None:
+    def answer_operation(self, name: str, answer: Callable[[], Any]) -> None:
         def operation(given: Mapping[str, Any]) -> Any:
-            self.given.append((name, given))
+            self.calls.append((name, given))
             return answer()
 
         self.service.add_operations({name: operation})
 
-    def finds(self, name: str, records: Any) -> None:
-        self.answers(name, lambda: records)
+    def return_records(self, name: str, records: Any) -> None:
+        self.answer_operation(name, lambda: records)
 
-    def fails(self, name: str, error: Exception) -> None:
+    def raise_in_operation(self, name: str, error: Exception) -> None:
         def answer() -> Any:
             raise error
 
-        self.answers(name, answer)
+        self.answer_operation(name, answer)
 
     def publish(self, *events: Event) -> None:
         self.site.activity.observe_many(events)
 
     def post(self, target: str, value: Any, **headers: str | None) -> Response:
-        given = {**JSON, "Authorization": f"Bearer {TOKEN}", **headers}
-        wire = self.send("POST", target, json.dumps(value).encode(), **given)
+        all_headers = {**JSON, "Authorization": f"Bearer {TOKEN}", **headers}
+        wire = self.send("POST", target, json.dumps(value).encode(), **all_headers)
         self.clock.advance(0)
         return parse(wire.value())[0]
 
@@ -93,8 +93,8 @@ def test_the_page_and_its_files(pages: Pages) -> None:
 
 
 def test_status(pages: Pages) -> None:
-    pages.finds("boots", [])
-    pages.finds("order", [])
+    pages.return_records("boots", [])
+    pages.return_records("order", [])
     request = TransferRequest("a", "a", ("10.0.0.9", 1))
     ended = TransferReport(request, Agreed(), Outcome.COMPLETE, "", 5, 1, 0, 0, 0)
     pages.publish(
@@ -112,34 +112,34 @@ def test_throughput(pages: Pages) -> None:
     pages.clock.advance(100)
     request = TransferRequest("a", "a", ("10.0.0.9", 1))
     pages.publish(TransferEnded(99, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 600, 1, 0, 98, 99)))
-    found = pages.json("/api/throughput")
-    assert (found["until"], found["seconds"], found["bytes"][-2:]) == (100, 300, [600, 0])
+    content = pages.json("/api/throughput")
+    assert (content["until"], content["seconds"], content["bytes"][-2:]) == (100, 300, [600, 0])
 
 
 def test_records_of_an_operation(pages: Pages) -> None:
-    pages.finds("boots", [{"id": "1"}, {"id": "2"}])
+    pages.return_records("boots", [{"id": "1"}, {"id": "2"}])
     assert pages.json("/api/boots?machine=52:54&verdict=failed&limit=2") == {
         "records": [{"id": "1"}, {"id": "2"}],
         "more": False,
     }
-    assert pages.given == [("boots", {"machine": "52:54", "verdict": "failed", "limit": 3})]
+    assert pages.calls == [("boots", {"machine": "52:54", "verdict": "failed", "limit": 3})]
     assert pages.json("/api/boots?limit=1") == {"records": [{"id": "1"}], "more": True}
-    pages.finds("boots", [])
+    pages.return_records("boots", [])
     assert pages.json("/api/boots") == {"records": [], "more": False}
     assert pages.ask("HEAD", "/api/boots").status == 200
 
 
 def test_times_of_a_query_are_numbers(pages: Pages) -> None:
-    pages.finds("boots", [])
+    pages.return_records("boots", [])
     pages.json("/api/boots?since=5&before=7.5&limit=1")
-    assert pages.given == [("boots", {"since": 5.0, "before": 7.5, "limit": 2})]
+    assert pages.calls == [("boots", {"since": 5.0, "before": 7.5, "limit": 2})]
 
 
 def test_leases_are_selected(pages: Pages) -> None:
     """The operation of leases knows no limit."""
-    pages.finds("leases", [])
+    pages.return_records("leases", [])
     pages.json("/api/leases?who=a&state=active&network=10.0.0.0/8&limit=5")
-    assert pages.given == [("leases", {"who": "a", "state": "active", "network": "10.0.0.0/8"})]
+    assert pages.calls == [("leases", {"who": "a", "state": "active", "network": "10.0.0.0/8"})]
 
 
 def test_the_api_lists_its_paths(pages: Pages) -> None:
@@ -147,61 +147,61 @@ def test_the_api_lists_its_paths(pages: Pages) -> None:
 
 
 def test_the_boots_of_one_machine(pages: Pages) -> None:
-    pages.finds("boot", [{"id": "1"}])
+    pages.return_records("boot", [{"id": "1"}])
     assert pages.json(f"/api/machines/{MAC}") == {"records": [{"id": "1"}], "more": False}
-    assert pages.given == [("boot", {"machine": MAC, "limit": LIMIT + 1})]
+    assert pages.calls == [("boot", {"machine": MAC, "limit": LIMIT + 1})]
 
 
 def test_many_records_leave_the_reactor_its_turns(pages: Pages) -> None:
-    taken = 0
+    count = 0
 
     def records() -> Iterator[dict[str, int]]:
-        nonlocal taken
-        for taken in range(1, 2001):
-            yield {"number": taken}
+        nonlocal count
+        for count in range(1, 2001):
+            yield {"number": count}
 
-    pages.finds("leases", records())
+    pages.return_records("leases", records())
     wire = pages.send("GET", "/api/leases")
-    assert taken == 100
-    seen = []
+    assert count == 100
+    counts = []
 
     def turn() -> None:
-        seen.append(taken)
-        if len(seen) < 10:
+        counts.append(count)
+        if len(counts) < 10:
             pages.clock.callLater(0, turn)
 
     pages.clock.callLater(0, turn)
     pages.clock.advance(0)
-    assert seen == [200, 300, 400, 500, 600, 700, 800, 900, 1001, 1001]
-    found = json.loads(parse(wire.value())[0].body)
-    assert found["more"] is True
-    assert [record["number"] for record in found["records"]] == list(range(1, LIMIT + 1))
+    assert counts == [200, 300, 400, 500, 600, 700, 800, 900, 1001, 1001]
+    content = json.loads(parse(wire.value())[0].body)
+    assert content["more"] is True
+    assert [record["number"] for record in content["records"]] == list(range(1, LIMIT + 1))
 
 
 def test_client_that_does_not_read_is_not_sent_more(pages: Pages) -> None:
-    taken = 0
+    count = 0
 
     def records() -> Iterator[dict[str, str]]:
-        nonlocal taken
-        for taken in range(1, 2001):
-            yield {"text": f"{taken:02000}"}
+        nonlocal count
+        for count in range(1, 2001):
+            yield {"text": f"{count:02000}"}
 
-    pages.finds("leases", records())
+    pages.return_records("leases", records())
     wire = pages.connect()
     assert wire is not None
     wire.takes_all = False
     wire.protocol.dataReceived(b"GET /api/leases HTTP/1.1\r\nHost: localhost\r\n\r\n")
     for _ in range(5):
         pages.clock.advance(0)
-    assert taken == 100
-    wire.held = 0
+    assert count == 100
+    wire.unread = 0
     wire.take()
     pages.clock.advance(0)
-    assert taken == 200
+    assert count == 200
     wire.loseConnection()
     wire.lose(ConnectionError())  # in the middle: nothing is left behind
     pages.clock.advance(1)
-    assert taken == 200
+    assert count == 200
 
 
 @pytest.mark.parametrize(
@@ -218,20 +218,20 @@ def test_client_that_does_not_read_is_not_sent_more(pages: Pages) -> None:
     ],
 )
 def test_refused_reads_are_answered_with_an_error(pages: Pages, target: str, status: int, reason: str) -> None:
-    pages.finds("boots", [])
+    pages.return_records("boots", [])
     response = pages.get(target)
     assert (response.status, json.loads(response.body)) == (status, {"error": reason})
 
 
 @pytest.mark.parametrize("error", [ControlError("no such verdict"), StateError("no such verdict")])
 def test_refused_operation_is_answered_with_its_reason(pages: Pages, error: Exception) -> None:
-    pages.fails("boots", error)
+    pages.raise_in_operation("boots", error)
     response = pages.get("/api/boots")
     assert (response.status, json.loads(response.body)) == (400, {"error": "no such verdict"})
 
 
 def test_failed_operation_is_answered_with_500(pages: Pages, failures: list[BaseException]) -> None:
-    pages.fails("boots", ZeroDivisionError("secret"))
+    pages.raise_in_operation("boots", ZeroDivisionError("secret"))
     response = pages.get("/api/boots")
     assert response.status == 500
     assert b"secret" not in response.body
@@ -247,7 +247,7 @@ def test_failure_during_records_ends_the_response(pages: Pages, failures: list[B
             yield {"number": number}
         raise ZeroDivisionError
 
-    pages.finds("boots", records())
+    pages.return_records("boots", records())
     wire = pages.send("GET", "/api/boots")
     pages.clock.advance(0)
     assert wire.aborted
@@ -256,69 +256,69 @@ def test_failure_during_records_ends_the_response(pages: Pages, failures: list[B
 
 
 def test_late_result_for_a_closed_connection_is_dropped(pages: Pages) -> None:
-    later: list[Deferred[Any]] = [Deferred(), Deferred()]
-    pages.answers("boots", lambda: later[len(pages.given) - 1])
-    waiting, gone = pages.send("GET", "/api/boots"), pages.send("GET", "/api/boots")
-    assert waiting.value() == b""
-    gone.lose(ConnectionError())
-    for deferred in later:
+    deferreds: list[Deferred[Any]] = [Deferred(), Deferred()]
+    pages.answer_operation("boots", lambda: deferreds[len(pages.calls) - 1])
+    open_wire, closed_wire = pages.send("GET", "/api/boots"), pages.send("GET", "/api/boots")
+    assert open_wire.value() == b""
+    closed_wire.lose(ConnectionError())
+    for deferred in deferreds:
         deferred.callback([{"id": "1"}])
-    assert json.loads(parse(waiting.value())[0].body)["records"] == [{"id": "1"}]
-    assert gone.value() == b""
+    assert json.loads(parse(open_wire.value())[0].body)["records"] == [{"id": "1"}]
+    assert closed_wire.value() == b""
 
 
 # Orders
 
 
 def test_machines_are_listed_and_the_boots_of_one_are_below(pages: Pages) -> None:
-    pages.finds("machines", [{"mac": MAC}, {"mac": "52:54:00:00:00:02"}])
-    pages.finds("boot", [{"id": "1"}])
+    pages.return_records("machines", [{"mac": MAC}, {"mac": "52:54:00:00:00:02"}])
+    pages.return_records("boot", [{"id": "1"}])
     assert pages.json("/api/machines?tag=rack1&limit=1") == {"records": [{"mac": MAC}], "more": True}
     assert pages.json(f"/api/machines/{MAC}") == {"records": [{"id": "1"}], "more": False}
-    assert pages.given == [("machines", {"tag": "rack1", "limit": 2}), ("boot", {"limit": 1001, "machine": MAC})]
+    assert pages.calls == [("machines", {"tag": "rack1", "limit": 2}), ("boot", {"limit": 1001, "machine": MAC})]
     assert "machines" in pages.json("/api/status")["has"]
 
 
 def test_a_file_that_no_backend_has_is_refused(pages: Pages) -> None:
-    pages.finds("order", [])
+    pages.return_records("order", [])
     response = pages.post("/api/order", {"mac": MAC, "file": "instal.ipxe"})
     assert (response.status, json.loads(response.body)) == (
         400,
         {"error": "no backend has instal.ipxe; similar: install.ipxe"},
     )
-    assert pages.given == []
+    assert pages.calls == []
     assert pages.post("/api/order", {"mac": MAC, "file": "{http}/install.ipxe"}).status == 200
     assert pages.post("/api/order", {"mac": MAC, "file": "https://192.0.2.1/x.efi"}).status == 200
 
 
 def test_post_sets_a_one_time_boot(pages: Pages) -> None:
-    pages.finds("order", [{"mac": MAC, "file": "install.ipxe"}])
+    pages.return_records("order", [{"mac": MAC, "file": "install.ipxe"}])
     response = pages.post("/api/order", {"mac": MAC, "file": "install.ipxe"})
     assert json.loads(response.body) == {"records": [{"mac": MAC, "file": "install.ipxe"}]}
     assert response.status == 200
-    assert pages.given == [("order", {"mac": MAC, "file": "install.ipxe"})]
-    pages.finds("cancel", [])
+    assert pages.calls == [("order", {"mac": MAC, "file": "install.ipxe"})]
+    pages.return_records("cancel", [])
     assert json.loads(pages.post("/api/cancel", {"mac": MAC}).body) == {"records": []}
-    pages.fails("release", ControlError("10.0.0.5 is not leased"))
+    pages.raise_in_operation("release", ControlError("10.0.0.5 is not leased"))
     response = pages.post("/api/release", {"address": "10.0.0.5"}, Origin="http://127.0.0.1:8067")
     assert (response.status, json.loads(response.body)) == (400, {"error": "10.0.0.5 is not leased"})
 
 
 def test_post_changes_a_machine(pages: Pages) -> None:
-    pages.finds("set-machine", [{"mac": MAC, "name": "web1"}])
-    for given in ({"mac": MAC, "name": "web1"}, {"mac": MAC, "tags": ["rack1"], "image": ""}, {"mac": MAC}):
-        response = pages.post("/api/machine", given)
+    pages.return_records("set-machine", [{"mac": MAC, "name": "web1"}])
+    for body in ({"mac": MAC, "name": "web1"}, {"mac": MAC, "tags": ["rack1"], "image": ""}, {"mac": MAC}):
+        response = pages.post("/api/machine", body)
         assert json.loads(response.body) == {"records": [{"mac": MAC, "name": "web1"}]}
-        assert pages.given.pop() == ("set-machine", given)
-    mistakes: list[Any] = [{"name": "web1"}, {"mac": 1}, {"mac": MAC, "uuid": "x"}, []]
-    for wrong in mistakes:
-        response = pages.post("/api/machine", wrong)
+        assert pages.calls.pop() == ("set-machine", body)
+    invalid_bodies: list[Any] = [{"name": "web1"}, {"mac": 1}, {"mac": MAC, "uuid": "x"}, []]
+    for invalid_body in invalid_bodies:
+        response = pages.post("/api/machine", invalid_body)
         assert (response.status, json.loads(response.body)) == (
             400,
             {"error": "the body must be a JSON object of texts: mac; it may have image, name, tags"},
         )
     assert pages.post("/api/machine", {"mac": MAC}, Authorization="Bearer no").status == 401
-    assert pages.given == []
+    assert pages.calls == []
 
 
 def test_wrong_tokens_of_many_addresses_write_a_bounded_log(pages: Pages) -> None:
@@ -347,21 +347,21 @@ def test_wrong_tokens_of_many_addresses_write_a_bounded_log(pages: Pages) -> Non
 def test_commands_of_other_origins_are_refused(
     pages: Pages, headers: dict[str, str | None], status: int, reason: str
 ) -> None:
-    pages.finds("order", [])
+    pages.return_records("order", [])
     response = pages.post("/api/order", {"mac": MAC, "file": "x"}, **headers)
     assert response.status == status
     assert reason in json.loads(response.body)["error"]
-    assert pages.given == []
+    assert pages.calls == []
 
 
 def test_without_a_token_nothing_can_be_ordered() -> None:
     pages = Pages(token="")
-    pages.finds("order", [])
-    for given in (TOKEN, "", " "):
-        response = pages.post("/api/order", {"mac": MAC, "file": "x"}, Authorization=f"Bearer {given}")
+    pages.return_records("order", [])
+    for token in (TOKEN, "", " "):
+        response = pages.post("/api/order", {"mac": MAC, "file": "x"}, Authorization=f"Bearer {token}")
         assert response.status == 403
         assert "[web] token is not set" in json.loads(response.body)["error"]
-    assert pages.given == []
+    assert pages.calls == []
 
 
 @pytest.mark.parametrize(
@@ -381,19 +381,19 @@ def test_without_a_token_nothing_can_be_ordered() -> None:
     ],
 )
 def test_malformed_orders_are_refused(pages: Pages, body: bytes) -> None:
-    pages.finds("order", [])
+    pages.return_records("order", [])
     wire = pages.send("POST", "/api/order", body, Authorization=f"Bearer {TOKEN}", **JSON)
     response = parse(wire.value())[0]
     assert response.status == 400
     assert json.loads(response.body)["error"] == "the body must be a JSON object of texts: file, mac"
-    assert pages.given == []
+    assert pages.calls == []
 
 
 def test_orders_are_not_taken_from_a_get(pages: Pages) -> None:
-    pages.finds("order", [])
+    pages.return_records("order", [])
     response = pages.get(f"/api/order?mac={MAC}&file=x", Authorization=f"Bearer {TOKEN}")
     assert (response.status, response.headers["Allow"]) == (405, "POST")
-    assert pages.given == []
+    assert pages.calls == []
 
 
 # The stream
@@ -403,12 +403,12 @@ def events(wire: Wire) -> list[tuple[str, Any]]:
     """(name, value) of what has come."""
     text = wire.value().partition(b"\r\n\r\n")[2]
     content = b"".join(line for line in text.split(b"\r\n") if line.startswith((b"event", b"data", b"retry")))
-    found = []
+    events = []
     for block in content.decode().split("\n\n"):
         lines = dict(line.split(": ", 1) for line in block.splitlines() if line)
         if "event" in lines:
-            found.append((lines["event"], json.loads(lines["data"])))
-    return found
+            events.append((lines["event"], json.loads(lines["data"])))
+    return events
 
 
 def boot(number: int, verdict: Verdict = Verdict.IN_PROGRESS) -> BootAttempt:
@@ -488,7 +488,7 @@ def test_a_stop_ends_the_streams(pages: Pages) -> None:
 
 def test_a_reload_changes_the_token_and_the_names() -> None:
     pages = Pages(token="")
-    pages.finds("order", [])
+    pages.return_records("order", [])
     assert not pages.site.serves(b"boot.example.org")
     pages.site.use(WebSettings(hosts=["boot.example.org"], token=TOKEN))
     assert pages.site.serves(b"boot.example.org")

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from . import recorded
-from .browsing import OF_COLORS, Showing, Tab
+from .browsing import COLOR_RULES, ShowingProcess, Tab
 
 pytestmark = [pytest.mark.interop, pytest.mark.together]
 
-Show = Callable[[str], Showing]
-Open = Callable[..., Tab]
+StartServer = Callable[[str], ShowingProcess]
+OpenTab = Callable[..., Tab]
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
 
@@ -22,18 +22,18 @@ VIEWS = ("#/boots", MACHINE, "#/machines", "#/leases", "#/server")
 PICTURES = Path(__file__).parents[2] / "docs/pictures"
 
 
-def test_nothing_has_booted_yet(shown: Show, open_tab: Open) -> None:
-    tab = open_tab(shown("empty"))
+def test_nothing_has_booted_yet(shared_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(shared_server("empty"))
     tab.page.get_by_text("No machine has booted yet").wait_for()
     tab.page.get_by_role("img", name="no file was sent").wait_for()
-    tab.go("#/leases")
+    tab.open_view("#/leases")
     tab.page.get_by_text("No client has been given an address yet").wait_for()
-    tab.go("#/machine/52:54:00:00:00:01")
+    tab.open_view("#/machine/52:54:00:00:00:01")
     tab.page.get_by_text("No boot of this machine is known").wait_for()
 
 
-def test_machines_are_listed_and_searched(shown: Show, open_tab: Open) -> None:
-    tab = open_tab(shown("busy"), "#/machines")
+def test_machines_are_listed_and_searched(shared_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(shared_server("busy"), "#/machines")
     tab.row(recorded.mac_of(14)).wait_for()
     tab.page.get_by_role("searchbox").fill(recorded.mac_of(14))
     tab.page.get_by_text("1 machine", exact=True).wait_for()
@@ -41,34 +41,34 @@ def test_machines_are_listed_and_searched(shown: Show, open_tab: Open) -> None:
     tab.page.get_by_role("heading", name=recorded.mac_of(14)).wait_for()
 
 
-def test_boots_appear_as_they_happen(showing: Show, open_tab: Open) -> None:
-    server = showing("busy")
+def test_boots_appear_as_they_happen(start_server: StartServer, open_tab: OpenTab) -> None:
+    server = start_server("busy")
     tab = open_tab(server)
     tab.row(recorded.mac_of(60)).wait_for()
-    server.do("boot 300 2")
+    server.send_command("boot 300 2")
     tab.row(recorded.mac_of(300)).filter(has_text="In progress").wait_for(timeout=30_000)
     first = tab.page.get_by_role("row").nth(1).inner_text()
     assert recorded.mac_of(300) in first or recorded.mac_of(301) in first, "the newest is on top"
     tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for(timeout=30_000)
     tab.page.get_by_role("button", name="Pause").click()
-    server.do("boot 400 1")
+    server.send_command("boot 400 1")
     tab.page.wait_for_timeout(1500)
     assert not tab.row(recorded.mac_of(400)).count(), "the list rests"
     tab.page.get_by_role("button", name="Resume").click()
     tab.row(recorded.mac_of(400)).wait_for()
 
 
-def test_page_follows_a_booting_machine(showing: Show, open_tab: Open) -> None:
-    server = showing("busy")
+def test_page_follows_a_booting_machine(start_server: StartServer, open_tab: OpenTab) -> None:
+    server = start_server("busy")
     tab = open_tab(server, f"#/machine/{recorded.mac_of(500)}")
-    server.do("boot 500 1")
+    server.send_command("boot 500 1")
     tab.page.locator(".cause").filter(has_text="In progress").wait_for()
     tab.page.locator(".cause").filter(has_text="Booted").wait_for()
     assert tab.page.get_by_role("img", name="Timeline of a boot").count() == 1
 
 
-def test_why_machines_fail(shown: Show, open_tab: Open) -> None:
-    tab = open_tab(shown("failing"))
+def test_why_machines_fail(shared_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(shared_server("failing"))
     tab.row("never acknowledged").first.wait_for()
     tab.page.get_by_label("Verdict").select_option("failed")
     tab.row("Booted").first.wait_for(state="detached")
@@ -90,20 +90,20 @@ def test_why_machines_fail(shown: Show, open_tab: Open) -> None:
     ]
 
 
-def test_page_shows_pending_sockets(showing: Show, open_tab: Open) -> None:
-    server = showing("waiting")
+def test_page_shows_pending_sockets(start_server: StartServer, open_tab: OpenTab) -> None:
+    server = start_server("waiting")
     tab = open_tab(server)
     tab.page.get_by_role("link", name="Not ready: 1 socket").click()
     tab.page.get_by_text("TFTP on 0.0.0.0: no interface eth99").wait_for()
     row = tab.row("eth99")
     assert "Waiting" in row.inner_text()
-    server.do("appear")
+    server.send_command("appear")
     tab.page.get_by_role("link", name="Ready", exact=True).wait_for()
     row.filter(has_text="Bound").wait_for()
 
 
-def test_search_without_matches_shows_none(shown: Show, open_tab: Open) -> None:
-    tab = open_tab(shown("busy"))
+def test_search_without_matches_shows_none(shared_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(shared_server("busy"))
     tab.page.get_by_label("MAC of a machine").fill("ff:ff")
     tab.page.get_by_text("No boot matches").wait_for()
 
@@ -111,9 +111,9 @@ def test_search_without_matches_shows_none(shown: Show, open_tab: Open) -> None:
 # Many
 
 
-def test_ten_thousand_boots(showing: Show, open_tab: Open, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_thousand_boots(start_server: StartServer, open_tab: OpenTab, capsys: pytest.CaptureFixture[str]) -> None:
     """A page of them at a time, and the browser answers while boots change as fast as they can."""
-    server = showing("many")
+    server = start_server("many")
     tab = open_tab(server)
     tab.page.evaluate("""() => {
         window.longest = 0;
@@ -131,7 +131,7 @@ def test_ten_thousand_boots(showing: Show, open_tab: Open, capsys: pytest.Captur
     assert oldest not in rows.all_inner_texts()
     tab.page.get_by_role("button", name="Newer").click()
     tab.row(oldest.split()[0]).first.wait_for()
-    server.do("flood 3000")
+    server.send_command("flood 3000")
     tab.page.get_by_label("MAC of a machine").fill(recorded.mac_of(77))
     tab.row(recorded.mac_of(77)).first.wait_for()
     tab.page.get_by_label("MAC of a machine").fill("")
@@ -144,8 +144,8 @@ def test_ten_thousand_boots(showing: Show, open_tab: Open, capsys: pytest.Captur
     assert longest < 5000
 
 
-def test_screen_readers_are_not_flooded(showing: Show, open_tab: Open) -> None:
-    server = showing("busy")
+def test_screen_readers_are_not_flooded(start_server: StartServer, open_tab: OpenTab) -> None:
+    server = start_server("busy")
     tab = open_tab(server)
     tab.row(recorded.mac_of(60)).wait_for()
     tab.page.evaluate("""() => {
@@ -153,11 +153,11 @@ def test_screen_readers_are_not_flooded(showing: Show, open_tab: Open) -> None:
         const news = document.getElementById('news');
         new MutationObserver(() => news.textContent && said.push(news.textContent)).observe(news, {childList: true});
     }""")
-    server.do("flood 400")
-    server.do("fail 900")
+    server.send_command("flood 400")
+    server.send_command("fail 900")
     tab.page.wait_for_timeout(6500)
-    said = tab.page.evaluate("said")
-    assert said == [f"401 new boots; {recorded.mac_of(900)} failed: {recorded.MISSING.sentence}."]
+    announcements = tab.page.evaluate("said")
+    assert announcements == [f"401 new boots; {recorded.mac_of(900)} failed: {recorded.MISSING.sentence}."]
 
 
 # For every user
@@ -175,25 +175,25 @@ def test_screen_readers_are_not_flooded(showing: Show, open_tab: Open) -> None:
         ("many", "wide", "light dark"),
     ],
 )
-def test_axe_finds_nothing(shown: Show, open_tab: Open, state: str, size: str, schemes: str) -> None:
-    first, *others = schemes.split()
-    tab = open_tab(shown(state), color_scheme=first, **(PHONE if size == "phone" else {}))
+def test_axe_finds_nothing(shared_server: StartServer, open_tab: OpenTab, state: str, size: str, schemes: str) -> None:
+    first_scheme, *other_schemes = schemes.split()
+    tab = open_tab(shared_server(state), color_scheme=first_scheme, **(PHONE if size == "phone" else {}))
     # A busy server has the same leases and sockets as a failing one.
     for route in {"many": VIEWS[:1], "busy": VIEWS[:3]}.get(state, VIEWS):
-        tab.go(route)
+        tab.open_view(route)
         tab.page.locator("h1").wait_for()
         tab.page.locator(".panel:empty").wait_for(state="detached")
         assert tab.violations() == [], route
-        assert tab.wide() <= 0, f"{route} scrolls sideways"
-        for scheme in others:
+        assert tab.overflow() <= 0, f"{route} scrolls sideways"
+        for scheme in other_schemes:
             tab.page.emulate_media(color_scheme=scheme)
-            assert tab.violations(OF_COLORS) == [], f"{route}, {scheme}"
-            tab.page.emulate_media(color_scheme=first)
+            assert tab.violations(COLOR_RULES) == [], f"{route}, {scheme}"
+            tab.page.emulate_media(color_scheme=first_scheme)
 
 
-def test_a_table_is_one_at_phone_width(shown: Show, open_tab: Open) -> None:
+def test_a_table_is_one_at_phone_width(shared_server: StartServer, open_tab: OpenTab) -> None:
     """Its rows are laid out as cards there, which would take their roles if they had none of their own."""
-    tab = open_tab(shown("busy"), **PHONE)
+    tab = open_tab(shared_server("busy"), **PHONE)
     table = tab.page.get_by_role("table", name="Boots, the newest first")
     table.get_by_role("row").nth(1).wait_for()
     assert table.get_by_role("columnheader").all_inner_texts()[:3] == ["Machine", "Client", "Verdict"]
@@ -207,8 +207,8 @@ def test_a_table_is_one_at_phone_width(shown: Show, open_tab: Open) -> None:
     assert sizes == 0, "too small for a finger"
 
 
-def test_page_has_landmarks(shown: Show, open_tab: Open) -> None:
-    tab = open_tab(shown("busy"))
+def test_page_has_landmarks(shared_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(shared_server("busy"))
     for role in ("banner", "main", "contentinfo"):
         assert tab.page.get_by_role(role).count() == 1, role
     assert tab.page.get_by_role("navigation", name="Views").count() == 1
@@ -218,8 +218,8 @@ def test_page_has_landmarks(shown: Show, open_tab: Open) -> None:
     assert tab.page.get_by_role("link", name="Boots", exact=True).get_attribute("aria-current") == "page"
 
 
-def test_by_keyboard_only(shown: Show, open_tab: Open) -> None:
-    tab = open_tab(shown("busy"))
+def test_by_keyboard_only(shared_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(shared_server("busy"))
     tab.row(recorded.mac_of(60)).wait_for()
     tab.press("Tab")
     assert tab.focused() == "Skip to the content"
@@ -227,12 +227,12 @@ def test_by_keyboard_only(shown: Show, open_tab: Open) -> None:
     assert tab.page.evaluate(outline) == "solid"
     tab.press("Enter")
     assert tab.focused() == "Boots"
-    seen = []
+    focused = []
     for _ in range(4):
         tab.press("Tab")
-        seen.append(tab.focused())
+        focused.append(tab.focused())
         assert tab.page.evaluate(outline) == "solid"
-    assert seen == ["search", "verdict", "Pause", recorded.mac_of(60)]
+    assert focused == ["search", "verdict", "Pause", recorded.mac_of(60)]
     tab.press("Enter")
     tab.page.get_by_role("img", name="Timeline of a boot").wait_for()
     assert tab.focused() == recorded.mac_of(60), "its heading"
@@ -247,22 +247,22 @@ def test_by_keyboard_only(shown: Show, open_tab: Open) -> None:
     assert tab.page.get_by_text("Once: install.ipxe").count() == 0
 
 
-def test_the_row_with_the_focus_keeps_it(showing: Show, open_tab: Open) -> None:
+def test_the_row_with_the_focus_keeps_it(start_server: StartServer, open_tab: OpenTab) -> None:
     """Boots that come push it down, and its own change replaces its cells."""
-    server = showing("busy")
+    server = start_server("busy")
     tab = open_tab(server)
     tab.row(recorded.mac_of(60)).get_by_role("link").focus()
-    server.do("boot 300 3")
+    server.send_command("boot 300 3")
     tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for()
     assert tab.focused() == recorded.mac_of(60)
     tab.row(recorded.mac_of(302)).get_by_role("link").focus()
-    server.do("fail 901")
+    server.send_command("fail 901")
     tab.row(recorded.mac_of(901)).wait_for()
     assert tab.focused() == recorded.mac_of(302)
 
 
-def test_times_are_those_of_the_viewer(shown: Show, open_tab: Open) -> None:
-    server = shown("busy")
+def test_times_are_those_of_the_viewer(shared_server: StartServer, open_tab: OpenTab) -> None:
+    server = shared_server("busy")
     tokyo, lima = (open_tab(server, timezone_id=zone) for zone in ("Asia/Tokyo", "America/Lima"))
     tokyo.page.get_by_text("Times are those of Asia/Tokyo").wait_for()
     texts = []
@@ -273,14 +273,14 @@ def test_times_are_those_of_the_viewer(shown: Show, open_tab: Open) -> None:
     assert texts[0][0] != texts[1][0]
 
 
-def test_reduced_motion_is_respected(showing: Show, open_tab: Open) -> None:
-    server = showing("busy")
-    moving, still = (open_tab(server, reduced_motion=motion) for motion in ("no-preference", "reduce"))
-    for tab in (moving, still):
+def test_reduced_motion_is_respected(start_server: StartServer, open_tab: OpenTab) -> None:
+    server = start_server("busy")
+    moving, reduced = (open_tab(server, reduced_motion=motion) for motion in ("no-preference", "reduce"))
+    for tab in (moving, reduced):
         tab.row(recorded.mac_of(60)).wait_for()
-    server.do("boot 300 1")
+    server.send_command("boot 300 1")
     names = []
-    for tab in (moving, still):
+    for tab in (moving, reduced):
         row = tab.row(recorded.mac_of(300))
         row.wait_for()
         names.append(row.evaluate("(row) => getComputedStyle(row).animationName"))
@@ -290,8 +290,8 @@ def test_reduced_motion_is_respected(showing: Show, open_tab: Open) -> None:
 # Orders
 
 
-def test_a_next_boot_is_ordered_and_cancelled(showing: Show, open_tab: Open) -> None:
-    tab = open_tab(showing("busy"), f"#/machine/{recorded.mac_of(7)}")
+def test_a_next_boot_is_ordered_and_cancelled(start_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(start_server("busy"), f"#/machine/{recorded.mac_of(7)}")
     tab.page.get_by_label("File to boot once").fill("install.ipxe")
     tab.page.get_by_role("button", name="Order").click()
     tab.page.get_by_role("textbox", name="Token").fill("wrong-wrong-wrong")
@@ -306,9 +306,9 @@ def test_a_next_boot_is_ordered_and_cancelled(showing: Show, open_tab: Open) -> 
     tab.row("install.ipxe").wait_for(state="detached")  # the token is known by now
 
 
-def test_a_machine_is_named_tagged_and_given_an_image(showing: Show, open_tab: Open) -> None:
+def test_a_machine_is_named_tagged_and_given_an_image(start_server: StartServer, open_tab: OpenTab) -> None:
     machine = recorded.mac_of(7)
-    tab = open_tab(showing("busy"), f"#/machine/{machine}")
+    tab = open_tab(start_server("busy"), f"#/machine/{machine}")
     tab.page.get_by_label("Name", exact=True).fill("Web 1")
     tab.page.get_by_role("button", name="Save").click()
     tab.page.get_by_role("textbox", name="Token").fill(recorded.TOKEN)
@@ -329,8 +329,8 @@ def test_a_machine_is_named_tagged_and_given_an_image(showing: Show, open_tab: O
     assert tab.page.get_by_label("Name", exact=True).input_value() == "web1"
 
 
-def test_a_lease_is_released(showing: Show, open_tab: Open) -> None:
-    tab = open_tab(showing("busy"), "#/leases")
+def test_a_lease_is_released(start_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(start_server("busy"), "#/leases")
     tab.page.get_by_role("button", name="Release 127.77.0.1", exact=True).click()
     tab.page.get_by_role("textbox", name="Token").fill(recorded.TOKEN)
     tab.press("Enter")
@@ -341,8 +341,8 @@ def test_a_lease_is_released(showing: Show, open_tab: Open) -> None:
     assert found == [f"127.77.0.{number}" for number in (1, 9, 18, 27, 36)]
 
 
-def test_page_shows_a_lost_server(showing: Show, open_tab: Open) -> None:
-    server = showing("busy")
+def test_page_shows_a_lost_server(start_server: StartServer, open_tab: OpenTab) -> None:
+    server = start_server("busy")
     tab = open_tab(server)
     tab.row(recorded.mac_of(60)).wait_for()
     server.stop()
@@ -356,23 +356,23 @@ def test_page_shows_a_lost_server(showing: Show, open_tab: Open) -> None:
 
 
 def test_pictures_of_the_documentation_are_drawn(
-    shown: Show, open_tab: Open, tmp_path: Path, request: pytest.FixtureRequest
+    shared_server: StartServer, open_tab: OpenTab, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """`pytest -k test_pictures --record-pictures` writes them into the documentation."""
-    into = PICTURES if request.config.getoption("--record-pictures") else tmp_path
+    directory = PICTURES if request.config.getoption("--record-pictures") else tmp_path
     size = {"viewport": {"width": 1080, "height": 640}}
-    busy = open_tab(shown("busy"), device_scale_factor=1.5, **size)
+    busy = open_tab(shared_server("busy"), device_scale_factor=1.5, **size)
     busy.row(recorded.mac_of(60)).wait_for()
     busy.page.get_by_role("img", name="at most").wait_for()
-    failing = open_tab(shown("failing"), MACHINE, device_scale_factor=1.5, **size)
+    failing = open_tab(shared_server("failing"), MACHINE, device_scale_factor=1.5, **size)
     failing.page.get_by_role("img", name="Timeline").wait_for()
-    phone = open_tab(shown("failing"), device_scale_factor=1.5, **PHONE)
+    phone = open_tab(shared_server("failing"), device_scale_factor=1.5, **PHONE)
     phone.row("52:54:00:00:00:0e").wait_for()
     for name, tab in {"boots": busy, "timeline": failing, "phone": phone}.items():
-        drawn = set()
+        screenshots = set()
         for scheme in ("light", "dark"):
             tab.page.emulate_media(color_scheme=scheme)
-            path = into / f"web-{name}-{scheme}.png"
-            drawn.add(tab.page.screenshot(path=path))
+            path = directory / f"web-{name}-{scheme}.png"
+            screenshots.add(tab.page.screenshot(path=path))
             assert path.stat().st_size > 10_000
-        assert len(drawn) == 2, "in two schemes"
+        assert len(screenshots) == 2, "in two schemes"

@@ -13,7 +13,7 @@ from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings, WebSett
 from bootfw.testing import MemoryNetwork
 from bootfw.web import WebSite
 
-from .test_site import fetch
+from .test_site import status_of
 from .visiting import Visitor
 
 PAGE = "web.md"
@@ -26,14 +26,14 @@ def settings_of(text: str, directory: Path) -> WebSettings:
 
 
 def test_the_configuration_of_the_web_howto(tmp_path: Path) -> None:
-    elsewhere, writable = (settings_of(text, tmp_path) for text in blocks(PAGE, "toml"))
-    assert elsewhere.listen == (("127.0.0.1", 8067), ("10.77.0.1", 8067))
-    assert elsewhere.hosts == ("boot.example.org",)
+    listening, writable = (settings_of(text, tmp_path) for text in blocks(PAGE, "toml"))
+    assert listening.listen == (("127.0.0.1", 8067), ("10.77.0.1", 8067))
+    assert listening.hosts == ("boot.example.org",)
     assert len(writable.token) == 16
-    assert WebSettings().listen == elsewhere.listen[:1]
+    assert WebSettings().listen == listening.listen[:1]
 
 
-def program() -> dict[str, Any]:
+def definitions() -> dict[str, Any]:
     """What the block of Python on the page defines."""
     (code,) = blocks(PAGE, "python")
     defined: dict[str, Any] = {}
@@ -42,11 +42,11 @@ def program() -> dict[str, Any]:
 
 
 def test_the_service_of_the_web_howto(private_reactor: EPollReactor, alongside: Alongside, result: Result) -> None:
-    quiet = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
-    service = program()["service_with_pages"](private_reactor, settings=quiet)
+    settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
+    service = definitions()["service_with_pages"](private_reactor, settings=settings)
     service.startService()
-    (row,) = service.summary()
-    assert alongside(fetch, row.address[1], "/") == 200
+    (status,) = service.summary()
+    assert alongside(status_of, status.address[1], "/") == 200
     result(service.stopService())
 
 
@@ -54,8 +54,8 @@ def test_the_probe_of_the_web_howto() -> None:
     tunnel, probe = blocks(PAGE, "console")
     assert "8067:127.0.0.1:8067" in tunnel
     network = MemoryNetwork()
-    quiet = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
-    service = program()["BootService"](network.host("10.0.0.1"), settings=quiet)
+    settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
+    service = definitions()["BootService"](network.host("10.0.0.1"), settings=settings)
     service.startService()
     command, answer = probe.splitlines()
     target = command.partition("127.0.0.1:8067")[2]

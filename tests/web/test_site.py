@@ -22,14 +22,14 @@ from bootfw.web.site import CONNECTIONS, LONGEST_BODY
 
 from .visiting import Visitor
 
-QUIET = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
+ONLY_PAGES = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
 
 
 @pytest.fixture
 def visitor() -> Visitor:
     """Of a service that is started."""
     network = MemoryNetwork()
-    service = BootService(network.host("10.0.0.1"), settings=QUIET)
+    service = BootService(network.host("10.0.0.1"), settings=ONLY_PAGES)
     service.startService()
     return Visitor(WebSite(network.clock, service, ["boot.example.org"]), network.clock)
 
@@ -57,7 +57,7 @@ def test_health(visitor: Visitor) -> None:
 def test_a_service_that_is_not_started_is_not_ready() -> None:
     clock = Clock()
     network = MemoryNetwork(clock)
-    service = BootService(network.host("10.0.0.1"), settings=QUIET)
+    service = BootService(network.host("10.0.0.1"), settings=ONLY_PAGES)
     visitor = Visitor(WebSite(clock, service), clock)
     response = visitor.get("/readyz")
     assert (response.status, json.loads(response.body)["ready"]) == (503, False)
@@ -151,7 +151,7 @@ def test_a_connection_without_a_request_is_closed(visitor: Visitor) -> None:
 # Bound by a service
 
 
-def fetch(port: int, target: str) -> int:
+def status_of(port: int, target: str) -> int:
     with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", target)
         return connection.getresponse().status
@@ -185,7 +185,7 @@ def test_ready_means_that_every_socket_is_bound(
 def test_a_service_binds_the_pages_with_its_ports(
     private_reactor: EPollReactor, alongside: Alongside, result: Result
 ) -> None:
-    service = BootService(private_reactor, settings=QUIET)
+    service = BootService(private_reactor, settings=ONLY_PAGES)
     observer = EventList()
     service.add_observer(observer)
     add_web(private_reactor, service, WebSettings(listen=["127.0.0.1:0"]))
@@ -193,10 +193,10 @@ def test_a_service_binds_the_pages_with_its_ports(
         service.startService()
         (row,) = service.summary()
         assert row.service == "web"
-        assert alongside(fetch, row.address[1], "/readyz") == 200
-        held = socket.create_connection(row.address[:2])  # is cut by the stop
+        assert alongside(status_of, row.address[1], "/readyz") == 200
+        connection = socket.create_connection(row.address[:2])  # is cut by the stop
         result(service.stopService())
-        held.close()
+        connection.close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(row.address[:2])
     assert [event.service for event in observer.of(ListenerBound)] == ["web"] * 2
@@ -206,7 +206,7 @@ def test_a_service_binds_the_pages_with_its_ports(
 @pytest.mark.parametrize("optional", [False, True])
 def test_a_port_that_another_program_holds(private_reactor: EPollReactor, result: Result, optional: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
-        service = BootService(private_reactor, settings=QUIET)
+        service = BootService(private_reactor, settings=ONLY_PAGES)
         observer = EventList()
         service.add_observer(observer)
         listen = WebSettings(listen=[holder.getsockname()[:2]])

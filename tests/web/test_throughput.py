@@ -33,8 +33,8 @@ def test_transfers_before_the_window_are_left_out() -> None:
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(0, 100), st.floats(0, 50))))
 def test_no_byte_is_lost_or_counted_twice(transfers: list[tuple[int, float, float]]) -> None:
     throughput = Throughput()
-    for count, began, took in transfers:
-        throughput.add(report(count, 10_000 + began, 10_000 + began + took))
+    for count, began, duration in transfers:
+        throughput.add(report(count, 10_000 + began, 10_000 + began + duration))
     found = throughput.rates(10_000 + 200)
     assert len(found) == SECONDS
     assert abs(sum(found) - sum(count for count, _, _ in transfers)) <= SECONDS

@@ -61,7 +61,9 @@ class API(Visitor):
         self.service.startService()
         super().__init__(WebSite(network.clock, self.service, api_tokens=tokens), network.clock)
 
-    def do(self, method: str, target: str, value: Any = None, token: str = WRITER.token, **headers: str) -> Response:
+    def request(
+        self, method: str, target: str, value: Any = None, token: str = WRITER.token, **headers: str
+    ) -> Response:
         """The response to a request with a JSON body, if there is one."""
         body = b"" if value is None else json.dumps(value).encode()
         kind = {"Content_Type": "application/json"} if body else {}
@@ -81,86 +83,88 @@ def error(response: Response) -> str:
 
 
 def test_without_tokens_it_is_off() -> None:
-    off = API()
+    without_tokens = API()
     for target in (MACHINE, "/api/v1/openapi.json", "/api/v1"):
-        response = off.do("GET", target)
+        response = without_tokens.request("GET", target)
         assert (response.status, error(response)) == (
             404,
             "this API is off: set [[web.api-token]] to switch it on",
         )
-    off.site.use(WebSettings(api_tokens=[READER]))
-    assert off.do("GET", MACHINE, token=READER.token).status == 200
+    without_tokens.site.use(WebSettings(api_tokens=[READER]))
+    assert without_tokens.request("GET", MACHINE, token=READER.token).status == 200
 
 
 def test_reading_needs_a_token_with_that_scope(api: API) -> None:
-    assert api.do("GET", MACHINE, token=READER.token).status == 200
+    assert api.request("GET", MACHINE, token=READER.token).status == 200
     missing = api.get(MACHINE)
     assert (missing.status, missing.headers["WWW-Authenticate"]) == (401, "Bearer")
-    assert api.do("GET", MACHINE, token="wrong").status == 401
-    assert api.do("GET", MACHINE, Authorization=f"Basic {READER.token}").status == 401
+    assert api.request("GET", MACHINE, token="wrong").status == 401
+    assert api.request("GET", MACHINE, Authorization=f"Basic {READER.token}").status == 401
     api.site.use(WebSettings(api_tokens=[APIToken("only", READER.token, ["write"])]))
-    response = api.do("GET", MACHINE, token=READER.token)
+    response = api.request("GET", MACHINE, token=READER.token)
     assert (response.status, error(response)) == (403, 'the token of only does not have the scope "read"')
 
 
 @pytest.mark.parametrize("each", OPERATIONS, ids=lambda each: f"{each.method} {each.path}")
 def test_no_change_is_made_by_a_token_that_only_reads(api: API, each: Any) -> None:
     target = "/api/v1" + each.path.replace("{mac}", MAC)
-    assert api.do(each.method, target, {}, READER.token).status == (200 if each.method == "GET" else 403)
-    assert api.do(each.method, target, {}, "wrong-0123456789").status == 401
+    assert api.request(each.method, target, {}, READER.token).status == (200 if each.method == "GET" else 403)
+    assert api.request(each.method, target, {}, "wrong-0123456789").status == 401
 
 
 def test_the_token_of_the_pages_is_none_of_the_api() -> None:
     api = API(READER)
     api.site.use(WebSettings(token="pages-0123456789", api_tokens=[READER]))
-    assert api.do("GET", MACHINE, token="pages-0123456789").status == 401
+    assert api.request("GET", MACHINE, token="pages-0123456789").status == 401
 
 
 def test_a_machine_is_named_found_and_forgotten(api: API) -> None:
     with capturedLogs() as logged:
-        changed = api.do("PATCH", MACHINE, {"name": "web1", "tags": ["rack1"], "image": "debian-12"})
+        changed = api.request("PATCH", MACHINE, {"name": "web1", "tags": ["rack1"], "image": "debian-12"})
     machine = json.loads(changed.body)
     assert changed.status == 200
     assert [machine[key] for key in ("name", "tags", "image", "boots")] == ["web1", ["rack1"], "debian-12", 1]
     assert [each["who"] for each in logged if "who" in each] == ["writer"]
-    assert json.loads(api.do("GET", MACHINE.upper().replace("/API/V1/MACHINES", "/api/v1/machines")).body) == machine
-    assert json.loads(api.do("GET", "/api/v1/machines?tag=rack1").body) == {"records": [machine], "more": False}
-    assert json.loads(api.do("GET", "/api/v1/machines?verdict=failed").body) == {"records": [], "more": False}
-    assert json.loads(api.do("DELETE", MACHINE).body) == machine
-    gone = api.do("DELETE", MACHINE)
+    assert (
+        json.loads(api.request("GET", MACHINE.upper().replace("/API/V1/MACHINES", "/api/v1/machines")).body) == machine
+    )
+    assert json.loads(api.request("GET", "/api/v1/machines?tag=rack1").body) == {"records": [machine], "more": False}
+    assert json.loads(api.request("GET", "/api/v1/machines?verdict=failed").body) == {"records": [], "more": False}
+    assert json.loads(api.request("DELETE", MACHINE).body) == machine
+    gone = api.request("DELETE", MACHINE)
     assert (gone.status, error(gone)) == (404, "nothing is set for this machine")
-    assert json.loads(api.do("GET", MACHINE).body)["name"] == ""
+    assert json.loads(api.request("GET", MACHINE).body)["name"] == ""
 
 
 def test_a_list_says_whether_there_are_more(api: API) -> None:
-    api.do("PATCH", f"/api/v1/machines/{OTHER}", {"name": "web2"})
-    listed = json.loads(api.do("GET", "/api/v1/machines?limit=1").body)
+    api.request("PATCH", f"/api/v1/machines/{OTHER}", {"name": "web2"})
+    listed = json.loads(api.request("GET", "/api/v1/machines?limit=1").body)
     assert ([each["mac"] for each in listed["records"]], listed["more"]) == ([MAC], True)
 
 
 def test_the_boots_of_a_machine_have_their_stages(api: API) -> None:
-    assert json.loads(api.do("GET", f"{MACHINE}/boots").body)["records"] == [
+    assert json.loads(api.request("GET", f"{MACHINE}/boots").body)["records"] == [
         json.loads(json.dumps(attempt_record(BOOT)))
     ]
-    assert json.loads(api.do("GET", f"/api/v1/machines/{OTHER}/boots").body)["records"] == []
+    assert json.loads(api.request("GET", f"/api/v1/machines/{OTHER}/boots").body)["records"] == []
 
 
 def test_an_image_that_does_not_exist_is_refused(api: API) -> None:
-    missing = api.do("PATCH", MACHINE, {"name": "web1", "image": "debian-13"})
+    missing = api.request("PATCH", MACHINE, {"name": "web1", "image": "debian-13"})
     assert (missing.status, error(missing)) == (422, "there is no image debian-13; known: debian-12, rescue")
-    assert json.loads(api.do("GET", MACHINE).body)["name"] == ""
-    assert api.do("PATCH", MACHINE, {"image": ""}).status == 200
+    assert json.loads(api.request("GET", MACHINE).body)["name"] == ""
+    assert api.request("PATCH", MACHINE, {"image": ""}).status == 200
 
 
 def test_a_file_is_booted_once_if_it_exists(api: API) -> None:
-    ordered = api.do("PUT", f"{MACHINE}/next", {"file": "install.ipxe"})
+    ordered = api.request("PUT", f"{MACHINE}/next", {"file": "install.ipxe"})
     assert (ordered.status, json.loads(ordered.body)["file"]) == (200, "install.ipxe")
-    assert json.loads(api.do("GET", MACHINE).body)["next"] == "install.ipxe"
-    missing = api.do("PUT", f"{MACHINE}/next", {"file": "instal.ipxe"})
+    assert json.loads(api.request("GET", MACHINE).body)["next"] == "install.ipxe"
+    missing = api.request("PUT", f"{MACHINE}/next", {"file": "instal.ipxe"})
     assert (missing.status, error(missing)) == (422, "no backend has instal.ipxe; similar: install.ipxe")
-    assert api.do("PUT", f"{MACHINE}/next", {"file": "http://192.0.2.1/x.ipxe"}).status == 200
-    assert api.do("DELETE", f"{MACHINE}/next").status == 200
-    assert api.do("DELETE", f"{MACHINE}/next").status == 404
+    assert api.request("PUT", f"{MACHINE}/next", {"file": "http://192.0.2.1/x.ipxe"}).status == 200
+    assert api.request("DELETE", f"{MACHINE}/next").status == 200
+    assert api.request("DELETE", f"{MACHINE}/next").status == 404
 
 
 @pytest.mark.parametrize(
@@ -192,15 +196,15 @@ def test_a_file_is_booted_once_if_it_exists(api: API) -> None:
     ],
 )
 def test_a_mistake_is_named(api: API, method: str, target: str, value: Any, status: int, why: str) -> None:
-    api.do("PATCH", f"/api/v1/machines/{OTHER}", {"name": "taken"})
-    api.do("DELETE", f"/api/v1/machines/{OTHER}") if "recorded" in why else None
-    response = api.do(method, target, value)
+    api.request("PATCH", f"/api/v1/machines/{OTHER}", {"name": "taken"})
+    api.request("DELETE", f"/api/v1/machines/{OTHER}") if "recorded" in why else None
+    response = api.request(method, target, value)
     assert response.status == status
     assert error(response).startswith(why)
 
 
 def test_a_body_that_is_not_json_is_refused(api: API) -> None:
-    response = api.do("PATCH", MACHINE, {}, Content_Type="text/plain")
+    response = api.request("PATCH", MACHINE, {}, Content_Type="text/plain")
     assert (response.status, error(response)) == (415, "the body must be JSON, with Content-Type: application/json")
 
 
@@ -209,7 +213,7 @@ def test_a_store_that_fails_is_not_the_fault_of_the_request(api: API, monkeypatc
         raise StateError("the disk is full")
 
     monkeypatch.setattr(MemoryStore, "save_orders", refuse)
-    response = api.do("PATCH", MACHINE, {"name": "web1"})
+    response = api.request("PATCH", MACHINE, {"name": "web1"})
     assert (response.status, error(response)) == (503, "the disk is full")
 
 
@@ -274,7 +278,9 @@ def test_responses_are_those_of_the_description(operation: Operation, negative: 
 def test_the_description_has_every_operation() -> None:
     described = description()
     assert described["openapi"] == "3.1.0"
-    there = {(method.upper(), path) for path, methods in described["paths"].items() for method in methods}
-    assert there == {(each.method, each.path) for each in OPERATIONS}
+    described_operations = {
+        (method.upper(), path) for path, methods in described["paths"].items() for method in methods
+    }
+    assert described_operations == {(each.method, each.path) for each in OPERATIONS}
     names = [entry["operationId"] for methods in described["paths"].values() for entry in methods.values()]
     assert len(set(names)) == len(OPERATIONS)

@@ -11,12 +11,12 @@ from bootfw.web import WebSite
 
 
 def request(method: str, target: str, body: bytes = b"", **headers: str | None) -> bytes:
-    """The bytes of one; headers as ``If_Match`` for ``If-Match``. None leaves a header out."""
-    given: dict[str, str | None] = {"Host": "127.0.0.1:8067", **headers}
+    """The bytes of a request; headers as ``If_Match`` for ``If-Match``. None leaves a header out."""
+    fields: dict[str, str | None] = {"Host": "127.0.0.1:8067", **headers}
     if body:
-        given["Content-Length"] = str(len(body))
+        fields["Content-Length"] = str(len(body))
     lines = [f"{method} {target} HTTP/1.1"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in given.items() if value is not None]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items() if value is not None]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

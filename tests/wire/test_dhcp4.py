@@ -1,4 +1,4 @@
-"""DHCPv4 messages: exact bytes both ways, every malformed case, the order and the size of what we send."""
+"""DHCPv4 messages: their exact bytes, every malformed case, the order and the size of sent options."""
 
 import struct
 from typing import Any
@@ -41,7 +41,7 @@ def frame(
     file: bytes = b"",
     cookie: bytes = COOKIE,
 ) -> bytes:
-    """A message put together byte by byte, without the code under test."""
+    """A message, built byte by byte without the code under test."""
     return b"".join(
         (
             bytes((op, htype, hlen, 3)),
@@ -112,7 +112,7 @@ def test_strings_may_fill_their_field() -> None:
     assert (message.sname, message.file) == (b"s" * 64, b"f" * 128)
 
 
-def test_options_keep_the_order_of_the_wire() -> None:
+def test_options_keep_their_order_in_the_message() -> None:
     assert list(parse(frame(bytes.fromhex("3d0100 350101 3c0141 ff"))).options) == [61, 53, 60]
 
 
@@ -128,18 +128,18 @@ def test_bytes_after_end_are_ignored() -> None:
     assert parse(frame(DISCOVER + END + bytes.fromhex("3c08414141"))).options == {53: b"\1"}
 
 
-def test_a_missing_end_is_taken_when_the_options_end_cleanly() -> None:
+def test_the_end_option_may_be_missing_after_whole_options() -> None:
     assert parse(frame(DISCOVER)).options == {53: b"\1"}
 
 
-def test_a_message_may_end_with_its_cookie() -> None:
+def test_a_message_may_end_after_the_magic_cookie() -> None:
     assert parse(frame(b"")).options == {}
 
 
 # RFC 3396
 
 
-def test_an_option_that_comes_twice_is_joined_at_its_first_place() -> None:
+def test_an_option_that_comes_twice_is_joined_at_its_first_position() -> None:
     options = bytes((60, 2)) + b"AB" + DISCOVER + bytes((60, 0, 60, 1)) + b"C" + END
 
     assert list(parse(frame(options)).options.items()) == [(60, b"ABC"), (53, b"\1")]
@@ -187,11 +187,11 @@ def test_of_an_overload_of_two_bytes_the_first_counts(overload: str) -> None:
     assert (message.options, message.sname, message.file) == ({53: b"\1", 67: b"F"}, b"B\1S", b"")
 
 
-@pytest.mark.parametrize("where", ["file", "sname"])
-def test_an_option_past_the_end_of_an_overloaded_field_is_ignored(where: str) -> None:
-    vend = DISCOVER + bytes((52, 1, 1 if where == "file" else 2)) + END
-    cut = {"file": bytes(122) + b"\x0c\1h\x43\2x", "sname": bytes(58) + b"\x0c\1h\x42\2x"}[where]
-    data = frame(vend, file=cut) if where == "file" else frame(vend, sname=cut)
+@pytest.mark.parametrize("field", ["file", "sname"])
+def test_an_option_past_the_end_of_an_overloaded_field_is_ignored(field: str) -> None:
+    vend = DISCOVER + bytes((52, 1, 1 if field == "file" else 2)) + END
+    content = {"file": bytes(122) + b"\x0c\1h\x43\2x", "sname": bytes(58) + b"\x0c\1h\x42\2x"}[field]
+    data = frame(vend, file=content) if field == "file" else frame(vend, sname=content)
 
     assert parse(data).options == {53: b"\1", 12: b"h"}
 
@@ -202,8 +202,8 @@ def test_a_field_of_options_needs_no_end() -> None:
     assert message.options == {53: b"\1", 65: b"A" * 65}
 
 
-def test_an_overload_of_nothing_leaves_the_names() -> None:
-    # RFC 2132 section 9.3 knows 1 to 3 only; 0 can be read in one way.
+def test_an_overload_of_zero_leaves_sname_and_file() -> None:
+    # RFC 2132 section 9.3 has the values 1 to 3 only; 0 can only mean no overload.
     message = parse(frame(DISCOVER + bytes((52, 1, 0)) + END, sname=b"s", file=b"f"))
 
     assert (message.options, message.sname, message.file) == ({53: b"\1"}, b"s", b"f")
@@ -252,17 +252,17 @@ def test_a_client_may_have_no_hardware_address_on_ethernet() -> None:
     assert parse(frame(hlen=0)).chaddr == b""
 
 
-def test_a_hardware_type_of_zero_is_one_like_others() -> None:
+def test_a_hardware_type_of_zero_is_accepted() -> None:
     message = parse(frame(htype=0))
 
     assert (message.htype, message.chaddr) == (0, MAC)
 
 
-def test_the_hardware_address_may_fill_its_field() -> None:
+def test_the_hardware_address_may_have_16_bytes() -> None:
     assert parse(frame(hlen=16, chaddr=bytes(range(16)))).chaddr == bytes(range(16))
 
 
-# Options that are broken
+# Malformed options
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_an_option_that_is_cut_off_is_ignored(options: bytes, read: dict[int, by
     assert parse(frame(DISCOVER + options)).options == {53: b"\1", **read}
 
 
-def test_an_overload_that_is_cut_off_leaves_the_names() -> None:
+def test_an_overload_that_is_cut_off_leaves_sname_and_file() -> None:
     message = parse(frame(DISCOVER + b"\x34\1", sname=b"s", file=b"f"))
 
     assert (message.sname, message.file) == (b"s", b"f")
@@ -292,7 +292,7 @@ def test_of_a_message_type_the_first_byte_counts(options: bytes) -> None:
     assert parse(frame(options + END)).options == {53: b"\1"}
 
 
-# What is refused
+# Refused messages
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_message_without_type_or_sender_is_refused(data: bytes, reason: str) -> 
         parse(data)
 
 
-# What we send
+# Packed messages
 
 
 def reply(**fields: Any) -> Message:
@@ -324,18 +324,18 @@ def reply(**fields: Any) -> Message:
 
 
 def sent_options(data: bytes) -> list[tuple[int, bytes]]:
-    """Codes and bytes one by one, nothing joined, END included."""
+    """The code and the bytes of each option on the wire; long options are not joined, and END is included."""
     found: list[tuple[int, bytes]] = []
-    at = 240
-    while data[at] != 255:
-        if data[at] == 0:
+    offset = 240
+    while data[offset] != 255:
+        if data[offset] == 0:
             found.append((0, b""))
-            at += 1
+            offset += 1
         else:
-            length = data[at + 1]
-            found.append((data[at], data[at + 2 : at + 2 + length]))
-            at += 2 + length
-    return [*found, (255, data[at + 1 :])]
+            length = data[offset + 1]
+            found.append((data[offset], data[offset + 2 : offset + 2 + length]))
+            offset += 2 + length
+    return [*found, (255, data[offset + 1 :])]
 
 
 def test_the_type_comes_first_then_the_server_and_the_relay_option_last() -> None:
@@ -361,7 +361,7 @@ def test_a_longer_message_is_not_padded() -> None:
     [(0, [0]), (254, [254]), (255, [255]), (256, [255, 1]), (510, [255, 255]), (600, [255, 255, 90])],
 )
 def test_a_long_option_is_split(length: int, pieces: list[int]) -> None:
-    value = bytes(at % 251 for at in range(length))
+    value = bytes(number % 251 for number in range(length))
     sent = sent_options(pack(reply(options={43: value}), LARGEST_MAX_SIZE))
 
     assert [(code, len(part)) for code, part in sent[:-1]] == [(43, length) for length in pieces]
@@ -482,7 +482,7 @@ def test_relay_option_does_not_count_for_the_client_size(maximum: bytes | None, 
 
 @pytest.mark.parametrize("length", [0, 1, 254, 255, 256, 510, 511])
 @pytest.mark.parametrize("code", [61, 67])
-def test_the_size_of_an_option_is_what_is_written(code: int, length: int) -> None:
+def test_the_size_of_an_option_is_that_of_its_packed_bytes(code: int, length: int) -> None:
     assert option_size(code, bytes(length)) == len(pack_options({code: bytes(length)}))
 
 

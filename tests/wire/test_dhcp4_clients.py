@@ -31,6 +31,8 @@ def ipxe_features(*codes: int) -> bytes:
 
 @frozen
 class Capture:
+    """The message of a client as it was captured."""
+
     name: str
     options: tuple[tuple[int, bytes], ...]
     flags: int = 0
@@ -157,7 +159,7 @@ each_client = pytest.mark.parametrize("capture", CLIENTS, ids=lambda capture: ca
 
 
 @each_client
-def test_the_message_is_read_whole(capture: Capture) -> None:
+def test_every_field_and_option_of_the_message_is_read(capture: Capture) -> None:
     if capture.length is not None:
         assert len(capture.data) == capture.length
     message = parse(capture.data)
@@ -180,14 +182,14 @@ def test_padding_to_the_bootp_size_does_not_change_the_message(capture: Capture)
 
 
 @each_client
-def test_of_a_message_cut_anywhere_the_whole_options_are_read(capture: Capture) -> None:
+def test_the_complete_options_of_a_truncated_message_are_read(capture: Capture) -> None:
     ends: list[tuple[int, dict[int, bytes]]] = [(240, {})]
     for code, value in capture.options:
-        at, before = ends[-1]
-        ends.append((at + 2 + len(value), {**before, code: value}))
-    for cut in range(236, len(capture.data)):
-        whole = [options for end, options in ends if end <= cut]
-        assert parse(capture.data[:cut]).options == (whole[-1] if whole else {})
+        last_end, earlier = ends[-1]
+        ends.append((last_end + 2 + len(value), {**earlier, code: value}))
+    for length in range(236, len(capture.data)):
+        complete = [options for end, options in ends if end <= length]
+        assert parse(capture.data[:length]).options == (complete[-1] if complete else {})
 
 
 def option(capture: Capture, code: int) -> bytes:

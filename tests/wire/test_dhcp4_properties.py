@@ -1,4 +1,4 @@
-"""DHCPv4 messages: what holds for all of them."""
+"""Properties of all DHCPv4 messages."""
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from bootfw.errors import WireError
 from bootfw.wire.dhcp4 import FILE_MAX, SNAME_MAX, Message, MessageType, pack, parse
 
-ROOM = 1 << 16
+MAX_SIZE = 1 << 16
 COOKIE = bytes.fromhex("63825363")
 
 addresses = st.ip_addresses(v=4).map(str)
-octet = st.integers(0, 0xFF)
-word = st.integers(0, 0xFFFF)
+uint8 = st.integers(0, 0xFF)
+uint16 = st.integers(0, 0xFFFF)
 codes = st.integers(1, 254).filter(lambda code: code not in (52, 53))
 
 
@@ -31,10 +31,10 @@ def messages(draw: st.DrawFn) -> Message:
         op=draw(st.sampled_from([1, 2])),
         htype=htype,
         hlen=len(chaddr),
-        hops=draw(octet),
+        hops=draw(uint8),
         xid=draw(st.integers(0, 0xFFFFFFFF)),
-        secs=draw(word),
-        flags=draw(word),
+        secs=draw(uint16),
+        flags=draw(uint16),
         ciaddr=draw(addresses),
         yiaddr=draw(addresses),
         siaddr=draw(addresses),
@@ -49,7 +49,7 @@ def messages(draw: st.DrawFn) -> Message:
 @settings(deadline=None)
 @given(messages())
 def test_message_round_trips(message: Message) -> None:
-    data = pack(message, ROOM)
+    data = pack(message, MAX_SIZE)
 
     assert parse(data) == message
     assert len(data) >= 300
@@ -58,16 +58,17 @@ def test_message_round_trips(message: Message) -> None:
 @settings(deadline=None)
 @given(messages(), st.integers(0, 1 << 12))
 def test_a_message_fits_or_is_not_packed(message: Message, max_size: int) -> None:
-    whole = len(pack(message, ROOM))
+    size = len(pack(message, MAX_SIZE))
     try:
         assert len(pack(message, max_size)) <= max_size
     except ValueError:
-        assert whole > max_size
+        assert size > max_size
     else:
-        assert whole <= max_size
+        assert size <= max_size
 
 
-def survives(data: bytes) -> None:
+def check_parse(data: bytes) -> None:
+    """Check that the data are refused, or parsed to a valid message."""
     try:
         message = parse(data)
     except WireError:
@@ -80,7 +81,7 @@ def survives(data: bytes) -> None:
 @given(st.binary(max_size=600))
 @example(b"")
 def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
-    survives(data)
+    check_parse(data)
 
 
 @settings(deadline=None)
@@ -93,15 +94,15 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
     ),
 )
 def test_any_bytes_in_the_option_fields_are_options_or_refused(op: int, sname: bytes, file: bytes, vend: bytes) -> None:
-    survives(bytes((op, 1, 6, 0)) + bytes(24) + b"\2\0\0\0\0\1" + bytes(10) + sname + file + COOKIE + vend)
+    check_parse(bytes((op, 1, 6, 0)) + bytes(24) + b"\2\0\0\0\0\1" + bytes(10) + sname + file + COOKIE + vend)
 
 
 @settings(deadline=None)
 @given(messages(), st.data())
 def test_a_packed_message_cut_or_damaged_is_a_message_or_refused(message: Message, data: st.DataObject) -> None:
-    packed = bytearray(pack(message, ROOM))
-    at = data.draw(st.integers(0, len(packed) - 1))
-    packed[at] ^= data.draw(st.integers(1, 255))
+    packed = bytearray(pack(message, MAX_SIZE))
+    offset = data.draw(st.integers(0, len(packed) - 1))
+    packed[offset] ^= data.draw(st.integers(1, 255))
 
-    survives(bytes(packed))
-    survives(bytes(packed[:at]))
+    check_parse(bytes(packed))
+    check_parse(bytes(packed[:offset]))

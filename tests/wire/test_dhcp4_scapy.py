@@ -1,4 +1,4 @@
-"""Scapy as the oracle: it reads what we pack, and we read what it builds."""
+"""Scapy as a reference: it parses packed messages, and its messages are parsed."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ from bootfw.wire.dhcp4 import BOOTREPLY, Message, pack, parse
 MAC = bytes.fromhex("525400123456")
 
 OPAQUE = sorted(code for code in range(1, 255) if isinstance(DHCPOptions.get(code, ""), str) and code != 52)
-"""Codes whose bytes scapy leaves alone."""
+"""Codes of the options that scapy does not decode."""
 
 
 def test_scapy_reads_a_proxy_offer() -> None:
@@ -32,12 +32,21 @@ def test_scapy_reads_a_proxy_offer() -> None:
             53: b"\2",
         },
     )
-    seen = BOOTP(pack(offer))
+    scapy_message = BOOTP(pack(offer))
 
-    assert (seen.op, seen.xid, int(seen.flags), seen.hlen) == (2, 0xCAFE, 0x8000, 6)
-    assert (seen.ciaddr, seen.yiaddr, seen.siaddr, seen.giaddr) == ("0.0.0.0", "0.0.0.0", "10.77.0.1", "10.77.0.2")
-    assert (seen.chaddr, seen.sname, seen.file) == (MAC + bytes(10), bytes(64), b"undionly.kpxe".ljust(128, b"\0"))
-    assert seen[DHCP].options == [
+    assert (scapy_message.op, scapy_message.xid, int(scapy_message.flags), scapy_message.hlen) == (2, 0xCAFE, 0x8000, 6)
+    assert (scapy_message.ciaddr, scapy_message.yiaddr, scapy_message.siaddr, scapy_message.giaddr) == (
+        "0.0.0.0",
+        "0.0.0.0",
+        "10.77.0.1",
+        "10.77.0.2",
+    )
+    assert (scapy_message.chaddr, scapy_message.sname, scapy_message.file) == (
+        MAC + bytes(10),
+        bytes(64),
+        b"undionly.kpxe".ljust(128, b"\0"),
+    )
+    assert scapy_message[DHCP].options == [
         ("message-type", 2),
         ("server_id", "10.77.0.1"),
         ("vendor_class_id", b"PXEClient"),
@@ -50,8 +59,8 @@ def test_scapy_reads_a_proxy_offer() -> None:
     ]
 
 
-def test_we_read_a_discover_built_by_scapy() -> None:
-    built = BOOTP(op=1, chaddr=MAC, xid=7, secs=4, flags=0x8000, giaddr="10.77.0.2") / DHCP(
+def test_a_discover_built_by_scapy_is_parsed() -> None:
+    scapy_message = BOOTP(op=1, chaddr=MAC, xid=7, secs=4, flags=0x8000, giaddr="10.77.0.2") / DHCP(
         options=[
             ("message-type", "discover"),
             ("max_dhcp_size", 1472),
@@ -63,7 +72,7 @@ def test_we_read_a_discover_built_by_scapy() -> None:
         ]
     )
 
-    assert parse(bytes(built)) == Message(
+    assert parse(bytes(scapy_message)) == Message(
         op=1,
         xid=7,
         secs=4,
@@ -80,10 +89,10 @@ def test_we_read_a_discover_built_by_scapy() -> None:
     )
 
 
-def test_we_read_overload_and_split_options_built_by_scapy() -> None:
+def test_overload_and_split_options_built_by_scapy_are_parsed() -> None:
     file = bytes(DHCP(options=[("boot-file-name", b"/from-file"), (43, b"2"), "end"]))
     sname = bytes(DHCP(options=[("tftp_server_name", b"boot"), (43, b"3"), "end"]))
-    built = BOOTP(op=2, chaddr=MAC, xid=7, sname=sname, file=file) / DHCP(
+    scapy_message = BOOTP(op=2, chaddr=MAC, xid=7, sname=sname, file=file) / DHCP(
         options=[
             ("message-type", "offer"),
             ("boot-file-name", b"tftp"),
@@ -94,17 +103,17 @@ def test_we_read_overload_and_split_options_built_by_scapy() -> None:
         ]
     )
 
-    assert parse(bytes(built)) == Message(
+    assert parse(bytes(scapy_message)) == Message(
         op=2, xid=7, chaddr=MAC, options={53: b"\2", 67: b"tftp/from-file", 43: b"0123", 66: b"boot"}
     )
 
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(OPAQUE), st.binary(min_size=1, max_size=255), max_size=6))
-def test_scapy_and_we_read_the_same_options(options: dict[int, bytes]) -> None:
-    seen = BOOTP(pack(Message(op=BOOTREPLY, xid=1, chaddr=MAC, options={53: b"\5", **options}), 1 << 16))
+def test_scapy_reads_the_packed_options(options: dict[int, bytes]) -> None:
+    scapy_message = BOOTP(pack(Message(op=BOOTREPLY, xid=1, chaddr=MAC, options={53: b"\5", **options}), 1 << 16))
     found = {}
-    for entry in seen[DHCP].options:
+    for entry in scapy_message[DHCP].options:
         if isinstance(entry, tuple):
             name, value = entry
             found[name if isinstance(name, int) else DHCPRevOptions[name][0]] = value

@@ -1,4 +1,4 @@
-"""DHCPv6 messages: exact bytes both ways, every malformed case, and what holds for all of them."""
+"""DHCPv6 messages: their exact bytes, every malformed case, and properties of all messages."""
 
 from collections.abc import Callable
 from socket import AF_INET6, inet_ntop
@@ -45,7 +45,7 @@ def test_message_round_trip() -> None:
     assert parse(SOLICIT_DATA) == (SOLICIT, ())
 
 
-def test_relays_are_returned_with_the_last_one_first() -> None:
+def test_relays_are_returned_with_the_outermost_one_first() -> None:
     relays = (Relay(1, "::", "fe80::2", ((18, b"far"),)), Relay(0, "fd77::1", "fe80::3", ((37, b"\0\0\0\x09id"),)))
     data = pack(SOLICIT, relays, MessageType.RELAY_FORWARD)
 
@@ -53,13 +53,13 @@ def test_relays_are_returned_with_the_last_one_first() -> None:
     assert parse(data) == (SOLICIT, relays)
 
 
-def test_the_first_of_an_option_and_every_one() -> None:
+def test_the_first_instance_of_an_option_and_every_instance() -> None:
     message = Message(MessageType.REQUEST, 1, ((3, b"a"), (1, b"x"), (3, b"b")))
     assert (message.first(3), message.first(9), message.every(3)) == (b"a", None, [b"a", b"b"])
 
 
 @pytest.mark.parametrize(
-    ("data", "complaint"),
+    ("data", "reason"),
     [
         (b"", "0 bytes"),
         (b"\1\0\0", "3 bytes"),
@@ -78,18 +78,18 @@ def test_the_first_of_an_option_and_every_one() -> None:
         ),
     ],
 )
-def test_untrustworthy_messages_are_refused(data: bytes, complaint: str) -> None:
-    with pytest.raises(WireError, match=complaint):
+def test_malformed_messages_are_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(WireError, match=reason):
         parse(data)
 
 
-@pytest.mark.parametrize("rest", [b"\0", b"\0\x10\0", b"\0\x10\0\5", b"\0\x10\0\x20abc"])
-def test_an_option_that_is_cut_off_is_ignored(rest: bytes) -> None:
-    """In a message, in what a relay has put around it, and in an identity association."""
-    association = (3, bytes(12) + b"\0\x0d\0\2\0\0" + rest)
+@pytest.mark.parametrize("tail", [b"\0", b"\0\x10\0", b"\0\x10\0\5", b"\0\x10\0\x20abc"])
+def test_an_option_that_is_cut_off_is_ignored(tail: bytes) -> None:
+    """In a message, in the relay message around it, and in an identity association."""
+    association = (3, bytes(12) + b"\0\x0d\0\2\0\0" + tail)
     message = Message(MessageType.SOLICIT, 1, ((1, b"duid"), association))
-    data = pack(message) + rest
-    relayed = b"\x0c" + bytes(33) + b"\0\x09" + len(data).to_bytes(2, "big") + data + rest
+    data = pack(message) + tail
+    relayed = b"\x0c" + bytes(33) + b"\0\x09" + len(data).to_bytes(2, "big") + data + tail
 
     assert parse(data) == (message, ())
     assert parse(relayed) == (message, (Relay(0, "::", "::"),))
@@ -97,7 +97,7 @@ def test_an_option_that_is_cut_off_is_ignored(rest: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "pack_invalid",
     [
         lambda: pack(Message(MessageType.RELAY_FORWARD, 1)),
         lambda: pack(Message(MessageType.REPLY, 1 << 24)),
@@ -107,15 +107,15 @@ def test_an_option_that_is_cut_off_is_ignored(rest: bytes) -> None:
         lambda: pack(SOLICIT, [Relay(0, "::", "::")], MessageType.REPLY),
     ],
 )
-def test_unencodable_values_raise(wrong: Callable[..., Any]) -> None:
+def test_unencodable_values_raise(pack_invalid: Callable[..., Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
-        wrong()
+        pack_invalid()
 
 
 @settings(deadline=None)
 @given(messages, relay_lists, st.sampled_from([MessageType.RELAY_FORWARD, MessageType.RELAY_REPLY]))
-def test_message_round_trips(message: Message, relays: list[Relay], wrapped_as: MessageType) -> None:
-    assert parse(pack(message, relays, wrapped_as)) == (message, tuple(relays))
+def test_message_round_trips(message: Message, relays: list[Relay], relay_kind: MessageType) -> None:
+    assert parse(pack(message, relays, relay_kind)) == (message, tuple(relays))
 
 
 @settings(deadline=None)
@@ -158,24 +158,28 @@ def test_scapy_reads_an_advertise() -> None:
             (61, uint16s_bytes([7])),
         ),
     )
-    seen = scapy6.DHCP6_Advertise(pack(message))
+    scapy_message = scapy6.DHCP6_Advertise(pack(message))
 
-    assert seen.trid == 0xCAFE01
-    assert bytes(seen[scapy6.DUID_LL].lladdr, "ascii") == b"52:54:00:00:00:01"
-    assert (seen[scapy6.DHCP6OptIA_NA].iaid, seen[scapy6.DHCP6OptIA_NA].T1, seen[scapy6.DHCP6OptIA_NA].T2) == (
+    assert scapy_message.trid == 0xCAFE01
+    assert bytes(scapy_message[scapy6.DUID_LL].lladdr, "ascii") == b"52:54:00:00:00:01"
+    assert (
+        scapy_message[scapy6.DHCP6OptIA_NA].iaid,
+        scapy_message[scapy6.DHCP6OptIA_NA].T1,
+        scapy_message[scapy6.DHCP6OptIA_NA].T2,
+    ) == (
         7,
         150,
         240,
     )
-    given = seen[scapy6.DHCP6OptIAAddress]
-    assert (given.addr, given.preflft, given.validlft) == ("fd77::100", 300, 600)
-    assert seen[scapy6.DHCP6OptStatusCode].statusmsg == b"well"
-    assert seen[scapy6.DHCP6OptDNSServers].dnsservers == ["fd77::1", "fd77::2"]
-    assert seen[scapy6.DHCP6OptDNSDomains].dnsdomains == ["lab.example.", "example."]
-    assert seen[scapy6.DHCP6OptVendorClass].enterprisenum == 343
-    assert seen[scapy6.DHCP6OptVendorClass].vcdata[0].data == b"HTTPClient"
-    assert seen[scapy6.DHCP6OptBootFileUrl].optdata == b"tftp://[fd77::1]/snponly.efi"
-    assert seen[scapy6.DHCP6OptClientArchType].archtypes == [7]
+    scapy_address = scapy_message[scapy6.DHCP6OptIAAddress]
+    assert (scapy_address.addr, scapy_address.preflft, scapy_address.validlft) == ("fd77::100", 300, 600)
+    assert scapy_message[scapy6.DHCP6OptStatusCode].statusmsg == b"well"
+    assert scapy_message[scapy6.DHCP6OptDNSServers].dnsservers == ["fd77::1", "fd77::2"]
+    assert scapy_message[scapy6.DHCP6OptDNSDomains].dnsdomains == ["lab.example.", "example."]
+    assert scapy_message[scapy6.DHCP6OptVendorClass].enterprisenum == 343
+    assert scapy_message[scapy6.DHCP6OptVendorClass].vcdata[0].data == b"HTTPClient"
+    assert scapy_message[scapy6.DHCP6OptBootFileUrl].optdata == b"tftp://[fd77::1]/snponly.efi"
+    assert scapy_message[scapy6.DHCP6OptClientArchType].archtypes == [7]
 
 
 def test_messages_of_scapy_are_parsed() -> None:

@@ -1,4 +1,4 @@
-"""What a boot program runs on."""
+"""The architectures that a boot program runs on."""
 
 import struct
 

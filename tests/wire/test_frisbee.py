@@ -49,7 +49,7 @@ _PACKETS: st.SearchStrategy[frisbee.Packet] = st.one_of(
 
 
 @pytest.mark.parametrize("data", PACKETS, ids=[type(packet).__name__ for packet in PACKETS.values()])
-def test_a_packet_of_the_programs_of_emulab(data: bytes) -> None:
+def test_captured_packets_of_emulabs_programs_are_parsed_and_packed(data: bytes) -> None:
     assert frisbee.parse(data) == PACKETS[data]
     assert frisbee.pack(PACKETS[data]) == data
 
@@ -87,7 +87,7 @@ def _header(kind: int, subtype: int, body: bytes, length: int | None = None) -> 
 
 
 @pytest.mark.parametrize(
-    ("data", "why"),
+    ("data", "reason"),
     [
         (_header(3, 1, bytes(4)), "unknown packet type 3"),
         (_header(1, 8, bytes(4)), "unknown packet subtype 8"),
@@ -103,8 +103,8 @@ def _header(kind: int, subtype: int, body: bytes, length: int | None = None) -> 
         (_header(1, 3, struct.pack("<ii", 0, 1024) + bytes(1024)), "BLOCK of 1 blocks from block 1024 on"),
     ],
 )
-def test_an_impossible_packet_is_refused_with_the_reason(data: bytes, why: str) -> None:
-    with pytest.raises(WireError, match=why):
+def test_an_impossible_packet_is_refused_with_the_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(WireError, match=reason):
         frisbee.parse(data)
 
 
@@ -117,13 +117,13 @@ def test_an_impossible_packet_is_refused_with_the_reason(data: bytes, why: str) 
         Request("10.0.0.1", 1 << 31, 0, 1),
     ],
 )
-def test_what_no_packet_can_hold_is_refused(packet: frisbee.Packet) -> None:
+def test_values_that_do_not_fit_into_a_packet_are_refused(packet: frisbee.Packet) -> None:
     with pytest.raises((ValueError, struct.error)):
         frisbee.pack(packet)
 
 
 @given(_ADDRESS, _CHUNK, st.sets(st.integers(0, 9), min_size=1).map(sorted))
-def test_blocks_that_are_written_into_a_buffer_are_their_packets(source: str, chunk: int, blocks: list[int]) -> None:
+def test_blocks_are_written_into_a_buffer_as_their_packets(source: str, chunk: int, blocks: list[int]) -> None:
     image = b"".join(bytes([number]) * 1024 for number in range(10))
     data = image[blocks[0] * 1024 : (blocks[-1] + 1) * 1024]
     buffer = memoryview(bytearray(10 * frisbee.PACKET_SIZE))
@@ -132,19 +132,19 @@ def test_blocks_that_are_written_into_a_buffer_are_their_packets(source: str, ch
     assert bytes(written) == b"".join(map(frisbee.pack, packets))
 
 
-def test_the_blocks_that_a_request_wants() -> None:
+def test_block_map_of_a_request() -> None:
     assert Request("10.0.0.1", 0, 3, 2).block_map == 0b11000
     assert Request("10.0.0.1", 0, 0, 1024).block_map == frisbee.WHOLE_CHUNK
     assert LOST.bit_count() == 5
 
 
 @pytest.mark.parametrize(
-    ("size", "blocks", "of_chunks"),
+    ("size", "blocks", "blocks_per_chunk"),
     [(0, 0, [0]), (1, 1, [1, 0]), (2**20, 1024, [1024, 0]), (2_500_123, 2442, [1024, 1024, 394, 0])],
 )
-def test_the_blocks_of_an_image(size: int, blocks: int, of_chunks: list[int]) -> None:
+def test_number_of_blocks_of_an_image_and_of_its_chunks(size: int, blocks: int, blocks_per_chunk: list[int]) -> None:
     assert frisbee.blocks_of(size) == blocks
-    assert [frisbee.blocks_in(chunk, blocks) for chunk in range(len(of_chunks))] == of_chunks
+    assert [frisbee.blocks_in(chunk, blocks) for chunk in range(len(blocks_per_chunk))] == blocks_per_chunk
 
 
 # The master server
@@ -194,7 +194,7 @@ _CAPTURED = cast("dict[bytes, _Message]", {**REQUESTS, **REPLIES})
 
 
 @pytest.mark.parametrize("data", _CAPTURED, ids=[repr(message)[:40] for message in _CAPTURED.values()])
-def test_a_message_of_the_programs_of_emulab(data: bytes) -> None:
+def test_captured_messages_of_emulabs_programs_are_parsed_and_packed(data: bytes) -> None:
     message = _CAPTURED[data]
     assert _parse(message, data) == message
     assert frisbeemaster.pack(message) == data
@@ -203,21 +203,21 @@ def test_a_message_of_the_programs_of_emulab(data: bytes) -> None:
             _parse(message, data[:length])
 
 
-def test_how_long_a_request_is_is_known_from_its_header() -> None:
+def test_the_size_of_a_request_is_read_from_its_header() -> None:
     for data in REQUESTS:
         sizes = [frisbeemaster.request_size(data[:length]) for length in range(12)]
         assert sizes == [0] * 8 + [len(data)] * 4
 
 
 @pytest.mark.parametrize(
-    ("data", "why"),
+    ("data", "reason"),
     [
         (b"GET / HTTP/1.1", "no message of frisbee's master server"),
         (b"V01\0\0\0\0\2", "message type 2 is no request"),
     ],
 )
-def test_what_begins_no_request_is_refused_at_once(data: bytes, why: str) -> None:
-    with pytest.raises(WireError, match=why):
+def test_an_invalid_header_of_a_request_is_refused_at_once(data: bytes, reason: str) -> None:
+    with pytest.raises(WireError, match=reason):
         frisbeemaster.request_size(data)
 
 

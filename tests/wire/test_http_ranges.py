@@ -1,4 +1,4 @@
-"""Preconditions and ranges of HTTP."""
+"""Preconditions and ranges of HTTP requests."""
 
 import datetime
 from collections.abc import Callable
@@ -13,16 +13,16 @@ MODIFIED = 784111777
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"  # RFC 9110 section 5.6.7
 BEFORE = "Sun, 06 Nov 1994 08:49:36 GMT"
 AFTER = "Sun, 06 Nov 1994 08:49:38 GMT"
-HERE = Validators('"1f-2"', MODIFIED)
-UNKNOWN = Validators()
+VALIDATORS = Validators('"1f-2"', MODIFIED)
+NO_VALIDATORS = Validators()
 
 
-def asked(**headers: str | None) -> Callable[[str], str | None]:
-    """Headers as a look-up, ``If_Match`` for ``If-Match``."""
+def header_lookup(**headers: str | None) -> Callable[[str], str | None]:
+    """A function that returns the value of a header; ``If_Match`` stands for ``If-Match``."""
     return {name.replace("_", "-"): value for name, value in headers.items()}.get
 
 
-def test_dates_are_written_as_headers_have_them() -> None:
+def test_dates_are_written_in_the_format_of_rfc_9110() -> None:
     assert http_date(MODIFIED) == DATE
 
 
@@ -56,7 +56,7 @@ def test_dates_are_written_as_headers_have_them() -> None:
     ],
 )
 def test_preconditions(headers: dict[str, str], status: int | None) -> None:
-    assert failed_precondition(asked(**headers), HERE) == status
+    assert failed_precondition(header_lookup(**headers), VALIDATORS) == status
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_preconditions(headers: dict[str, str], status: int | None) -> None:
     ],
 )
 def test_preconditions_without_etag_and_mtime(headers: dict[str, str], status: int | None) -> None:
-    assert failed_precondition(asked(**headers), UNKNOWN) == status
+    assert failed_precondition(header_lookup(**headers), NO_VALIDATORS) == status
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ def test_preconditions_without_etag_and_mtime(headers: dict[str, str], status: i
     ],
 )
 def test_ranges(text: str | None, expected: range | None) -> None:
-    found = requested_range(asked(Range=text), HERE, 1000)
+    found = requested_range(header_lookup(Range=text), VALIDATORS, 1000)
     assert (found and list(found)) == (expected and list(expected))
 
 
 @pytest.mark.parametrize(("text", "expected"), [("bytes=0-", range(0)), ("bytes=-5", None), ("bytes=-0", range(0))])
 def test_ranges_of_an_empty_file(text: str, expected: range | None) -> None:
-    assert requested_range(asked(Range=text), HERE, 0) == expected
+    assert requested_range(header_lookup(Range=text), VALIDATORS, 0) == expected
 
 
 @pytest.mark.parametrize(
-    ("condition", "holds"),
+    ("condition", "satisfied"),
     [
         ('"1f-2"', True),
         (DATE, True),
@@ -124,15 +124,15 @@ def test_ranges_of_an_empty_file(text: str, expected: range | None) -> None:
         ('""', False),
     ],
 )
-def test_if_range(condition: str, holds: bool) -> None:
-    found = requested_range(asked(Range="bytes=1-2", If_Range=condition), HERE, 1000)
-    assert found == (range(1, 3) if holds else None)
-    assert requested_range(asked(Range="bytes=1-2", If_Range=condition), UNKNOWN, 1000) is None
+def test_if_range(condition: str, satisfied: bool) -> None:
+    found = requested_range(header_lookup(Range="bytes=1-2", If_Range=condition), VALIDATORS, 1000)
+    assert found == (range(1, 3) if satisfied else None)
+    assert requested_range(header_lookup(Range="bytes=1-2", If_Range=condition), NO_VALIDATORS, 1000) is None
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**41), st.integers(0, 2**41))
 def test_range_equals_a_slice(size: int, first: int, last: int) -> None:
-    found = requested_range(asked(Range=f"bytes={first}-{last}"), HERE, size)
+    found = requested_range(header_lookup(Range=f"bytes={first}-{last}"), VALIDATORS, size)
     if last < first:
         assert found is None
     else:
@@ -140,37 +140,37 @@ def test_range_equals_a_slice(size: int, first: int, last: int) -> None:
 
 
 @given(st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2200, 1, 1)))
-def test_a_date_that_was_sent_is_understood(moment: datetime.datetime) -> None:
-    seconds = int(moment.replace(tzinfo=datetime.UTC).timestamp())
-    told = http_date(seconds)
-    assert failed_precondition(asked(If_Modified_Since=told), Validators("", seconds)) == 304
-    assert failed_precondition(asked(If_Modified_Since=told), Validators("", seconds + 1)) is None
+def test_a_date_round_trips(time: datetime.datetime) -> None:
+    seconds = int(time.replace(tzinfo=datetime.UTC).timestamp())
+    date = http_date(seconds)
+    assert failed_precondition(header_lookup(If_Modified_Since=date), Validators("", seconds)) == 304
+    assert failed_precondition(header_lookup(If_Modified_Since=date), Validators("", seconds + 1)) is None
 
 
 _HEADER = st.none() | st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, ?[0-9]{1,9}[ -][A-Z][a-z]{2}[ -][0-9: +-]{0,20}\Z")
 
 
 @given(_HEADER, _HEADER, _HEADER, _HEADER)
-def test_whatever_a_client_writes_is_answered(
-    first: str | None, second: str | None, third: str | None, fourth: str | None
-) -> None:
-    header = asked(If_Match=None, If_Unmodified_Since=first, If_Modified_Since=second, If_Range=third, Range=fourth)
-    assert failed_precondition(header, HERE) in (None, 304, 412)
-    found = requested_range(header, HERE, 1000)
+def test_any_headers_are_answered(first: str | None, second: str | None, third: str | None, fourth: str | None) -> None:
+    header = header_lookup(
+        If_Match=None, If_Unmodified_Since=first, If_Modified_Since=second, If_Range=third, Range=fourth
+    )
+    assert failed_precondition(header, VALIDATORS) in (None, 304, 412)
+    found = requested_range(header, VALIDATORS, 1000)
     assert found is None or (0 <= found.start <= found.stop <= 1000)
 
 
-def test_a_tag_that_the_version_had_before_is_one_of_it() -> None:
-    settled = Validators('"1f-2"', MODIFIED, '"1f00-2"')
+def test_an_earlier_entity_tag_of_the_version_still_matches() -> None:
+    validators = Validators('"1f-2"', MODIFIED, '"1f00-2"')
     for tag in ('"1f-2"', '"1f00-2"'):
-        assert as_named(asked(If_Range=tag), settled).etag == tag
-        assert as_named(asked(If_Match=tag), settled).etag == tag
-        assert requested_range(asked(Range="bytes=1-", If_Range=tag), settled, 2) == range(1, 2)
-        assert failed_precondition(asked(If_Match=tag), settled) is None
-        assert failed_precondition(asked(If_None_Match=f"W/{tag}"), settled) == 304
+        assert as_named(header_lookup(If_Range=tag), validators).etag == tag
+        assert as_named(header_lookup(If_Match=tag), validators).etag == tag
+        assert requested_range(header_lookup(Range="bytes=1-", If_Range=tag), validators, 2) == range(1, 2)
+        assert failed_precondition(header_lookup(If_Match=tag), validators) is None
+        assert failed_precondition(header_lookup(If_None_Match=f"W/{tag}"), validators) == 304
     for tag in ('"1f01-2"', 'W/"1f00-2"', '""'):
-        assert requested_range(asked(Range="bytes=1-", If_Range=tag), settled, 2) is None
-        assert failed_precondition(asked(If_Match=tag), settled) == 412
-        assert as_named(asked(If_Range=tag, If_Match=tag), settled) == settled
-    assert as_named(asked(), settled) == settled
-    assert not UNKNOWN.has("")
+        assert requested_range(header_lookup(Range="bytes=1-", If_Range=tag), validators, 2) is None
+        assert failed_precondition(header_lookup(If_Match=tag), validators) == 412
+        assert as_named(header_lookup(If_Range=tag, If_Match=tag), validators) == validators
+    assert as_named(header_lookup(), validators) == validators
+    assert not NO_VALIDATORS.has("")

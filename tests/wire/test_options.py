@@ -1,4 +1,4 @@
-"""DHCPv4 options: exact bytes both ways, and each malformed length."""
+"""DHCPv4 options: their exact bytes when they are read and written, and each malformed length."""
 
 import uuid
 from contextlib import suppress
@@ -165,7 +165,7 @@ def test_uuid_round_trip(value: uuid.UUID) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=255), max_size=5))
 def test_well_formed_user_classes_are_separated(classes: list[bytes]) -> None:
-    raw = b"".join(bytes((len(one),)) + one for one in classes)
+    raw = b"".join(bytes((len(each),)) + each for each in classes)
 
     assert options.user_classes(raw) == tuple(classes)
 
@@ -213,7 +213,7 @@ def test_no_bytes_raise_anything_but_wire_error(raw: bytes) -> None:
 
 
 def test_codes_are_those_of_the_registry() -> None:
-    # The numbers are on every wire: this guards against an edit of one of them.
+    # The numbers are part of the protocol: this fails when one of them is changed by mistake.
     assert {option.name: option.value for option in Option} == {
         "SUBNET_MASK": 1, "ROUTER": 3, "DOMAIN_NAME_SERVER": 6, "HOST_NAME": 12, "BOOT_FILE_SIZE": 13,
         "DOMAIN_NAME": 15, "ROOT_PATH": 17, "INTERFACE_MTU": 26, "BROADCAST_ADDRESS": 28, "NTP_SERVERS": 42,

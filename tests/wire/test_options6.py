@@ -20,7 +20,7 @@ associations = st.builds(IdentityAssociation, numbers, numbers, numbers, option_
 ia_addresses = st.builds(IAAddress, addresses, numbers, numbers, option_lists)
 names = st.lists(st.from_regex(r"[a-z][a-z0-9]{0,9}(\.[a-z]{1,9}){0,3}", fullmatch=True), max_size=3).map(tuple)
 
-BOTH_WAYS: list[tuple[Callable[[Any], bytes], Callable[[bytes], Any], st.SearchStrategy[Any]]] = [
+CODECS: list[tuple[Callable[[Any], bytes], Callable[[bytes], Any], st.SearchStrategy[Any]]] = [
     (codec.options_bytes, codec.read_options, option_lists),
     (codec.identity_association_bytes, codec.identity_association, associations),
     (codec.ia_address_bytes, codec.ia_address, ia_addresses),
@@ -35,27 +35,27 @@ BOTH_WAYS: list[tuple[Callable[[Any], bytes], Callable[[bytes], Any], st.SearchS
 ]
 
 
-@pytest.mark.parametrize(("write", "read", "values"), BOTH_WAYS)
+@pytest.mark.parametrize(("write", "read", "values"), CODECS)
 def test_options_round_trip(
     write: Callable[..., Any], read: Callable[..., Any], values: st.SearchStrategy[Any]
 ) -> None:
     @given(values)
-    def holds(value: Any) -> None:
+    def check(value: Any) -> None:
         assert read(write(value)) == value
 
-    holds()
+    check()
 
 
-@pytest.mark.parametrize("read", [read for _, read, _ in BOTH_WAYS] + [codec.link_layer_address])
+@pytest.mark.parametrize("read", [read for _, read, _ in CODECS] + [codec.link_layer_address])
 def test_any_bytes_are_understood_or_refused(read: Callable[..., Any]) -> None:
     @given(st.binary(max_size=80))
-    def holds(raw: bytes) -> None:
+    def check(raw: bytes) -> None:
         try:
             read(raw)
         except WireError:
             return
 
-    holds()
+    check()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Option 43 of PXE: exact bytes both ways, and each malformed length."""
+"""Option 43 of PXE: its exact bytes when it is parsed and packed, and each malformed length."""
 
 from contextlib import suppress
 
@@ -67,7 +67,7 @@ def test_a_control_byte_may_have_bits_without_a_name() -> None:
     assert parse(bytes.fromhex("0601f8ff")).discovery_control == 0xF8
 
 
-def test_pads_and_what_follows_the_end_are_skipped() -> None:
+def test_pads_and_bytes_behind_the_end_are_skipped() -> None:
     assert parse(bytes.fromhex("00 060108 00 ff 060100")) == VendorOptions(
         discovery_control=DiscoveryControl.USE_BOOT_FILE
     )
@@ -170,5 +170,5 @@ def test_no_bytes_raise_anything_but_wire_error(pieces: list[bytes]) -> None:
         ("", None),
     ],
 )
-def test_the_item_that_was_picked_is_read_whatever_stands_beside_it(raw: str, item: BootItem | None) -> None:
+def test_the_boot_item_is_read_if_other_sub_options_are_malformed(raw: str, item: BootItem | None) -> None:
     assert boot_item(bytes.fromhex(raw)) == item

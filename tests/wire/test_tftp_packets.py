@@ -1,4 +1,4 @@
-"""bootfw.wire.tftp: exact bytes both ways, what is tolerated, and WireError for everything else."""
+"""bootfw.wire.tftp: the exact bytes of packets, tolerated deviations, and WireError for all other bytes."""
 
 import pytest
 from hypothesis import example, given
@@ -9,7 +9,7 @@ from bootfw.errors import WireError
 from bootfw.wire import tftp
 from bootfw.wire.tftp import Ack, Data, Error, ErrorCode, Opcode, OptionAck, Request
 
-# As captured: iPXE, OVMF's size probe, U-Boot, tftp-hpa.
+# Captured from iPXE, OVMF (its size probe), U-Boot and tftp-hpa.
 CAPTURED = {
     b"\0\1undionly.kpxe\0octet\0blksize\x001432\0tsize\x000\0": Request(
         False, "undionly.kpxe", "octet", (("blksize", "1432"), ("tsize", "0"))
@@ -58,7 +58,7 @@ def test_numbers_are_those_of_the_rfc() -> None:
     ]
 
 
-def test_mode_is_lower_cased_and_nothing_else() -> None:
+def test_only_the_mode_is_lower_cased() -> None:
     assert tftp.parse(b"\0\1Kernel\0OcTeT\0BLKSIZE\x00512\0") == Request(
         False, "Kernel", "octet", (("BLKSIZE", "512"),)
     )
@@ -86,7 +86,7 @@ def test_missing_last_nul_is_tolerated(data: bytes, options: tftp.Options) -> No
 
 
 def test_empty_option_value_is_preserved() -> None:
-    # RFC 2090 asks for multicast with an empty value; atftp sends it.
+    # By RFC 2090 the multicast option has an empty value in requests; atftp sends it so.
     packet = tftp.parse(b"\0\1f\0octet\0multicast\0\0tsize\x000\0")
     assert packet == Request(False, "f", "octet", (("multicast", ""), ("tsize", "0")))
 
@@ -95,7 +95,7 @@ def test_padding_after_a_request_is_ignored() -> None:
     assert tftp.parse(b"\0\1f\0octet\0" + bytes(20)) == Request(False, "f", "octet")
 
 
-def test_request_beyond_512_bytes_is_taken_as_it_is() -> None:
+def test_request_beyond_512_bytes_is_parsed() -> None:
     name = "a" * 2000
     assert tftp.parse(tftp.request(False, name, "octet", [("x" * 300, "y" * 300), ("tsize", "0")])) == Request(
         False, name, "octet", (("x" * 300, "y" * 300), ("tsize", "0"))
@@ -164,17 +164,17 @@ def test_the_longest_request_is_parsed_and_a_longer_one_is_not() -> None:
 
 def test_each_truncation_of_a_request() -> None:
     data = b"\0\1undionly.kpxe\0octet\0blksize\x001432\0tsize\x000\0"
-    for end in range(len(data)):
+    for length in range(len(data)):
         try:
-            packet = tftp.parse(data[:end])
+            packet = tftp.parse(data[:length])
         except WireError:
-            assert end <= len(b"\0\1undionly.kpxe\0")
+            assert length <= len(b"\0\1undionly.kpxe\0")
         else:
             assert isinstance(packet, Request)
             assert packet.filename == "undionly.kpxe"
 
 
-def parses_or_says_no(data: bytes) -> bool:
+def is_parsed_or_refused(data: bytes) -> bool:
     try:
         packet = tftp.parse(data)
     except WireError:
@@ -186,16 +186,16 @@ def parses_or_says_no(data: bytes) -> bool:
 @example(b"\0\1\xff\0\xff\0\xff\0\xff")
 @example(b"\0\6" + b"\0" * 40)
 def test_parser_raises_wire_error_only(data: bytes) -> None:
-    assert parses_or_says_no(data)
+    assert is_parsed_or_refused(data)
 
 
 @given(st.integers(0, 7), st.binary(max_size=100))
-def test_parser_raises_wire_error_only_after_an_opcode(opcode: int, rest: bytes) -> None:
-    assert parses_or_says_no(bytes([0, opcode]) + rest)
+def test_parser_raises_wire_error_only_after_an_opcode(opcode: int, body: bytes) -> None:
+    assert is_parsed_or_refused(bytes([0, opcode]) + body)
 
 
-def field_texts(least: int = 0) -> st.SearchStrategy[str]:
-    data = st.binary(min_size=least, max_size=20).filter(lambda text: b"\0" not in text)
+def field_texts(min_size: int = 0) -> st.SearchStrategy[str]:
+    data = st.binary(min_size=min_size, max_size=20).filter(lambda text: b"\0" not in text)
     return data.map(lambda text: text.decode("utf-8", "surrogateescape"))
 
 
@@ -241,12 +241,12 @@ def test_error_takes_any_message_and_fits_512_bytes(message: str) -> None:
     assert data.endswith(b"\0")
 
 
-def test_a_field_with_nul_is_our_mistake() -> None:
+def test_a_field_with_nul_can_not_be_packed() -> None:
     with pytest.raises(ValueError, match="NUL"):
         tftp.request(False, "a\0b", "octet")
 
 
-def test_a_block_number_beyond_16_bits_is_our_mistake() -> None:
+def test_a_block_number_beyond_16_bits_can_not_be_packed() -> None:
     with pytest.raises(Exception, match="format"):
         tftp.ack(65536)
 

@@ -17,7 +17,7 @@ def test_a_packet_byte_by_byte() -> None:
 def test_a_card_finds_its_address_and_its_password(mac: bytes, password: bytes) -> None:
     packet = magic_packet(mac, password)
     assert packet[:6] == b"\xff" * 6
-    assert {packet[at : at + 6] for at in range(6, 102, 6)} == {mac}
+    assert {packet[offset : offset + 6] for offset in range(6, 102, 6)} == {mac}
     assert packet[102:] == password
 
 

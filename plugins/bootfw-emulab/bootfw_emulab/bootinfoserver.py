@@ -232,7 +232,7 @@ class BootinfoServer(OrderSender):
 
     def handle(self, loader: Loader, event: Input, argument: BootWhat | None = None) -> None:
         """Pass an input to the table, and carry out the actions that it returns."""
-        do = {
+        actions = {
             Do.RESOLVE: partial(self._start_resolving, loader),
             Do.REPLY: partial(self._reply, loader),
             Do.SEND_ORDER: partial(self._send_order, loader),
@@ -240,7 +240,7 @@ class BootinfoServer(OrderSender):
             Do.REPORT_ANSWER: partial(self._report_answer, loader),
             Do.USED: partial(self._used, loader),
         }
-        loader.states.run(do, event, argument, self._reactor.seconds())
+        loader.states.run(actions, event, argument, self._reactor.seconds())
         self._set_timer(loader)
 
     def _set_timer(self, loader: Loader) -> None:
@@ -259,9 +259,9 @@ class BootinfoServer(OrderSender):
     # Actions.
 
     def _start_resolving(self, loader: Loader) -> None:
-        deciding = self._resolve_boot(loader)
-        deciding.addCallback(lambda _: self.handle(loader, Input.ANSWER, loader.boot))
-        deciding.addErrback(_cancelled)
+        resolving = self._resolve_boot(loader)
+        resolving.addCallback(lambda _: self.handle(loader, Input.ANSWER, loader.boot))
+        resolving.addErrback(_cancelled)
 
     def _resolve_boot(self, loader: Loader) -> "Deferred[None]":
         """Ask the resolvers, and set the answer in *loader*: boot, file and reason.
@@ -281,25 +281,25 @@ class BootinfoServer(OrderSender):
             server=loader.via.local if loader.via is not None else "",
         )
         loader.boot, loader.file, loader.reason = None, "", ""
-        deciding: Deferred[Any] = Deferred()
-        deciding.addCallback(self._resolve)
-        deciding.addCallback(partial(self._take_answer, loader))
-        deciding.addErrback(partial(self._refused, loader))
-        deciding.callback(request)
-        return deciding
+        resolving: Deferred[Any] = Deferred()
+        resolving.addCallback(self._resolve)
+        resolving.addCallback(partial(self._take_answer, loader))
+        resolving.addErrback(partial(self._refused, loader))
+        resolving.callback(request)
+        return resolving
 
-    def _take_answer(self, loader: Loader, found: BootFile | None) -> None:
-        if found is None:
+    def _take_answer(self, loader: Loader, boot_file: BootFile | None) -> None:
+        if boot_file is None:
             loader.reason = "no resolver has anything for it"
             return
         try:
-            loader.boot = boot_what(found.name.partition(":")[2])
+            loader.boot = boot_what(boot_file.name.partition(":")[2])
         except ValueError as error:
-            raise BootRefused(f'"{found.name}": {error}') from error
+            raise BootRefused(f'"{boot_file.name}": {error}') from error
         if loader.boot.kind is Kind.RESTART:
             loader.boot = None
-            raise BootRefused(f'"{found.name}" can be sent as an order only')
-        loader.file = found.name
+            raise BootRefused(f'"{boot_file.name}" can be sent as an order only')
+        loader.file = boot_file.name
 
     def _refused(self, loader: Loader, failure: Failure) -> Failure | None:
         if failure.check(CancelledError) is not None:
@@ -334,9 +334,9 @@ class BootinfoServer(OrderSender):
         elif boot.kind in _EVENTS:
             self._report(loader, _EVENTS[boot.kind])
 
-    def _report(self, loader: Loader, what: str) -> None:
+    def _report(self, loader: Loader, text: str) -> None:
         peer = (loader.address, CLIENT_PORT)
-        self._publish(BootReported(self._reactor.seconds(), peer, loader.client.mac, PHASE, what))
+        self._publish(BootReported(self._reactor.seconds(), peer, loader.client.mac, PHASE, text))
 
     def _used(self, loader: Loader) -> None:
         if loader.file:

@@ -63,10 +63,10 @@ class BootWhat:
         """The word WHAT of tmcd's "bootwhat": the partition or the path; "": it has none."""
         if self.kind in (Kind.PARTITION, Kind.SYSID):
             return str(self.number)
-        return self._place if self.kind is Kind.MFS else ""
+        return self._location if self.kind is Kind.MFS else ""
 
     @property
-    def _place(self) -> str:
+    def _location(self) -> str:
         return f"{self.host}:{self.path}" if self.host else self.path
 
     def pack(self, server: str) -> bytes:
@@ -82,7 +82,7 @@ class BootWhat:
         elif self.kind is Kind.MULTIBOOT:
             union = ipaddress.IPv4Address(self.host or server or "0.0.0.0").packed + self.path.encode()
         elif self.kind is Kind.MFS:
-            union = self._place.encode()
+            union = self._location.encode()
         return _DATA.pack(1 if self.command_line else 0, self.kind.value, union) + self.command_line.encode()
 
 
@@ -91,8 +91,8 @@ def boot_what(text: str) -> BootWhat:
 
     :raise ValueError: it is invalid; the message says why, and what would be right.
     """
-    what, _, command_line = text.partition(" ")
-    word, _, rest = what.partition(":")
+    boot, _, command_line = text.partition(" ")
+    word, _, rest = boot.partition(":")
     kind = _WORDS.get(word)
     command_line = command_line.strip()
     if kind is None or not text.isprintable():
@@ -100,10 +100,10 @@ def boot_what(text: str) -> BootWhat:
     if len(command_line.encode()) > LONGEST_COMMAND_LINE:
         raise ValueError(f"the command line has {len(command_line.encode())} bytes, and {LONGEST_COMMAND_LINE} at most")
     try:
-        read = _read(kind, rest)
+        values = _read(kind, rest)
     except ValueError as error:
-        raise ValueError(f'"{what}": {error}') from None
-    return BootWhat(kind, *read, command_line, text)
+        raise ValueError(f'"{boot}": {error}') from None
+    return BootWhat(kind, *values, command_line, text)
 
 
 def _read(kind: Kind, rest: str) -> tuple[int, int, str, str]:

@@ -61,14 +61,14 @@ VIRTUAL = tuple(name for name in PHYSICAL if name not in _OF_THE_MACHINE)
 """The same of a virtual node, without those that are about the physical machine."""
 
 
-def find(word: str, more: Iterable[str] = ()) -> Command | None:
+def find(word: str, further_names: Iterable[str] = ()) -> Command | None:
     """Return the first command whose name *word* begins with, as in Emulab's tmcd; None: there is none.
 
     :param word: the first word of a request.
-    :param more: names of further commands, which are searched after COMMANDS.
+    :param further_names: names of further commands, which are searched after COMMANDS.
     """
     found = next((command for command in COMMANDS if word.startswith(command.name)), None)
     if found is not None:
         return found
-    name = max((name for name in more if word.startswith(name)), key=len, default="")
+    name = max((name for name in further_names if word.startswith(name)), key=len, default="")
     return Command(name) if name else None

@@ -157,8 +157,10 @@ class Emulab:
             raise ConfigError(f'"{missing}" is missing: TLS needs a certificate and its key')
         if certificate is not None:
             _check_tls()
-        found: dict[str, Any] = {name: context.directory / path for name, path in paths.items() if path is not None}
-        resolver = cls(**found, **options)
+        full_paths: dict[str, Any] = {
+            name: context.directory / path for name, path in paths.items() if path is not None
+        }
+        resolver = cls(**full_paths, **options)
         resolver._reactor = context.reactor
         seconds = context.reactor.seconds if context.reactor is not None else None
         resolver._nodes = Nodes(resolver.hosts, seconds, context.machines)
@@ -190,10 +192,12 @@ class Emulab:
         tmcd = Tmcd(reactor, self._nodes, self._replies, self._loads, server, publish)
         self._ports = ports = Ports(reactor, publish)
         if self.bootinfo_listen:
-            where = _host_port(self.bootinfo_listen)
-            sending = where[0], self.order_port
-            ports.add(PHASE, where, partial(listen_udp, reactor, server, *where))
-            ports.add(PHASE, sending, partial(listen_udp, reactor, orders, *sending), "orders leave from here")
+            bootinfo_address = _host_port(self.bootinfo_listen)
+            order_address = bootinfo_address[0], self.order_port
+            ports.add(PHASE, bootinfo_address, partial(listen_udp, reactor, server, *bootinfo_address))
+            ports.add(
+                PHASE, order_address, partial(listen_udp, reactor, orders, *order_address), "orders leave from here"
+            )
         for address, port in map(_host_port, self.tmcd_listen):
             factory = TmcdConnections(reactor, tmcd, certificate, READ_WITHIN)
             self._connections.append(factory)
@@ -306,12 +310,12 @@ class Emulab:
         from twisted.internet import ssl
 
         try:
-            found = _PEM.findall(self.certificate.read_bytes())
-            if not found:
+            blocks = _PEM.findall(self.certificate.read_bytes())
+            if not blocks:
                 raise ValueError("there is no certificate in it")
-            own, *issuers = [ssl.Certificate.loadPEM(each).original for each in found]
+            certificate, *issuers = [ssl.Certificate.loadPEM(each).original for each in blocks]
             key = ssl.KeyPair.load(self.key.read_bytes(), crypto.FILETYPE_PEM).original
-            options = ssl.CertificateOptions(key, own, extraCertChain=issuers)
+            options = ssl.CertificateOptions(key, certificate, extraCertChain=issuers)
             options.getContext().check_privatekey()
         except (OSError, ValueError, TypeError, crypto.Error, SSL.Error) as error:
             raise StateError(f"tmcd can't use {self.certificate} with {self.key}: {error}") from error
@@ -326,8 +330,8 @@ def _check_tls() -> None:
     try:
         from twisted.internet import ssl  # noqa: F401
     except ImportError as error:
-        needed = f'TLS needs pyOpenSSL: pip install "bootfw-emulab[tls]" ({error})'
-        raise ConfigError(needed, ("certificate",)) from error
+        message = f'TLS needs pyOpenSSL: pip install "bootfw-emulab[tls]" ({error})'
+        raise ConfigError(message, ("certificate",)) from error
 
 
 plugin = boot_plugin(IBootFileResolver, Emulab)

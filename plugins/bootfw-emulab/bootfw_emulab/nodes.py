@@ -61,13 +61,13 @@ class Nodes:
 
     def problems(self) -> list[str]:
         """Return the mistakes in the files, a sentence each."""
-        found = list(self._hosts.problems())
+        sentences = list(self._hosts.problems())
         for host in self._hosts.all():
             try:
                 node_of(host)
             except ConfigError as error:
-                found += self._sentences(host, error)
-        return found
+                sentences += self._sentences(host, error)
+        return sentences
 
     def _find(self, identifiers: Identifiers) -> Node | None:
         try:

@@ -40,22 +40,22 @@ class ReplyContext:
 class Replies:
     """Renders replies. ``ifconfig.j2`` of the operator replaces the built-in one; other names are further commands.
 
-    :param own: the operator's directory of templates; None: there is none.
+    :param directory: the operator's directory of templates; None: there is none.
     """
 
-    own: Path | None = None
+    directory: Path | None = None
 
     @cached_property
     def _sandbox(self) -> Sandbox:
-        return Sandbox(templates_in([*self._own, BUILT_IN]))
+        return Sandbox(templates_in([*self._directories, BUILT_IN]))
 
     @property
-    def _own(self) -> Sequence[Path]:
-        return [] if self.own is None else [self.own]
+    def _directories(self) -> Sequence[Path]:
+        return [] if self.directory is None else [self.directory]
 
     def command(self, word: str) -> Command | None:
         """Return the command that the first word of a request names; None: there is none."""
-        return find(word, [name for directory in self._own for name in _names(directory)])
+        return find(word, [name for directory in self._directories for name in _names(directory)])
 
     def render(self, command: Command, node: Node, context: ReplyContext) -> bytes:
         """Return the reply; b"": there is none, or its template failed, which is logged.
@@ -68,15 +68,15 @@ class Replies:
             return b""
         if command.name == "fullconfig":
             names = VIRTUAL if node.table.physical else PHYSICAL
-            parts = [(f"*** {name}\n".encode(), self._of(name, node, context)) for name in names]
+            parts = [(f"*** {name}\n".encode(), self._reply_to(name, node, context)) for name in names]
             return b"".join(marker + reply + marker for marker, reply in parts)
-        return self._of(command.name, node, context)
+        return self._reply_to(command.name, node, context)
 
-    def _of(self, name: str, node: Node, context: ReplyContext) -> bytes:
-        own = node.table.replies.get(name)
-        if own is not None:
-            return (own if own.endswith("\n") or not own else f"{own}\n").encode()
-        if not any((directory / f"{name}{SUFFIX}").is_file() for directory in (*self._own, BUILT_IN)):
+    def _reply_to(self, name: str, node: Node, context: ReplyContext) -> bytes:
+        reply = node.table.replies.get(name)
+        if reply is not None:
+            return (reply if reply.endswith("\n") or not reply else f"{reply}\n").encode()
+        if not any((directory / f"{name}{SUFFIX}").is_file() for directory in (*self._directories, BUILT_IN)):
             return b""
         try:
             return self._sandbox.render(f"{name}{SUFFIX}", _facts(node, context))
@@ -88,8 +88,8 @@ class Replies:
 
 
 def _names(directory: Path) -> list[str]:
-    found = [path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}")]
-    return [name for name in found if _NAME.fullmatch(name)]
+    names = [path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}")]
+    return [name for name in names if _NAME.fullmatch(name)]
 
 
 def _facts(node: Node, context: ReplyContext) -> Mapping[str, Any]:

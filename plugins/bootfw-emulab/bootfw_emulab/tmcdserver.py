@@ -122,8 +122,8 @@ class Tmcd:
         elif command.name == "bootlog":
             _log.info("tmcd {node}: boot log\n{text}", node=node.name, text=_printable(request.argument))
         elif command.name == "bootwhat":
-            deciding: Deferred[BootWhat | None] = self._loaders.what_boots(node, arrival.peer[0])
-            return deciding.addCallback(_boot_line)
+            resolving: Deferred[BootWhat | None] = self._loaders.what_boots(node, arrival.peer[0])
+            return resolving.addCallback(_boot_line)
         context = ReplyContext(request, arrival.by_tcp, arrival.local, self._loads.is_pending(node))
         return succeed(self._replies.render(command, node, context))
 
@@ -162,8 +162,8 @@ class TmcdDatagrams(OrderSender):
 
     def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
         local = via.local if via is not None else ""
-        answering = self._tmcd.answer(data[:LONGEST_DATAGRAM], Arrival(peer, local, by_tcp=False))
-        answering.addCallback(partial(self._send, peer, via))
+        reply = self._tmcd.answer(data[:LONGEST_DATAGRAM], Arrival(peer, local, by_tcp=False))
+        reply.addCallback(partial(self._send, peer, via))
 
     def _send(self, peer: Address, via: Via | None, reply: bytes) -> None:
         if reply:
@@ -273,8 +273,8 @@ class TmcdConnections(Factory):
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
         """Call *call* after *seconds*."""
-        later: IDelayedCall = self._reactor.callLater(seconds, call)
-        return later
+        delayed_call: IDelayedCall = self._reactor.callLater(seconds, call)
+        return delayed_call
 
     def buildProtocol(self, addr: Any) -> TmcdConnection | None:
         """See Factory. None: there are too many connections."""

@@ -26,7 +26,7 @@ from bootfw.api import (
 from bootfw.testing import FakePeer, MemoryNetwork
 
 SERVER = "10.9.0.1"
-OFF = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
+NO_SERVICES = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
 
 
 def write_hosts(directory: Path, files: Mapping[str, str] = HOST_FILES) -> Path:
@@ -40,7 +40,7 @@ def write_hosts(directory: Path, files: Mapping[str, str] = HOST_FILES) -> Path:
 
 @implementer(IBootFileResolver, IBootObserver)
 @define(eq=False)
-class Once:
+class OneTimeBoots:
     """One-time boots: MAC -> name, until the machine uses it; what resolves later is a Deferred of the test."""
 
     boots: dict[str, Any] = field(factory=dict)
@@ -58,7 +58,7 @@ class Once:
 
 @implementer(IBootObserver)
 @define(eq=False)
-class Seen:
+class RecordingObserver:
     """The events."""
 
     events: list[Event] = field(factory=list)
@@ -78,8 +78,8 @@ class Testbed:
     neighbours: dict[str, str] = field(factory=dict)
     """Address -> MAC, as the kernel knows it."""
     network: MemoryNetwork = field(factory=MemoryNetwork)
-    once: Once = field(factory=Once)
-    seen: Seen = field(factory=Seen)
+    once: OneTimeBoots = field(factory=OneTimeBoots)
+    observer: RecordingObserver = field(factory=RecordingObserver)
     emulab: Emulab = field(init=False)
     service: BootService = field(init=False)
     peers: dict[str, FakePeer] = field(factory=dict)
@@ -89,10 +89,10 @@ class Testbed:
         write_hosts(self.directory)
         context = PluginContext(host, self.directory, self.directory)
         options = {"hosts": "hosts", "tmcd-listen": [], **self.options}
-        made: Any = plugin.configure(options, context)
-        self.emulab = made
-        resolvers: Any = [("once", self.once), ("emulab", made)]
-        self.service = BootService(host, settings=OFF, resolvers=resolvers, observers=[self.seen])
+        emulab: Any = plugin.configure(options, context)
+        self.emulab = emulab
+        resolvers: Any = [("once", self.once), ("emulab", emulab)]
+        self.service = BootService(host, settings=NO_SERVICES, resolvers=resolvers, observers=[self.observer])
         self.service.startService()
 
     def stop(self) -> None:
@@ -106,7 +106,7 @@ class Testbed:
             self.peers[address] = FakePeer(self.network.host(address), 9696)
         return self.peers[address]
 
-    def asks(self, packet: bytes, address: str = "10.9.0.11", server: str = SERVER) -> list[bytes]:
+    def request(self, packet: bytes, address: str = "10.9.0.11", server: str = SERVER) -> list[bytes]:
         """Send a packet to bootinfo; the replies, without the zeros at their end."""
         node = self.node(address)
         node.send(packet, (server, 6969))
@@ -118,10 +118,10 @@ class Testbed:
     def reported(self) -> list[str]:
         """What was reported since the last call."""
         self.network.advance(0)
-        found = [event.what for event in self.seen.events if isinstance(event, BootReported)]
-        self.seen.events.clear()
-        return found
+        reports = [event.what for event in self.observer.events if isinstance(event, BootReported)]
+        self.observer.events.clear()
+        return reports
 
-    def does(self, operation: str, **given: Any) -> Any:
+    def operate(self, operation: str, **arguments: Any) -> Any:
         """What an operation of the control socket returns."""
-        return self.emulab.operations()[operation](given)
+        return self.emulab.operations()[operation](arguments)

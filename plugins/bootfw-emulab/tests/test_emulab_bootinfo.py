@@ -42,33 +42,33 @@ WAIT = BOOTINFO_REPLIES["wait"]
 
 @pytest.fixture
 def testbed(tmp_path: Path) -> Iterator[Callable[..., Testbed]]:
-    made: list[Testbed] = []
+    testbeds: list[Testbed] = []
 
     def make(**options: Any) -> Testbed:
-        made.append(Testbed(tmp_path, {key.replace("_", "-"): value for key, value in options.items()}))
-        return made[-1]
+        testbeds.append(Testbed(tmp_path, {key.replace("_", "-"): value for key, value in options.items()}))
+        return testbeds[-1]
 
     yield make
-    for each in made:
-        each.stop()
-        assert [leak for leak in each.network.leaks() if "9696" not in leak and "10.9.0.1" in leak] == []
+    for bed in testbeds:
+        bed.stop()
+        assert [leak for leak in bed.network.leaks() if "9696" not in leak and "10.9.0.1" in leak] == []
 
 
 # Whose request it is, and what decides
 
 
 def test_a_node_of_an_experiment_boots_what_its_host_file_says(testbed: Callable[..., Testbed]) -> None:
-    assert testbed().asks(BOOTINFO_REQUEST) == [PARTITION_2]
+    assert testbed().request(BOOTINFO_REQUEST) == [PARTITION_2]
 
 
 def test_a_free_node_waits(testbed: Callable[..., Testbed]) -> None:
-    assert testbed().asks(BOOTINFO_REQUEST, "10.9.0.12") == [WAIT]
+    assert testbed().request(BOOTINFO_REQUEST, "10.9.0.12") == [WAIT]
 
 
 def test_images_to_load_come_first_where_it_is_configured(testbed: Callable[..., Testbed]) -> None:
     bed = testbed(load_boot="mfs:10.9.0.1:/tftpboot/frisbee")
-    assert bed.asks(BOOTINFO_REQUEST) == [BOOTINFO_REPLIES["mfs:10.9.0.1:/tftpboot/frisbee"]]
-    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.12") == [WAIT]
+    assert bed.request(BOOTINFO_REQUEST) == [BOOTINFO_REPLIES["mfs:10.9.0.1:/tftpboot/frisbee"]]
+    assert bed.request(BOOTINFO_REQUEST, "10.9.0.12") == [WAIT]
 
 
 @pytest.mark.parametrize(("text", "packet"), BOOTINFO_REPLIES.items())
@@ -77,35 +77,35 @@ def test_a_one_time_boot_is_answered_as_the_real_server_does(
 ) -> None:
     bed = testbed()
     bed.once.boots[PC1] = f"bootinfo:{text}"
-    assert bed.asks(BOOTINFO_REQUEST) == [packet]
+    assert bed.request(BOOTINFO_REQUEST) == [packet]
 
 
 def test_a_request_with_a_key_is_of_the_node_with_the_key(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
     bed.once.boots[PC2] = "bootinfo:partition:2 console=sio1"
-    assert bed.asks(BOOTINFO_KEYED) == [BOOTINFO_REPLIES["partition:2 console=sio1"]]
+    assert bed.request(BOOTINFO_KEYED) == [BOOTINFO_REPLIES["partition:2 console=sio1"]]
     assert [request.mac for request in bed.once.requests] == [PC2]
 
 
 def test_a_request_with_an_unknown_key_gets_nothing(testbed: Callable[..., Testbed]) -> None:
-    assert testbed().asks(BOOTINFO_KEYED.replace(b"0", b"f")) == [BOOTINFO_NOTHING]
+    assert testbed().request(BOOTINFO_KEYED.replace(b"0", b"f")) == [BOOTINFO_NOTHING]
 
 
 def test_an_unknown_machine_gets_nothing(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
-    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.66") == [BOOTINFO_NOTHING]
+    assert bed.request(BOOTINFO_REQUEST, "10.9.0.66") == [BOOTINFO_NOTHING]
     assert bed.once.requests == []
 
 
 def test_a_host_file_without_emulab_describes_no_node(testbed: Callable[..., Testbed]) -> None:
-    assert testbed().asks(BOOTINFO_REQUEST, "10.9.0.19") == [BOOTINFO_NOTHING]
+    assert testbed().request(BOOTINFO_REQUEST, "10.9.0.19") == [BOOTINFO_NOTHING]
 
 
 def test_a_machine_without_a_host_file_is_left_to_the_other_resolvers(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
     bed.emulab.set_client_lookup(lambda peer: Client(peer[0], "52:54:00:00:00:66", persona="pxe-bios"))
     bed.once.boots["52:54:00:00:00:66"] = "bootinfo:partition:2"
-    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.66") == [PARTITION_2]
+    assert bed.request(BOOTINFO_REQUEST, "10.9.0.66") == [PARTITION_2]
     (request,) = bed.once.requests
     assert (request.phase, request.persona, request.client_address) == ("bootinfo", "pxe-bios", "10.9.0.66")
     assert request.server == "10.9.0.1"
@@ -115,16 +115,16 @@ def test_a_machine_without_a_host_file_is_left_to_the_other_resolvers(testbed: C
 def test_what_no_loader_can_use_is_nothing(testbed: Callable[..., Testbed], answer: Any) -> None:
     bed = testbed(free_boot="")
     bed.once.boots[PC2] = answer
-    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.12") == [BOOTINFO_NOTHING]
+    assert bed.request(BOOTINFO_REQUEST, "10.9.0.12") == [BOOTINFO_NOTHING]
     assert bed.reported()[1].startswith("nothing to boot: ")
 
 
 def test_a_resolver_that_refuses_is_nothing(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
-    waiting: Deferred[Any] = Deferred()
-    bed.once.boots[PC1] = waiting
-    assert bed.asks(BOOTINFO_REQUEST) == []
-    waiting.errback(BootRefused("not today"))
+    deferred: Deferred[Any] = Deferred()
+    bed.once.boots[PC1] = deferred
+    assert bed.request(BOOTINFO_REQUEST) == []
+    deferred.errback(BootRefused("not today"))
     bed.network.advance(0.1)
     assert [each.data[:8] for each in bed.node().take()] == [BOOTINFO_NOTHING + b"\0\0\0"]
     assert bed.reported() == ["PXEBOOTING", "nothing to boot: not today"]
@@ -132,18 +132,18 @@ def test_a_resolver_that_refuses_is_nothing(testbed: Callable[..., Testbed]) -> 
 
 def test_repetitions_while_a_resolver_waits_are_answered_once(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
-    waiting: Deferred[Any] = Deferred()
-    bed.once.boots[PC1] = waiting
+    deferred: Deferred[Any] = Deferred()
+    bed.once.boots[PC1] = deferred
     for _ in range(3):
-        assert bed.asks(BOOTINFO_REQUEST) == []
-    waiting.callback(BootFile("bootinfo:wait"))
+        assert bed.request(BOOTINFO_REQUEST) == []
+    deferred.callback(BootFile("bootinfo:wait"))
     bed.network.advance(0.1)
     assert len(bed.node().take()) == 1
     assert len(bed.once.requests) == 1
 
 
 def test_the_reply_leaves_from_the_address_that_was_asked(testbed: Callable[..., Testbed]) -> None:
-    assert testbed().asks(BOOTINFO_REQUEST, server="10.9.0.2") == [PARTITION_2]
+    assert testbed().request(BOOTINFO_REQUEST, server="10.9.0.2") == [PARTITION_2]
 
 
 @pytest.mark.parametrize("address", ["10.9.0.11", "10.9.0.66"])
@@ -166,12 +166,12 @@ def test_a_node_that_has_another_address_now_gets_its_reply_there(
     path.write_text(path.read_text().replace('"10.9.0.11"', '["10.9.0.11", "10.9.0.31"]'))
     for address in ("10.9.0.11", "10.9.0.31"):
         bed.network.advance(2)
-        assert bed.asks(BOOTINFO_REQUEST, address) == [PARTITION_2]
+        assert bed.request(BOOTINFO_REQUEST, address) == [PARTITION_2]
 
 
 @pytest.mark.parametrize("packet", [b"", BOOTINFO_REQUEST[:519], b"\1\0\2\0" + bytes(516)])
 def test_what_is_no_request_gets_no_reply(testbed: Callable[..., Testbed], packet: bytes) -> None:
-    assert testbed().asks(packet) == []
+    assert testbed().request(packet) == []
 
 
 # What is reported, and when a one-time boot is over
@@ -180,11 +180,11 @@ def test_what_is_no_request_gets_no_reply(testbed: Callable[..., Testbed], packe
 def test_repetitions_are_answered_and_not_reported(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
     for _ in range(3):
-        assert bed.asks(BOOTINFO_REQUEST) == [PARTITION_2]
+        assert bed.request(BOOTINFO_REQUEST) == [PARTITION_2]
         bed.network.advance(4)
     assert bed.reported() == ["PXEBOOTING", "BOOTING: partition:2"]
     bed.network.advance(30)
-    bed.asks(BOOTINFO_REQUEST)
+    bed.request(BOOTINFO_REQUEST)
     assert bed.reported() == ["PXEBOOTING", "BOOTING: partition:2"]
 
 
@@ -195,13 +195,13 @@ def test_repetitions_are_answered_and_not_reported(testbed: Callable[..., Testbe
 def test_each_answer_has_its_event(testbed: Callable[..., Testbed], text: str, events: list[str]) -> None:
     bed = testbed()
     bed.once.boots[PC1] = f"bootinfo:{text}"
-    bed.asks(BOOTINFO_REQUEST)
+    bed.request(BOOTINFO_REQUEST)
     assert bed.reported() == ["PXEBOOTING", *events]
 
 
 def used(bed: Testbed) -> list[tuple[str, str]]:
     bed.network.advance(0)
-    return [(event.mac, event.file) for event in bed.seen.events if isinstance(event, BootFileUsed)]
+    return [(event.mac, event.file) for event in bed.observer.events if isinstance(event, BootFileUsed)]
 
 
 def test_a_one_time_boot_stays_while_the_node_repeats_its_request(testbed: Callable[..., Testbed]) -> None:
@@ -209,30 +209,30 @@ def test_a_one_time_boot_stays_while_the_node_repeats_its_request(testbed: Calla
     bed = testbed()
     bed.once.boots[PC1] = "bootinfo:reboot"
     for pause in (2, 4, 8, 16):
-        assert bed.asks(BOOTINFO_REQUEST) == [BOOTINFO_REPLIES["reboot"]]
+        assert bed.request(BOOTINFO_REQUEST) == [BOOTINFO_REPLIES["reboot"]]
         bed.network.advance(pause)
     assert used(bed) == []
     bed.network.advance(20)
     assert used(bed) == [(PC1, "bootinfo:reboot")]
-    assert bed.asks(BOOTINFO_REQUEST) == [PARTITION_2]
+    assert bed.request(BOOTINFO_REQUEST) == [PARTITION_2]
 
 
 def test_a_one_time_boot_is_over_when_the_firmware_starts_again(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
     bed.once.boots[PC1] = "bootinfo:reboot"
-    bed.asks(BOOTINFO_REQUEST)
+    bed.request(BOOTINFO_REQUEST)
     bed.emulab.observe(RequestClassified(1.0, BootRequest(PC2, "discover", "pxe-bios", "x86-bios")))
     assert used(bed) == []
     bed.emulab.observe(RequestClassified(1.0, BootRequest(PC1, "discover", "pxe-bios", "x86-bios")))
     assert used(bed) == [(PC1, "bootinfo:reboot")]
-    assert bed.asks(BOOTINFO_REQUEST) == [PARTITION_2]
+    assert bed.request(BOOTINFO_REQUEST) == [PARTITION_2]
 
 
 def test_a_node_that_is_told_to_ask_again_gets_the_next_answer(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
     bed.once.boots[PC1] = "bootinfo:auto"
-    bed.asks(BOOTINFO_REQUEST)
-    assert bed.asks(BOOTINFO_REQUEST) == [PARTITION_2]
+    bed.request(BOOTINFO_REQUEST)
+    assert bed.request(BOOTINFO_REQUEST) == [PARTITION_2]
 
 
 # Orders
@@ -245,7 +245,7 @@ def test_an_order_is_sent_from_its_own_port(
 ) -> None:
     bed = testbed()
     node = bed.node()
-    assert bed.does("node-order", node=name, order=text) == [{"node": "pc1", "order": text, "address": "10.9.0.11"}]
+    assert bed.operate("node-order", node=name, order=text) == [{"node": "pc1", "order": text, "address": "10.9.0.11"}]
     bed.network.advance(0.1)
     (received,) = node.take()
     assert received.peer == ("10.9.0.1", 6970)
@@ -258,9 +258,9 @@ def test_an_order_is_sent_from_its_own_port(
 )
 def test_orders_are_reported(testbed: Callable[..., Testbed], text: str, event: str) -> None:
     bed = testbed()
-    bed.asks(BOOTINFO_REQUEST)
+    bed.request(BOOTINFO_REQUEST)
     bed.reported()
-    bed.does("node-order", node="pc1", order=text)
+    bed.operate("node-order", node="pc1", order=text)
     assert bed.reported() == [event]
 
 
@@ -274,13 +274,13 @@ def test_orders_are_reported(testbed: Callable[..., Testbed], text: str, event: 
 )
 def test_a_wrong_order_says_what_is_wrong(testbed: Callable[..., Testbed], node: str, order: str, reason: str) -> None:
     with pytest.raises(StateError, match=reason):
-        testbed().does("node-order", node=node, order=order)
+        testbed().operate("node-order", node=node, order=order)
 
 
 def test_nodes_are_listed_with_what_they_boot(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
-    bed.asks(BOOTINFO_REQUEST, "10.9.0.12")
-    rows = {row["node"]: row for row in bed.does("nodes")}
+    bed.request(BOOTINFO_REQUEST, "10.9.0.12")
+    rows = {row["node"]: row for row in bed.operate("nodes")}
     assert rows["pc2"] == {
         "node": "pc2",
         "mac": PC2,
@@ -316,33 +316,33 @@ def test_without_a_loader_others_decide(testbed: Callable[..., Testbed]) -> None
 
 def test_it_starts_again(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
-    bed.asks(BOOTINFO_REQUEST)
+    bed.request(BOOTINFO_REQUEST)
     bed.service.stopService()
     bed.network.advance(1)
     bed.service.startService()
-    assert bed.asks(BOOTINFO_REQUEST) == [PARTITION_2]
+    assert bed.request(BOOTINFO_REQUEST) == [PARTITION_2]
 
 
 def test_a_port_that_is_held_is_waited_for(testbed: Callable[..., Testbed], tmp_path: Path) -> None:
     """So a reload works, at which the former instance of the plugin has the ports."""
     bed = testbed()
     context: Any = PluginContext(cast(Any, bed.network.hosts[0]), tmp_path)
-    again: Any = plugin.configure({"hosts": "hosts", "tmcd-listen": [], "free-boot": "reboot"}, context)
-    again.set_resolver_chain(again.resolve)
+    second_instance: Any = plugin.configure({"hosts": "hosts", "tmcd-listen": [], "free-boot": "reboot"}, context)
+    second_instance.set_resolver_chain(second_instance.resolve)
     events: list[Event] = []
-    again.start(events.append)
+    second_instance.start(events.append)
     bed.network.advance(5)
     assert [(event.service, event.address) for event in events if isinstance(event, ListenerFailed)] == [
         ("bootinfo", ("0.0.0.0", 6969)),
         ("bootinfo", ("0.0.0.0", 6970)),
     ]
     assert len(events) == 2
-    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.12") == [WAIT]
+    assert bed.request(BOOTINFO_REQUEST, "10.9.0.12") == [WAIT]
     bed.service.stopService()
     bed.network.advance(1)
     assert [type(event) for event in events[2:]] == [ListenerBound, ListenerBound]
-    assert bed.asks(BOOTINFO_REQUEST, "10.9.0.12") == [BOOTINFO_REPLIES["reboot"]]
-    again.close()
+    assert bed.request(BOOTINFO_REQUEST, "10.9.0.12") == [BOOTINFO_REPLIES["reboot"]]
+    second_instance.close()
     bed.network.advance(5)
     bed.service.startService()
 
@@ -350,17 +350,17 @@ def test_a_port_that_is_held_is_waited_for(testbed: Callable[..., Testbed], tmp_
 def test_what_waits_for_a_port_can_be_closed(testbed: Callable[..., Testbed], tmp_path: Path) -> None:
     bed = testbed()
     context: Any = PluginContext(cast(Any, bed.network.hosts[0]), tmp_path)
-    again: Any = plugin.configure({"hosts": "hosts", "tmcd-listen": []}, context)
-    again.start(bed.seen.observe)
+    second_instance: Any = plugin.configure({"hosts": "hosts", "tmcd-listen": []}, context)
+    second_instance.start(bed.observer.observe)
     bed.network.advance(2)
-    again.close()
+    second_instance.close()
     assert bed.network.clock.getDelayedCalls() == []
 
 
 def test_a_stop_while_a_resolver_waits_leaves_nothing(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
     bed.once.boots[PC1] = Deferred()
-    bed.asks(BOOTINFO_REQUEST)
+    bed.request(BOOTINFO_REQUEST)
     with capturedLogs() as logs:
         bed.service.stopService()
         bed.network.advance(0)
@@ -388,9 +388,9 @@ def test_a_certificate_that_is_unusable_is_named(
     network = MemoryNetwork()
     host: Any = network.host("10.9.0.1")
     options = {"hosts": "hosts", "tmcd-listen": [], "certificate": "a.pem", "key": "a.key"}
-    made: Any = plugin.configure(options, PluginContext(host, tmp_path))
+    emulab: Any = plugin.configure(options, PluginContext(host, tmp_path))
     with pytest.raises(StateError, match=reason):
-        made.start(lambda event: None)
+        emulab.start(lambda event: None)
     assert host.ports == []
 
 
@@ -401,21 +401,21 @@ def test_its_loaders_are_boot_files_for_lint(testbed: Callable[..., Testbed]) ->
 
 def test_a_machine_of_the_configuration_can_be_a_node(tmp_path: Path) -> None:
     machine = {"name": "pc7", "mac": [PC1], "emulab": {"free-boot": "partition:3"}}
-    made: Any = plugin.configure({}, PluginContext(None, tmp_path, machines=(machine,)))
+    emulab: Any = plugin.configure({}, PluginContext(None, tmp_path, machines=(machine,)))
     request = BootRequest(PC1, "bootinfo", "", "unknown")
-    assert made.resolve(request) == BootFile("bootinfo:partition:3")
-    wrong = {**machine, "emulab": {"free-boot": "no"}}
-    made = plugin.configure({}, PluginContext(None, tmp_path, machines=(wrong,)))
-    assert made.problem().startswith("[[machine]] pc7: emulab.free-boot: must be one of")
+    assert emulab.resolve(request) == BootFile("bootinfo:partition:3")
+    invalid_machine = {**machine, "emulab": {"free-boot": "no"}}
+    emulab = plugin.configure({}, PluginContext(None, tmp_path, machines=(invalid_machine,)))
+    assert emulab.problem().startswith("[[machine]] pc7: emulab.free-boot: must be one of")
 
 
 def test_only_so_many_loaders_are_remembered(testbed: Callable[..., Testbed], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw_emulab.bootinfoserver.LOADERS", 1)
     assert LOADERS == 65536
     bed = testbed()
-    bed.asks(BOOTINFO_REQUEST)
-    bed.asks(BOOTINFO_REQUEST, "10.9.0.12")
-    assert [row["loader"] for row in bed.does("nodes") if row["node"] in ("pc1", "pc2")] == ["", "waiting"]
+    bed.request(BOOTINFO_REQUEST)
+    bed.request(BOOTINFO_REQUEST, "10.9.0.12")
+    assert [row["loader"] for row in bed.operate("nodes") if row["node"] in ("pc1", "pc2")] == ["", "waiting"]
 
 
 @pytest.mark.parametrize(
@@ -440,8 +440,8 @@ def test_wrong_options_are_named(tmp_path: Path, options: dict[str, Any], reason
 
 def test_mistakes_in_host_files_are_said(tmp_path: Path) -> None:
     write_hosts(tmp_path, {"pc1": '[emulab]\nboot = "partitions:2"\nexperimnt = "a/b"\n', "pc2": "mac = 1"})
-    made: Any = plugin.configure({"hosts": "hosts"}, PluginContext(None, tmp_path))
-    problem = made.problem()
+    emulab: Any = plugin.configure({"hosts": "hosts"}, PluginContext(None, tmp_path))
+    problem = emulab.problem()
     assert f"{tmp_path / 'hosts'} pc1: emulab.experimnt: unknown key" in problem
     assert "emulab.boot: must be one of" in problem
     assert "pc2.toml" in problem

@@ -18,43 +18,45 @@ NOW = 100.0
 REQUEST = b"VERSION=34 status "
 
 
-def takes(connection: ConnectionStates, event: Input, after: State, *out: Do, data: bytes = b"") -> None:
+def check_transition(
+    connection: ConnectionStates, event: Input, next_state: State, *expected_out: Do, data: bytes = b""
+) -> None:
     connection.handle(event, data, NOW)
-    assert (connection.state, connection.out) == (after, list(out))
+    assert (connection.state, connection.out) == (next_state, list(expected_out))
 
 
 @pytest.mark.parametrize("state", [State.OPEN, State.SECURED])
 @pytest.mark.parametrize("end", [b" ", b"\n", b"\t"])
 def test_a_request_is_answered(state: State, end: bytes) -> None:
     connection = ConnectionStates(state, deadline=NOW)
-    takes(connection, Input.DATA, State.ANSWERING, Do.ANSWER, data=b"VERSION=34 status" + end)
+    check_transition(connection, Input.DATA, State.ANSWERING, Do.ANSWER, data=b"VERSION=34 status" + end)
     assert connection.deadline is None
 
 
 @pytest.mark.parametrize("state", [State.OPEN, State.SECURED])
 def test_a_part_of_a_request_waits_for_the_rest(state: State) -> None:
     connection = ConnectionStates(state, deadline=NOW)
-    takes(connection, Input.DATA, state, data=REQUEST[:9])
+    check_transition(connection, Input.DATA, state, data=REQUEST[:9])
     assert connection.deadline == NOW
-    takes(connection, Input.DATA, State.ANSWERING, Do.ANSWER, data=REQUEST[9:])
+    check_transition(connection, Input.DATA, State.ANSWERING, Do.ANSWER, data=REQUEST[9:])
     assert connection.received == REQUEST
 
 
 @pytest.mark.parametrize("state", [State.OPEN, State.SECURED])
 def test_too_long_a_request_is_answered_as_far_as_it_goes(state: State) -> None:
-    takes(ConnectionStates(state), Input.DATA, State.ANSWERING, Do.ANSWER, data=b"x" * LONGEST)
+    check_transition(ConnectionStates(state), Input.DATA, State.ANSWERING, Do.ANSWER, data=b"x" * LONGEST)
 
 
 def test_open_data_with_the_tag_begins_tls() -> None:
     connection = ConnectionStates()
-    takes(connection, Input.DATA, State.SECURED, Do.SECURE, data=TLS_TAG)
+    check_transition(connection, Input.DATA, State.SECURED, Do.SECURE, data=TLS_TAG)
     assert (connection.rest, connection.received, connection.deadline) == (b"", b"", NOW + HANDSHAKE_WITHIN)
 
 
 def test_open_data_after_the_tag_is_of_tls() -> None:
     connection = ConnectionStates()
-    takes(connection, Input.DATA, State.OPEN, data=TLS_TAG[:3])
-    takes(connection, Input.DATA, State.SECURED, Do.SECURE, data=TLS_TAG[3:] + b"\x16\x03 ")
+    check_transition(connection, Input.DATA, State.OPEN, data=TLS_TAG[:3])
+    check_transition(connection, Input.DATA, State.SECURED, Do.SECURE, data=TLS_TAG[3:] + b"\x16\x03 ")
     assert connection.rest == b"\x16\x03 "
 
 
@@ -62,14 +64,14 @@ def test_open_data_after_the_tag_is_of_tls() -> None:
 @pytest.mark.parametrize("state", [State.OPEN, State.SECURED])
 def test_what_is_there_is_answered(state: State, event: Input) -> None:
     connection = ConnectionStates(state, received=b"VERSION=34 status")
-    takes(connection, event, State.ANSWERING, Do.ANSWER)
+    check_transition(connection, event, State.ANSWERING, Do.ANSWER)
 
 
 @pytest.mark.parametrize("event", [Input.END, Input.TIMEOUT])
 @pytest.mark.parametrize("state", [State.OPEN, State.SECURED])
 def test_nothing_is_closed(state: State, event: Input) -> None:
     connection = ConnectionStates(state)
-    takes(connection, event, State.CLOSING, Do.CLOSE)
+    check_transition(connection, event, State.CLOSING, Do.CLOSE)
     assert connection.deadline == NOW + READ_WITHIN
 
 
@@ -81,14 +83,14 @@ def test_a_reply_that_was_not_asked_for_is_illegal(state: State) -> None:
 
 def test_answering_answered_is_sent() -> None:
     connection = ConnectionStates(State.ANSWERING)
-    takes(connection, Input.ANSWERED, State.CLOSING, Do.SEND)
+    check_transition(connection, Input.ANSWERED, State.CLOSING, Do.SEND)
     assert connection.deadline == NOW + READ_WITHIN
 
 
 @pytest.mark.parametrize("event", [Input.DATA, Input.END])
 @pytest.mark.parametrize("state", [State.ANSWERING, State.CLOSING, State.CLOSED])
 def test_after_the_request_the_client_has_nothing_to_say(state: State, event: Input) -> None:
-    takes(ConnectionStates(state), event, state, data=b"more ")
+    check_transition(ConnectionStates(state), event, state, data=b"more ")
 
 
 def test_answering_has_no_deadline() -> None:
@@ -98,17 +100,17 @@ def test_answering_has_no_deadline() -> None:
 
 def test_closing_timeout_aborts() -> None:
     connection = ConnectionStates(State.CLOSING, deadline=NOW)
-    takes(connection, Input.TIMEOUT, State.CLOSING, Do.ABORT)
+    check_transition(connection, Input.TIMEOUT, State.CLOSING, Do.ABORT)
     assert connection.deadline is None
 
 
 @pytest.mark.parametrize("state", [State.OPEN, State.SECURED, State.ANSWERING, State.CLOSING])
 def test_a_lost_connection_is_over(state: State) -> None:
     connection = ConnectionStates(state, deadline=NOW)
-    takes(connection, Input.LOST, State.CLOSED)
+    check_transition(connection, Input.LOST, State.CLOSED)
     assert connection.deadline is None
 
 
 @pytest.mark.parametrize("event", [Input.TIMEOUT, Input.ANSWERED, Input.LOST])
 def test_closed_ignores_the_rest(event: Input) -> None:
-    takes(ConnectionStates(State.CLOSED), event, State.CLOSED)
+    check_transition(ConnectionStates(State.CLOSED), event, State.CLOSED)

@@ -10,103 +10,105 @@ NOW = 100.0
 PARTITION, WAIT, AUTO = map(boot_what, ("partition:2", "wait", "auto"))
 
 
-def takes(loader: LoaderStates, event: Input, after: State, *out: Do, argument: BootWhat | None = None) -> None:
+def check_transition(
+    loader: LoaderStates, event: Input, next_state: State, *expected_out: Do, argument: BootWhat | None = None
+) -> None:
     loader.handle(event, argument, NOW)
-    assert (loader.state, loader.out) == (after, list(out))
+    assert (loader.state, loader.out) == (next_state, list(expected_out))
 
 
-def in_state(state: State, *, requested_at: float = NOW - 60.0, repeated: bool = False) -> LoaderStates:
+def loader_in(state: State, *, requested_at: float = NOW - 60.0, repeated: bool = False) -> LoaderStates:
     return LoaderStates(state, requested_at=requested_at, is_repeated=repeated, deadline=NOW)
 
 
 def test_idle_request_is_reported_and_resolved() -> None:
-    takes(LoaderStates(), Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
+    check_transition(LoaderStates(), Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
 
 
 @pytest.mark.parametrize("state", [State.ANSWERED, State.WAITING, State.IDLE])
 @pytest.mark.parametrize("ago", [0.0, REPEATED])
 def test_a_repeated_request_is_resolved_and_not_reported(state: State, ago: float) -> None:
-    loader = in_state(state, requested_at=NOW - ago)
-    takes(loader, Input.REQUEST, State.ASKING, Do.RESOLVE)
+    loader = loader_in(state, requested_at=NOW - ago)
+    check_transition(loader, Input.REQUEST, State.ASKING, Do.RESOLVE)
     assert loader.deadline is None
 
 
 @pytest.mark.parametrize("state", [State.ANSWERED, State.WAITING, State.IDLE])
 def test_a_later_request_is_reported(state: State) -> None:
-    loader = in_state(state, requested_at=NOW - REPEATED - 0.1)
-    takes(loader, Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
+    loader = loader_in(state, requested_at=NOW - REPEATED - 0.1)
+    check_transition(loader, Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
 
 
 def test_asking_request_waits_for_the_answer() -> None:
-    takes(in_state(State.ASKING), Input.REQUEST, State.ASKING)
+    check_transition(loader_in(State.ASKING), Input.REQUEST, State.ASKING)
 
 
 def test_asking_answer_is_sent() -> None:
-    loader = in_state(State.ASKING)
-    takes(loader, Input.ANSWER, State.ANSWERED, Do.REPLY, Do.REPORT_ANSWER, argument=PARTITION)
+    loader = loader_in(State.ASKING)
+    check_transition(loader, Input.ANSWER, State.ANSWERED, Do.REPLY, Do.REPORT_ANSWER, argument=PARTITION)
     assert loader.deadline == NOW + USED_AFTER
 
 
 def test_asking_answer_to_wait() -> None:
-    takes(in_state(State.ASKING), Input.ANSWER, State.WAITING, Do.REPLY, Do.REPORT_ANSWER, argument=WAIT)
+    check_transition(loader_in(State.ASKING), Input.ANSWER, State.WAITING, Do.REPLY, Do.REPORT_ANSWER, argument=WAIT)
 
 
 def test_asking_answer_to_ask_again_is_used_at_once() -> None:
-    loader = in_state(State.ASKING)
-    takes(loader, Input.ANSWER, State.IDLE, Do.REPLY, Do.REPORT_ANSWER, Do.USED, argument=AUTO)
+    loader = loader_in(State.ASKING)
+    check_transition(loader, Input.ANSWER, State.IDLE, Do.REPLY, Do.REPORT_ANSWER, Do.USED, argument=AUTO)
     loader.out.clear()
-    takes(loader, Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
+    check_transition(loader, Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
 
 
 def test_asking_answer_with_nothing() -> None:
-    takes(in_state(State.ASKING), Input.ANSWER, State.IDLE, Do.REPLY, Do.REPORT_ANSWER)
+    check_transition(loader_in(State.ASKING), Input.ANSWER, State.IDLE, Do.REPLY, Do.REPORT_ANSWER)
 
 
 def test_asking_answer_to_a_repetition_is_not_reported() -> None:
-    takes(in_state(State.ASKING, repeated=True), Input.ANSWER, State.ANSWERED, Do.REPLY, argument=PARTITION)
+    check_transition(loader_in(State.ASKING, repeated=True), Input.ANSWER, State.ANSWERED, Do.REPLY, argument=PARTITION)
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.ANSWERED, State.WAITING])
 def test_an_answer_that_was_not_asked_for_is_illegal(state: State) -> None:
     with pytest.raises(table.IllegalInput):
-        in_state(state).handle(Input.ANSWER, PARTITION, NOW)
+        loader_in(state).handle(Input.ANSWER, PARTITION, NOW)
 
 
 @pytest.mark.parametrize("state", [State.IDLE, State.ASKING])
 def test_an_order_is_sent(state: State) -> None:
-    takes(in_state(state), Input.ORDER, state, Do.SEND_ORDER, argument=PARTITION)
+    check_transition(loader_in(state), Input.ORDER, state, Do.SEND_ORDER, argument=PARTITION)
 
 
 @pytest.mark.parametrize("state", [State.ANSWERED, State.WAITING])
 def test_an_order_replaces_the_answer(state: State) -> None:
-    loader = in_state(state, requested_at=NOW)
-    takes(loader, Input.ORDER, State.IDLE, Do.USED, Do.SEND_ORDER, argument=AUTO)
+    loader = loader_in(state, requested_at=NOW)
+    check_transition(loader, Input.ORDER, State.IDLE, Do.USED, Do.SEND_ORDER, argument=AUTO)
     assert loader.deadline is None
     loader.out.clear()
-    takes(loader, Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
+    check_transition(loader, Input.REQUEST, State.ASKING, Do.REPORT_REQUEST, Do.RESOLVE)
 
 
 @pytest.mark.parametrize("event", [Input.FIRMWARE, Input.SYSTEM, Input.SILENT])
 @pytest.mark.parametrize("state", [State.IDLE, State.ASKING])
 def test_what_was_before_is_ignored(state: State, event: Input) -> None:
-    takes(in_state(state), event, state)
+    check_transition(loader_in(state), event, state)
 
 
 @pytest.mark.parametrize("event", [Input.FIRMWARE, Input.SYSTEM, Input.SILENT])
 def test_answered_goes_on(event: Input) -> None:
-    loader = in_state(State.ANSWERED)
-    takes(loader, event, State.IDLE, Do.USED)
+    loader = loader_in(State.ANSWERED)
+    check_transition(loader, event, State.IDLE, Do.USED)
     assert loader.deadline is None
 
 
 @pytest.mark.parametrize("event", [Input.FIRMWARE, Input.SYSTEM])
 def test_waiting_goes_on(event: Input) -> None:
-    takes(in_state(State.WAITING), event, State.IDLE, Do.USED)
+    check_transition(loader_in(State.WAITING), event, State.IDLE, Do.USED)
 
 
 def test_waiting_silent_waits() -> None:
-    loader = in_state(State.WAITING)
-    takes(loader, Input.SILENT, State.WAITING, Do.USED)
+    loader = loader_in(State.WAITING)
+    check_transition(loader, Input.SILENT, State.WAITING, Do.USED)
     assert loader.deadline is None
 
 

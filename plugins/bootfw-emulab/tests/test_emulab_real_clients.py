@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bootfw_emulab.emulab import plugin
 from emulabcaptures import HOST_FILES, TMCC
-from emulabtestbed import OFF, write_hosts
+from emulabtestbed import NO_SERVICES, write_hosts
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.threads import deferToThreadPool
@@ -22,38 +22,40 @@ def has_client(name: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name} of Emulab on the PATH")
 
 
-def serving(tmp_path: Path, server: str) -> EPollReactor:
+def reactor_with_plugin(tmp_path: Path, server: str) -> EPollReactor:
     """A reactor that runs the plugin on the well-known ports of *server*, a loopback address of each test its own."""
     text = {name: content.replace("10.9.0.11", "127.0.0.1") for name, content in HOST_FILES.items()}
     write_hosts(tmp_path, text)
-    made = EPollReactor()
+    reactor = EPollReactor()
     options = {"hosts": "hosts", "bootinfo-listen": f"{server}:6969", "tmcd-listen": [f"{server}:7777"]}
-    resolver: Any = plugin.configure(options, PluginContext(made, tmp_path, tmp_path))
-    service = BootService(made, settings=OFF, resolvers=[("emulab", resolver)])
-    made.callWhenRunning(service.startService)
-    made.addSystemEventTrigger("before", "shutdown", service.stopService)
-    return made
+    resolver: Any = plugin.configure(options, PluginContext(reactor, tmp_path, tmp_path))
+    service = BootService(reactor, settings=NO_SERVICES, resolvers=[("emulab", resolver)])
+    reactor.callWhenRunning(service.startService)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    return reactor
 
 
-def runs(reactor: EPollReactor, *command: str) -> bytes:
+def run_client(reactor: EPollReactor, *command: str) -> bytes:
     """What a client prints while the reactor serves it."""
-    found: list[subprocess.CompletedProcess[bytes]] = []
+    results: list[subprocess.CompletedProcess[bytes]] = []
 
     def run() -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
 
-    def ended(done: subprocess.CompletedProcess[bytes]) -> None:
-        found.append(done)
+    def store_result(result: subprocess.CompletedProcess[bytes]) -> None:
+        results.append(result)
 
-    def begin() -> None:
-        running: Deferred[subprocess.CompletedProcess[bytes]] = deferToThreadPool(reactor, reactor.getThreadPool(), run)
-        running.addCallback(ended).addBoth(lambda _: reactor.stop())
+    def start_client() -> None:
+        deferred: Deferred[subprocess.CompletedProcess[bytes]] = deferToThreadPool(
+            reactor, reactor.getThreadPool(), run
+        )
+        deferred.addCallback(store_result).addBoth(lambda _: reactor.stop())
 
-    reactor.callWhenRunning(begin)
+    reactor.callWhenRunning(start_client)
     reactor.run(installSignalHandlers=False)
-    (done,) = found
-    assert done.returncode == 0, done
-    return done.stdout
+    (result,) = results
+    assert result.returncode == 0, result
+    return result.stdout
 
 
 @has_client("tmcc")
@@ -68,17 +70,20 @@ def runs(reactor: EPollReactor, *command: str) -> bytes:
     ],
 )
 def test_tmcc_prints_the_reply(tmp_path: Path, request_: str, server: str) -> None:
-    printed = runs(serving(tmp_path, server), "tmcc", "-s", server, "-i", "-t", "30", request_)
-    assert printed == TMCC[f"VERSION=34 {request_} ".encode()]
+    output = run_client(reactor_with_plugin(tmp_path, server), "tmcc", "-s", server, "-i", "-t", "30", request_)
+    assert output == TMCC[f"VERSION=34 {request_} ".encode()]
 
 
 @has_client("tmcc")
 def test_tmcc_by_udp(tmp_path: Path) -> None:
     server = "127.0.69.6"
-    assert runs(serving(tmp_path, server), "tmcc", "-s", server, "-u", "-t", "30", "isalive") == b"UPDATE=0\n"
+    assert (
+        run_client(reactor_with_plugin(tmp_path, server), "tmcc", "-s", server, "-u", "-t", "30", "isalive")
+        == b"UPDATE=0\n"
+    )
 
 
 @has_client("bootinfoclient")
 def test_bootinfoclient_prints_what_it_boots(tmp_path: Path) -> None:
     server = "127.0.69.7"
-    assert runs(serving(tmp_path, server), "bootinfoclient", "-s", server).split() == [b"partition:2"]
+    assert run_client(reactor_with_plugin(tmp_path, server), "bootinfoclient", "-s", server).split() == [b"partition:2"]

@@ -79,15 +79,17 @@ class Server:
         self.tmcd = Tmcd(self.clock, self.nodes, Replies(templates), self.loads, self.loaders, self.events.append)
 
     def resolve(self, request: BootRequest) -> Any:
-        found = self.boots.get(request.mac)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        boot = self.boots.get(request.mac)
+        if isinstance(boot, Exception):
+            raise boot
+        return boot
 
-    def asks(self, line: bytes, address: str = "10.9.0.11", *, by_tcp: bool = True, local: str = "10.9.0.1") -> bytes:
-        found: list[bytes] = []
-        self.tmcd.answer(line, Arrival((address, 40000), local, by_tcp)).addCallback(found.append)
-        (reply,) = found
+    def request(
+        self, line: bytes, address: str = "10.9.0.11", *, by_tcp: bool = True, local: str = "10.9.0.1"
+    ) -> bytes:
+        replies: list[bytes] = []
+        self.tmcd.answer(line, Arrival((address, 40000), local, by_tcp)).addCallback(replies.append)
+        (reply,) = replies
         return reply
 
 
@@ -98,12 +100,12 @@ def server(tmp_path: Path) -> Server:
 
 @pytest.mark.parametrize(("request_", "reply"), TMCC.items(), ids=map(repr, TMCC))
 def test_what_tmcc_gets(server: Server, request_: bytes, reply: bytes) -> None:
-    assert server.asks(request_) == reply
+    assert server.request(request_) == reply
 
 
 def test_the_real_boot_answers_bootwhat(server: Server) -> None:
     server.boots[PC1] = BootFile("bootinfo:partition:2")
-    assert server.asks(b"VERSION=34 bootwhat ") == b"STATUS=success TYPE=1 WHAT=2\n"
+    assert server.request(b"VERSION=34 bootwhat ") == b"STATUS=success TYPE=1 WHAT=2\n"
 
 
 # Whose request it is
@@ -112,36 +114,36 @@ def test_the_real_boot_answers_bootwhat(server: Server) -> None:
 @pytest.mark.parametrize("address", ["10.9.0.66", "10.9.0.19"])
 @pytest.mark.parametrize("command", [b"status ", b"nodeid ", b"state ISUP "])
 def test_no_node_gets_no_reply(server: Server, address: str, command: bytes) -> None:
-    assert server.asks(command, address) == b""
+    assert server.request(command, address) == b""
     assert server.events == []
 
 
 def test_a_key_is_known_from_any_address(server: Server) -> None:
-    assert server.asks(b"PRIVKEY=DEADBEEFDEADBEEFDEADBEEFDEADBEEF nodeid ", "192.0.2.1") == b"pc1\n"
-    assert server.asks(b"IDKEY=abc123 nodeid ", "192.0.2.1") == b"pc1\n"
-    assert server.asks(b"IDKEY=abc nodeid ", "10.9.0.11") == b""
+    assert server.request(b"PRIVKEY=DEADBEEFDEADBEEFDEADBEEFDEADBEEF nodeid ", "192.0.2.1") == b"pc1\n"
+    assert server.request(b"IDKEY=abc123 nodeid ", "192.0.2.1") == b"pc1\n"
+    assert server.request(b"IDKEY=abc nodeid ", "10.9.0.11") == b""
 
 
 def test_a_virtual_node_has_to_be_on_the_machine(server: Server) -> None:
-    assert server.asks(b"VNODEID=pcvm1-1 nodeid ") == b"pcvm1-1\n"
-    assert server.asks(b"VNODEID=pcvm1-1 nodeid ", "10.9.0.12") == b""
-    assert server.asks(b"VNODEID=pc2 nodeid ") == b""
-    assert server.asks(b"VNODEID=pc1 nodeid ") == b"pc1\n"
+    assert server.request(b"VNODEID=pcvm1-1 nodeid ") == b"pcvm1-1\n"
+    assert server.request(b"VNODEID=pcvm1-1 nodeid ", "10.9.0.12") == b""
+    assert server.request(b"VNODEID=pc2 nodeid ") == b""
+    assert server.request(b"VNODEID=pc1 nodeid ") == b"pc1\n"
 
 
 def test_only_this_host_may_speak_for_a_node(server: Server) -> None:
-    for own in ("127.0.0.1", "10.9.0.1"):
-        assert server.asks(b"REDIRECT=10.9.0.12 nodeid ", own) == b"pc2\n"
-    assert server.asks(b"REDIRECT=10.9.0.12 nodeid ", "10.9.0.11") == b""
+    for address in ("127.0.0.1", "10.9.0.1"):
+        assert server.request(b"REDIRECT=10.9.0.12 nodeid ", address) == b"pc2\n"
+    assert server.request(b"REDIRECT=10.9.0.12 nodeid ", "10.9.0.11") == b""
 
 
 def test_an_address_of_ipv4_in_ipv6_is_that_of_ipv4(server: Server) -> None:
-    assert server.asks(b"nodeid ", "::ffff:10.9.0.11") == b"pc1\n"
+    assert server.request(b"nodeid ", "::ffff:10.9.0.11") == b"pc1\n"
 
 
 def test_a_node_that_is_sent_elsewhere(tmp_path: Path) -> None:
     files = {"pc1": 'address = "10.9.0.11"\n[emulab]\nredirect = "10.9.0.2:pcvm1-1"\n'}
-    assert Server(tmp_path, files).asks(b"status ") == b"REDIRECT=10.9.0.2:pcvm1-1\n"
+    assert Server(tmp_path, files).request(b"status ") == b"REDIRECT=10.9.0.2:pcvm1-1\n"
 
 
 # What a free node gets, and what there is by UDP
@@ -156,14 +158,14 @@ ONLY_IN_EXPERIMENTS = (
 @pytest.mark.parametrize("command", ONLY_IN_EXPERIMENTS)
 def test_a_free_node_gets_no_reply(tmp_path: Path, command: str) -> None:
     text = f'address = "10.9.0.12"\n[emulab.replies]\n{command} = "something"\n'
-    assert Server(tmp_path, {"pc2": text}).asks(f"{command} ".encode(), "10.9.0.12") == b""
+    assert Server(tmp_path, {"pc2": text}).request(f"{command} ".encode(), "10.9.0.12") == b""
 
 
 def test_a_free_node_is_free(server: Server) -> None:
-    assert server.asks(b"status ", "10.9.0.12") == b"FREE\n"
-    assert server.asks(b"accounts ", "10.9.0.12") == b""
-    assert server.asks(b"loadinfo ", "10.9.0.12") == b""
-    assert server.asks(b"isalive ", "10.9.0.12") == b"UPDATE=0\n"
+    assert server.request(b"status ", "10.9.0.12") == b"FREE\n"
+    assert server.request(b"accounts ", "10.9.0.12") == b""
+    assert server.request(b"loadinfo ", "10.9.0.12") == b""
+    assert server.request(b"isalive ", "10.9.0.12") == b"UPDATE=0\n"
 
 
 @pytest.mark.parametrize("command", [b"ntpinfo ", b"ipodinfo ", b"nseconfigs "])
@@ -172,8 +174,8 @@ def test_some_commands_have_no_reply_by_udp(tmp_path: Path, command: bytes) -> N
         'address = "10.9.0.11"\n[emulab]\nexperiment = "a/b"\nntp-servers = ["n"]\n[emulab.replies]\nnseconfigs="x"\n'
     )
     server = Server(tmp_path, {"pc1": text})
-    assert server.asks(command)
-    assert server.asks(command, by_tcp=False) == b""
+    assert server.request(command)
+    assert server.request(command, by_tcp=False) == b""
 
 
 # Each command in full
@@ -316,37 +318,37 @@ delay = "DELAY INT0=a INT1=b"
     ],
 )
 def test_each_reply(tmp_path: Path, request_: str, reply: str) -> None:
-    assert Server(tmp_path, {"pc1": FULL}).asks(f"{request_} ".encode()).decode() == reply
+    assert Server(tmp_path, {"pc1": FULL}).request(f"{request_} ".encode()).decode() == reply
 
 
 @pytest.mark.parametrize(
     ("version", "begins"), [(16, "INTERFACE IFACETYPE="), (15, "IFACETYPE="), (9, "INTERFACE=0 IF")]
 )
 def test_older_clients_get_older_lines(tmp_path: Path, version: int, begins: str) -> None:
-    reply = Server(tmp_path, {"pc1": FULL}).asks(f"VERSION={version} ifconfig ".encode())
+    reply = Server(tmp_path, {"pc1": FULL}).request(f"VERSION={version} ifconfig ".encode())
     assert reply.decode().startswith(begins)
 
 
 def test_the_hash_is_another_one_each_time(server: Server) -> None:
-    replies = {server.asks(b"VERSION=34 ipodinfo ").decode() for _ in range(2)}
+    replies = {server.request(b"VERSION=34 ipodinfo ").decode() for _ in range(2)}
     assert len(replies) == 2
-    assert all(re.fullmatch(r"HOST=10\.9\.0\.1 MASK=255\.255\.255\.255 HASH=[0-9a-f]{32}\n", each) for each in replies)
+    assert all(re.fullmatch(r"HOST=10\.9\.0\.1 MASK=255\.255\.255\.255 HASH=[0-9a-f]{32}\n", text) for text in replies)
 
 
-@pytest.mark.parametrize(("version", "wrong"), [(34, ""), (32, "IMAGEID"), (30, "SERVER")])
-def test_what_loads_depends_on_the_version(server: Server, version: int, wrong: str) -> None:
-    reply = server.asks(f"VERSION={version} loadinfo ".encode()).decode()
+@pytest.mark.parametrize(("version", "absent"), [(34, ""), (32, "IMAGEID"), (30, "SERVER")])
+def test_what_loads_depends_on_the_version(server: Server, version: int, absent: str) -> None:
+    reply = server.request(f"VERSION={version} loadinfo ".encode()).decode()
     assert reply.startswith("ADDR= PART=1 PARTOS=FreeBSD ")
     assert reply.count("\n") == 1
-    assert not wrong or wrong not in reply
+    assert not absent or absent not in reply
     assert ("SERVER=10.9.0.1 DISK=" in reply) is (version >= 31)
 
 
 def test_several_images_are_too_much_for_old_clients(tmp_path: Path) -> None:
     text = 'address = "10.9.0.11"\n' + '[[emulab.load]]\nimage = "a,a,b"\n' * 2
     server = Server(tmp_path, {"pc1": text})
-    assert server.asks(b"VERSION=29 loadinfo ") == b"ADDR=/NEWER-MFS-NEEDED PART=0 PARTOS=Bogus\n"
-    assert server.asks(b"VERSION=33 loadinfo ").count(b"IMAGEID=a,a,b\n") == 2
+    assert server.request(b"VERSION=29 loadinfo ") == b"ADDR=/NEWER-MFS-NEEDED PART=0 PARTOS=Bogus\n"
+    assert server.request(b"VERSION=33 loadinfo ").count(b"IMAGEID=a,a,b\n") == 2
 
 
 @pytest.mark.parametrize(
@@ -360,7 +362,7 @@ def test_several_images_are_too_much_for_old_clients(tmp_path: Path) -> None:
 )
 def test_bootwhat(server: Server, boot: Any, line: bytes) -> None:
     server.boots[PC1] = boot
-    assert server.asks(b"VERSION=34 bootwhat ") == line
+    assert server.request(b"VERSION=34 bootwhat ") == line
 
 
 # The full configuration
@@ -368,19 +370,19 @@ def test_bootwhat(server: Server, boot: Any, line: bytes) -> None:
 
 def test_the_full_configuration_is_each_reply_between_its_markers(tmp_path: Path) -> None:
     server = Server(tmp_path, {"pc1": FULL})
-    bundle = server.asks(b"VERSION=34 fullconfig pubkeys ").decode()
+    bundle = server.request(b"VERSION=34 fullconfig pubkeys ").decode()
     parts = re.findall(r"\*\*\* (\w+)\n(.*?)\*\*\* \1\n", bundle, re.S)
     assert "".join(f"*** {name}\n{body}*** {name}\n" for name, body in parts) == bundle
     assert [name for name, _ in parts[:5]] == ["nodeid", "manifest", "ifconfig", "accounts", "delay"]
     bodies = dict(parts)
     for name in ("nodeid", "ifconfig", "delay", "mounts", "routing", "vnodelist", "tunnels"):
-        assert bodies[name] == server.asks(f"VERSION=34 {name} ".encode()).decode()
+        assert bodies[name] == server.request(f"VERSION=34 {name} ".encode()).decode()
     assert "PUBKEY" in bodies["accounts"]
     assert bodies["manifest"] == ""
 
 
 def test_a_virtual_node_has_a_bundle_of_its_own(server: Server) -> None:
-    bundle = server.asks(b"VNODEID=pcvm1-1 VERSION=34 fullconfig ")
+    bundle = server.request(b"VNODEID=pcvm1-1 VERSION=34 fullconfig ")
     assert b"*** nodeid\npcvm1-1\n*** nodeid\n" in bundle
     assert b"*** vnodelist" not in bundle
 
@@ -389,24 +391,24 @@ def test_a_virtual_node_has_a_bundle_of_its_own(server: Server) -> None:
 
 
 def test_own_templates_replace_ours_and_add_commands(tmp_path: Path) -> None:
-    own = tmp_path / "templates"
-    own.mkdir()
-    (own / "creator.j2").write_text("CREATOR={{ host.owner }}\n")
-    (own / "motd.j2").write_text("{{ name }} {{ argument }}\n")
-    server = Server(tmp_path, {"pc1": 'address="10.9.0.11"\nowner="carol"\n[emulab]\nexperiment="a/b"\n'}, own)
-    assert server.asks(b"creator ") == b"CREATOR=carol\n"
-    assert server.asks(b"motd today ") == b"pc1 today\n"
-    assert server.asks(b"nodeid ") == b"pc1\n"
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "creator.j2").write_text("CREATOR={{ host.owner }}\n")
+    (templates / "motd.j2").write_text("{{ name }} {{ argument }}\n")
+    server = Server(tmp_path, {"pc1": 'address="10.9.0.11"\nowner="carol"\n[emulab]\nexperiment="a/b"\n'}, templates)
+    assert server.request(b"creator ") == b"CREATOR=carol\n"
+    assert server.request(b"motd today ") == b"pc1 today\n"
+    assert server.request(b"nodeid ") == b"pc1\n"
 
 
 def test_a_broken_template_is_no_reply_and_is_logged(tmp_path: Path) -> None:
-    own = tmp_path / "templates"
-    own.mkdir()
-    (own / "creator.j2").write_text("{{ host.owner }}\n")
-    server = Server(tmp_path, templates=own)
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "creator.j2").write_text("{{ host.owner }}\n")
+    server = Server(tmp_path, templates=templates)
     with capturedLogs() as logs:
-        assert server.asks(b"creator ") == b""
-    (text,) = [each["log_format"].format(**each) for each in logs]
+        assert server.request(b"creator ") == b""
+    (text,) = [event["log_format"].format(**event) for event in logs]
     assert text.startswith("tmcd pc1: the template creator.j2 can't be rendered: ")
     assert '"owner"' in text or "'owner'" in text
 
@@ -416,67 +418,67 @@ def test_a_broken_template_is_no_reply_and_is_logged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("state", ["TBSETUP", "RELOADING", "a-b_c9"])
 def test_a_state_is_reported(server: Server, state: str) -> None:
-    assert server.asks(f"VERSION=34 state {state} ".encode()) == b""
+    assert server.request(f"VERSION=34 state {state} ".encode()) == b""
     assert server.events == [BootReported(0.0, ("10.9.0.11", 40000), PC1, "tmcd", state, by_system=True)]
 
 
 def test_a_node_that_is_up_is_up(server: Server) -> None:
-    server.asks(b"VERSION=34 state ISUP ")
+    server.request(b"VERSION=34 state ISUP ")
     assert server.events[1:] == [SystemUp(0.0, ("10.9.0.11", 40000), PC1, "tmcd")]
 
 
 def test_a_one_time_boot_is_over_when_the_system_reports(server: Server) -> None:
     server.boots[PC1] = BootFile("bootinfo:partition:1")
     server.loaders.datagramReceived(BOOTINFO_REQUEST, ("10.9.0.11", 9696))
-    server.asks(b"VERSION=34 state TBSETUP ")
+    server.request(b"VERSION=34 state TBSETUP ")
     assert server.events[-1] == BootFileUsed(0.0, PC1, "bootinfo:partition:1")
 
 
 @pytest.mark.parametrize("state", ["", "A B", "A;B", "ä", "A" * 128])
 def test_an_invalid_state_is_ignored(server: Server, state: str) -> None:
-    assert server.asks(b"VERSION=34 state " + state.encode("latin-1") + b" ") == b""
+    assert server.request(b"VERSION=34 state " + state.encode("latin-1") + b" ") == b""
     assert server.events == []
 
 
 def test_images_that_are_loaded_are_not_loaded_again(server: Server) -> None:
-    server.asks(b"VERSION=34 state RELOADDONE ")
-    assert server.asks(b"VERSION=34 loadinfo ") == b""
-    again = Loads(server.orders)
-    again.start()
+    server.request(b"VERSION=34 state RELOADDONE ")
+    assert server.request(b"VERSION=34 loadinfo ") == b""
+    restarted = Loads(server.orders)
+    restarted.start()
     node = server.nodes.named("pc1")
     assert node is not None
-    assert not again.is_pending(node)
+    assert not restarted.is_pending(node)
     path = server.hosts / "pc1.toml"
     path.write_text(path.read_text().replace("testbed,FBSD", "testbed,FBSD9"))
-    assert b"FBSD9" in server.asks(b"VERSION=34 loadinfo ")
+    assert b"FBSD9" in server.request(b"VERSION=34 loadinfo ")
 
 
 def test_images_can_be_loaded_again(server: Server) -> None:
-    server.asks(b"VERSION=34 state RELOADDONE ")
+    server.request(b"VERSION=34 state RELOADDONE ")
     node = server.nodes.named("pc1")
     assert node is not None
     server.loads.again(node)
     assert server.orders.orders == {}
-    assert server.asks(b"VERSION=34 loadinfo ")
+    assert server.request(b"VERSION=34 loadinfo ")
 
 
 def test_a_store_that_fails_is_logged(server: Server) -> None:
     server.orders.error = StateError("disk full")
     with capturedLogs() as logs:
-        server.asks(b"VERSION=34 state RELOADDONE ")
+        server.request(b"VERSION=34 state RELOADDONE ")
     assert "pc1 has loaded its images can't be stored" in logs[-1]["log_format"].format(**logs[-1])
-    assert server.asks(b"VERSION=34 loadinfo ") == b""
+    assert server.request(b"VERSION=34 loadinfo ") == b""
 
 
 def test_boot_logs_are_logged_without_control_characters(server: Server) -> None:
     with capturedLogs() as logs:
-        server.asks(b"VERSION=34 bootlog one\ntwo\x1b[0m\n")
+        server.request(b"VERSION=34 bootlog one\ntwo\x1b[0m\n")
     assert logs[-1]["log_format"].format(**logs[-1]) == "tmcd pc1: boot log\none\ntwo?[0m"
 
 
 def test_a_mistake_in_a_host_file_is_logged_once(tmp_path: Path) -> None:
     server = Server(tmp_path, {"pc1": 'address = "10.9.0.11"\n[emulab]\nboot = "partitions:2"\n'})
     with capturedLogs() as logs:
-        assert server.asks(b"status ") == server.asks(b"status ") == b""
-    (text,) = [each["log_format"].format(**each) for each in logs]
+        assert server.request(b"status ") == server.request(b"status ") == b""
+    (text,) = [event["log_format"].format(**event) for event in logs]
     assert "pc1: emulab.boot: must be one of" in text

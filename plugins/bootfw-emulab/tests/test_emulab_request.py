@@ -50,13 +50,13 @@ def test_what_is_invalid_is_no_request(line: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_line_raises(line: bytes) -> None:
-    found = parse(line)
-    assert found is None or found.word
+    request = parse(line)
+    assert request is None or request.word
 
 
-def name_of(word: str, *more: str) -> str:
-    found = find(word, more)
-    return found.name if found is not None else ""
+def name_of(word: str, *template_commands: str) -> str:
+    command = find(word, template_commands)
+    return command.name if command is not None else ""
 
 
 def test_a_word_has_to_begin_with_a_command() -> None:

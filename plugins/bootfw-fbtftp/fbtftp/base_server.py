@@ -161,8 +161,8 @@ class BaseServer:
     def _interruptible(self) -> Iterator[list[int]]:
         """Stop at SIGINT. As an exception, it could come up anywhere, such as in the loop, which would log it."""
         interrupted: list[int] = []
-        current = threading.current_thread() is threading.main_thread()
-        if not current or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             yield interrupted
             return
 

@@ -24,9 +24,9 @@ class NetasciiReader:
             if not data:
                 break
             self._buffer += data.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
-        taken = bytes(self._buffer[:size])
+        part = bytes(self._buffer[:size])
         del self._buffer[:size]
-        return taken
+        return part
 
     def size(self) -> int:
         """Return the bytes of all of it, which is read into memory for that."""

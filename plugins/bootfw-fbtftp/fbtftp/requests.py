@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HELD_READS = 5
 """The window and four blocks beyond it are in flight at most, and may be read again."""
 
-_GOOD = (Outcome.COMPLETE, Outcome.SIZE_PROBE)
+_SUCCESSFUL = (Outcome.COMPLETE, Outcome.SIZE_PROBE)
 
 
 @implementer(IReader)
@@ -105,7 +105,7 @@ def _fill_in(stats: Any, report: TransferReport) -> None:
     stats.packets_sent = stats.packets_acked + (0 if complete else 1) + report.retransmitted
     stats.bytes_sent = report.bytes_transferred
     stats.retransmits = report.retransmitted
-    if report.outcome not in _GOOD:
+    if report.outcome not in _SUCCESSFUL:
         message = report.detail or report.outcome.value
         stats.error = {"error_code": constants.ERR_UNDEFINED, "error_message": message}
 
@@ -129,20 +129,20 @@ class HandlerBackend:
         """See bootfw.api.IBackend."""
         opened: Deferred[Any] = Deferred(lambda cancelled: None)
 
-        def found(reader: HandlerReader) -> None:
+        def answer_open(reader: HandlerReader) -> None:
             if opened.called:  # cancelled: the client did not wait
                 reader.close()
                 return
             self._readers[reader.peer] = reader
             opened.callback(reader)
 
-        def failed(failure: Any) -> None:
+        def fail_open(failure: Any) -> None:
             if not opened.called:
                 opened.errback(failure)
 
         # Quirks of some clients have another path than the client sent.
         name = request.filename if path == relative_path(request.filename) else path
-        self.in_thread(self._handle, name, request).addCallbacks(found, failed)
+        self.in_thread(self._handle, name, request).addCallbacks(answer_open, fail_open)
         return opened
 
     def _handle(self, name: str, request: TransferRequest) -> HandlerReader:

@@ -16,19 +16,19 @@ LONGEST = 60.0
 class Content(ResponseData):
     """Bytes, and what was called."""
 
-    def __init__(self, content: bytes, size: int | None = -1, most: int = 1 << 20) -> None:
-        self._content, self._size, self._most = content, len(content) if size == -1 else size, most
+    def __init__(self, content: bytes, size: int | None = -1, longest_read: int = 1 << 20) -> None:
+        self._content, self._size, self._longest_read = content, len(content) if size == -1 else size, longest_read
         self.threads: set[str] = set()
-        self.longest = 0
+        self.largest_read = 0
         """The most bytes that one read was for."""
         self.closed = 0
 
     def read(self, n: int) -> bytes:
         self.threads.add(threading.current_thread().name)
-        self.longest = max(self.longest, n)
-        n = min(n, self._most)
-        taken, self._content = self._content[:n], self._content[n:]
-        return taken
+        self.largest_read = max(self.largest_read, n)
+        n = min(n, self._longest_read)
+        data, self._content = self._content[:n], self._content[n:]
+        return data
 
     def size(self) -> int | None:
         return self._size
@@ -53,18 +53,18 @@ class Server(BaseServer):
 
     def __init__(self, find: Callable[[str], Any], address: str = "127.0.0.1", **arguments: Any) -> None:
         self.find = find
-        self.asked: list[tuple[Any, ...]] = []
-        self.ended = threading.Semaphore(0)
+        self.requests: list[tuple[Any, ...]] = []
+        self.finished = threading.Semaphore(0)
         self.stats: list[SessionStats] = []
         super().__init__(address, 0, arguments.pop("retries", 2), arguments.pop("timeout", 1), **arguments)
 
     def get_handler(self, server_addr: Any, peer: Any, path: str, options: dict[str, Any]) -> Any:
-        self.asked.append((server_addr, peer, path, dict(options)))
-        return Handler(self.find, server_addr, peer, path, options, self._ended)
+        self.requests.append((server_addr, peer, path, dict(options)))
+        return Handler(self.find, server_addr, peer, path, options, self._on_end)
 
-    def _ended(self, stats: SessionStats) -> None:
+    def _on_end(self, stats: SessionStats) -> None:
         self.stats.append(stats)
-        self.ended.release()
+        self.finished.release()
 
     @property
     def port(self) -> int:
@@ -73,7 +73,7 @@ class Server(BaseServer):
 
     def wait(self) -> SessionStats:
         """The statistics of the transfer that ends next."""
-        assert self.ended.acquire(timeout=LONGEST)
+        assert self.finished.acquire(timeout=LONGEST)
         return self.stats[-1]
 
 

@@ -46,9 +46,9 @@ def test_a_program_serves_tftp_hpa_and_ends_at_an_interrupt(tmp_path: Path) -> N
         try:
             assert process.stdout is not None
             port = process.stdout.readline().strip()
-            hpa = ["tftp", "-m", "binary", "127.0.0.1", port, "-c", "get", "kernel", str(tmp_path / "got")]
+            tftp_command = ["tftp", "-m", "binary", "127.0.0.1", port, "-c", "get", "kernel", str(tmp_path / "got")]
             try:
-                subprocess.run(hpa, check=True, timeout=LONGEST)
+                subprocess.run(tftp_command, check=True, timeout=LONGEST)
             except FileNotFoundError:
                 pytest.skip("tftp-hpa is not installed")
             assert (tmp_path / "got").read_text() == "content of kernel"
@@ -90,36 +90,36 @@ def test_close_ends_transfers_and_tells_their_handlers() -> None:
 
 def test_close_does_not_wait_for_a_handler_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fbtftp.loop._END_WITHIN", 0.1)
-    go_on, began = threading.Event(), threading.Event()
+    may_continue, started = threading.Event(), threading.Event()
 
     def find(path: str) -> Any:
-        began.set()
-        go_on.wait(LONGEST)
+        started.set()
+        may_continue.wait(LONGEST)
         return Content(b"")
 
     server = Server(find)
     client = Client(server)
     with running(server):
         client.sock.sendto(b"\0\1file\0octet\0", client.server)
-        assert began.wait(LONGEST)
-    go_on.set()
+        assert started.wait(LONGEST)
+    may_continue.set()
 
 
 def test_the_callback_for_the_server_is_called_again_and_again() -> None:
-    called = threading.Semaphore(0)
-    seen: list[dict[str, int]] = []
+    calls = threading.Semaphore(0)
+    counters: list[dict[str, int]] = []
 
     def report(stats: Any) -> None:
-        seen.append(stats.get_and_reset_all_counters())
-        called.release()
+        counters.append(stats.get_and_reset_all_counters())
+        calls.release()
         raise ZeroDivisionError("is logged")
 
     server = Server(lambda path: Content(b"x"), server_stats_callback=report, stats_interval_seconds=0.05)
     with running(server):
         Client(server).fetch(b"file")
         for _ in range(3):
-            assert called.acquire(timeout=LONGEST)
-    assert sum(each.get("process_count", 0) for each in seen) <= 1
+            assert calls.acquire(timeout=LONGEST)
+    assert sum(each.get("process_count", 0) for each in counters) <= 1
     assert server._server_stats.interval == 0.05
 
 
@@ -132,7 +132,7 @@ def test_other_datagrams_make_no_handler(datagram: bytes) -> None:
         client = Client(server)
         client.sock.sendto(datagram, client.server)
         assert Client(server).fetch(b"file") == b"x"
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_loop_of_ones_own() -> None:

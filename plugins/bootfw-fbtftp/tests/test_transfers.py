@@ -13,9 +13,9 @@ CONTENT = bytes(range(256)) * 20
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 5120])
-@pytest.mark.parametrize("most", [1, 1 << 20], ids=["byte by byte", "at once"])
-def test_a_file_arrives_and_is_closed(size: int, most: int) -> None:
-    content = Content(CONTENT[:size], most=most)
+@pytest.mark.parametrize("longest_read", [1, 1 << 20], ids=["byte by byte", "at once"])
+def test_a_file_arrives_and_is_closed(size: int, longest_read: int) -> None:
+    content = Content(CONTENT[:size], longest_read=longest_read)
     server = Server(lambda path: content)
     with running(server):
         assert Client(server).fetch(b"file") == CONTENT[:size]
@@ -33,7 +33,7 @@ def test_the_statistics_of_a_transfer() -> None:
         client = Client(server)
         assert client.fetch(b"dir/file", blksize=1024, tsize=0, timeout=3) == CONTENT
         stats = server.wait()
-    [(server_addr, peer, path, options)] = server.asked
+    [(server_addr, peer, path, options)] = server.requests
     assert (server_addr, peer[0], path) == (("127.0.0.1", 0), "127.0.0.1", "dir/file")
     requested = {"mode": "octet", "blksize": "1024", "tsize": "0", "timeout": "3"}
     assert options == {"default_timeout": 1, "retries": 2} | requested
@@ -59,11 +59,11 @@ def test_windows_are_served_and_sent_again() -> None:
         assert client.request(b"file", windowsize=4).startswith(b"\0\6windowsize\x004\0")
         client.send(b"\0\4\0\0")
         first = [client.receive() for _ in range(4)]
-        assert [each[:4] for each in first] == [b"\0\3\0" + bytes([n]) for n in (1, 2, 3, 4)]
+        assert [each[:4] for each in first] == [b"\0\3\0" + bytes([number]) for number in (1, 2, 3, 4)]
         client.send(b"\0\4\0\2")  # the third was lost
-        again = [client.receive() for _ in range(4)]
-        assert again[:2] == first[2:]
-        assert again[2] == b"\0\3\0\5" + CONTENT[2048:2560]
+        second = [client.receive() for _ in range(4)]
+        assert second[:2] == first[2:]
+        assert second[2] == b"\0\3\0\5" + CONTENT[2048:2560]
         client.send(b"\0\5\0\0enough\0")
         stats = server.wait()
     assert stats.error["error_code"] == constants.ERR_UNDEFINED
@@ -84,7 +84,7 @@ def test_content_is_read_in_blocks(options: Any) -> None:
             client.receive()
         client.send(b"\0\5\0\0enough\0")
         server.wait()
-    assert content.longest == options.get("blksize", 512)
+    assert content.largest_read == options.get("blksize", 512)
 
 
 def test_netascii_is_translated() -> None:
@@ -93,7 +93,7 @@ def test_netascii_is_translated() -> None:
         assert Client(server).fetch(b"file", b"netascii") == b"a\r\nb\r\0\xe9\r\n"
 
 
-def raising(error: BaseException) -> Any:
+def find_raising(error: BaseException) -> Any:
     def find(path: str) -> Any:
         raise error
 
@@ -111,7 +111,7 @@ def raising(error: BaseException) -> Any:
     ids=lambda value: type(value).__name__,
 )
 def test_a_file_that_can_not_be_found(error: Any, reply: bytes, code: int, message: str) -> None:
-    server = Server(raising(error))
+    server = Server(find_raising(error))
     with running(server):
         assert Client(server).request(b"file") == reply
         stats = server.wait()
@@ -164,7 +164,7 @@ def test_content_that_raises(method: str) -> None:
 def test_a_callback_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     content = Content(CONTENT)
     server = Server(lambda path: content)
-    server._ended = raising(ZeroDivisionError("x"))  # type: ignore[method-assign]
+    server._on_end = find_raising(ZeroDivisionError("x"))  # type: ignore[method-assign]
     closed = threading.Event()
     content.close = closed.set  # type: ignore[method-assign]
     with running(server):
@@ -198,33 +198,33 @@ def test_a_size_probe_is_no_error() -> None:
 
 
 def test_a_handler_that_blocks_holds_up_no_other_transfer() -> None:
-    go_on = threading.Event()
+    may_continue = threading.Event()
 
     def find(path: str) -> Any:
         if path == "slow":
-            assert go_on.wait(60)
+            assert may_continue.wait(60)
         return Content(CONTENT)
 
     server = Server(find)
     with running(server):
         slow = Client(server)
-        waiting = threading.Thread(target=slow.fetch, args=(b"slow",))
-        waiting.start()
+        thread = threading.Thread(target=slow.fetch, args=(b"slow",))
+        thread.start()
         for _ in range(3):
             assert Client(server).fetch(b"fast") == CONTENT
-        go_on.set()
-        waiting.join(60)
-        assert not waiting.is_alive()
+        may_continue.set()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_a_handler_whose_client_has_gone_on_is_closed() -> None:
-    go_on, began = threading.Event(), threading.Event()
+    may_continue, started = threading.Event(), threading.Event()
     slow = Content(CONTENT)
 
     def find(path: str) -> Any:
         if path == "slow":
-            began.set()
-            assert go_on.wait(60)
+            started.set()
+            assert may_continue.wait(60)
             return slow
         return Content(CONTENT)
 
@@ -232,26 +232,26 @@ def test_a_handler_whose_client_has_gone_on_is_closed() -> None:
     with running(server):
         client = Client(server)
         client.sock.sendto(b"\0\1slow\0octet\0", client.server)
-        assert began.wait(60)
+        assert started.wait(60)
         assert client.request(b"fast") == b"\0\3\0\1" + CONTENT[:512]
-        go_on.set()
+        may_continue.set()
         stats = server.wait()
         assert (stats.file_path, stats.error["error_message"]) == ("slow", "the client did not wait for the handler")
     assert slow.closed == 1
 
 
 def test_no_more_threads_than_agreed_run_handlers() -> None:
-    busy, most, lock = 0, 0, threading.Lock()
-    both = threading.Barrier(2)
+    running_handlers, largest_number, lock = 0, 0, threading.Lock()
+    barrier = threading.Barrier(2)
 
     def find(path: str) -> Any:
-        nonlocal busy, most
+        nonlocal running_handlers, largest_number
         with lock:
-            busy += 1
-            most = max(most, busy)
-        both.wait(60)
+            running_handlers += 1
+            largest_number = max(largest_number, running_handlers)
+        barrier.wait(60)
         with lock:
-            busy -= 1
+            running_handlers -= 1
         return Content(CONTENT)
 
     server = Server(find)
@@ -262,7 +262,7 @@ def test_no_more_threads_than_agreed_run_handlers() -> None:
             client.start()
         for client in clients:
             client.join(60)
-    assert most == 2
+    assert largest_number == 2
 
 
 @pytest.mark.parametrize("address", ["::1", "127.0.0.1"])
@@ -277,4 +277,4 @@ def test_names_are_latin_1() -> None:
     server = Server(lambda path: Content(b""))
     with running(server):
         Client(server).fetch(b"/caf\xe9\\x/../y")
-    assert server.asked[0][2] == "/caf\xe9\\x/../y"
+    assert server.requests[0][2] == "/caf\xe9\\x/../y"

@@ -49,13 +49,13 @@ class Download(TimeoutMixin, Protocol):
 
     def wait_for(self, end: int) -> "Deferred[None]":
         """Fires when *end* bytes have arrived, or the download has ended."""
-        waiting: Deferred[None] = Deferred(self.stop_waiting)
-        self._waiting.append((end, waiting))
-        return waiting
+        arrival: Deferred[None] = Deferred(self.stop_waiting)
+        self._waiting.append((end, arrival))
+        return arrival
 
-    def stop_waiting(self, unwanted: "Deferred[None]") -> None:
-        """*unwanted* is no longer to be fired."""
-        self._waiting = [(end, waiting) for end, waiting in self._waiting if waiting is not unwanted]
+    def stop_waiting(self, cancelled: "Deferred[None]") -> None:
+        """*cancelled* is no longer to be fired."""
+        self._waiting = [(end, arrival) for end, arrival in self._waiting if arrival is not cancelled]
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes of that part that have arrived."""
@@ -105,10 +105,10 @@ class Download(TimeoutMixin, Protocol):
             self.transport.loseConnection()
 
     def _wake(self, received: int | None) -> None:
-        ready = [waiting for end, waiting in self._waiting if received is None or end <= received]
-        self._waiting = [(end, waiting) for end, waiting in self._waiting if waiting not in ready]
-        for waiting in ready:
-            waiting.callback(None)
+        ready = [arrival for end, arrival in self._waiting if received is None or end <= received]
+        self._waiting = [(end, arrival) for end, arrival in self._waiting if arrival not in ready]
+        for arrival in ready:
+            arrival.callback(None)
 
     def _close_unused(self) -> None:
         if self.complete is not None and not self._readers and self._fd >= 0:
@@ -135,14 +135,14 @@ class GrowingReader:
         end = offset + length if self.size is None else min(offset + length, self.size)
         if self._download.received >= end or self._download.complete is not None:
             return self._answer(offset, end)
-        self._waiting = waiting = self._download.wait_for(end)
-        return waiting.addCallback(lambda _: self._answer(offset, end))
+        self._waiting = arrival = self._download.wait_for(end)
+        return arrival.addCallback(lambda _: self._answer(offset, end))
 
     def close(self) -> None:
         """See IReader."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            self._download.stop_waiting(waiting)
+        arrival, self._waiting = self._waiting, None
+        if arrival is not None:
+            self._download.stop_waiting(arrival)
         self._download.forget_reader()
 
     def _answer(self, offset: int, end: int) -> bytes:

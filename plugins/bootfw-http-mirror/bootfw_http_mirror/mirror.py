@@ -120,17 +120,17 @@ class MirrorBackend:
             return download.reader()
         if self.reactor.seconds() - self._checked.get(name, float("-inf")) < self.fresh_seconds and store.find(name):
             return self._stored(name)
-        waiting: Deferred[Source] = Deferred(lambda cancelled: self._pending[name].remove(cancelled))
+        source_found: Deferred[Source] = Deferred(lambda cancelled: self._pending[name].remove(cancelled))
         if name in self._pending:
-            self._pending[name].append(waiting)
+            self._pending[name].append(source_found)
         else:
-            self._pending[name] = [waiting]
+            self._pending[name] = [source_found]
             ensureDeferred(self._find(name)).addBoth(self._answer, name)
-        return waiting.addCallback(lambda source: source())
+        return source_found.addCallback(lambda source: source())
 
-    def _answer(self, found: Any, name: str) -> None:
+    def _answer(self, source: Any, name: str) -> None:
         while self._pending[name]:
-            self._pending[name].pop(0).callback(found)
+            self._pending[name].pop(0).callback(source)
         del self._pending[name]
 
     async def _find(self, name: str) -> Source:
@@ -142,7 +142,7 @@ class MirrorBackend:
             return self._stale(name, entry, type(failed).__name__)
         if response.code == 200:
             return self._fetch(name, response).reader
-        response.deliverBody(_Unwanted())
+        response.deliverBody(_BodyDropper())
         if response.code == 304 and entry is not None:
             self._checked[name] = self.reactor.seconds()
             return lambda: self._stored(name)
@@ -202,7 +202,7 @@ class MirrorBackend:
         return self._store
 
 
-class _Unwanted(Protocol):
+class _BodyDropper(Protocol):
     """Drops the body of a response."""
 
     def connectionMade(self) -> None:

@@ -41,14 +41,14 @@ class Store:
 
     def __attrs_post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        noted = []
+        entries = []
         for note in self.directory.glob(f"{PREFIX}*{NOTE}"):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 entry = Entry(**json.loads(note.read_text()))
-                noted.append((note.stat().st_mtime, entry.name, entry))
-        self._entries = {name: entry for _, name, entry in sorted(noted)}
-        ours = {path for name in self._entries for path in (self._data(name), self._note(name))}
-        for path in set(self.directory.glob(f"{PREFIX}*")) - ours:
+                entries.append((note.stat().st_mtime, entry.name, entry))
+        self._entries = {name: entry for _, name, entry in sorted(entries)}
+        known_paths = {path for name in self._entries for path in (self._data(name), self._note(name))}
+        for path in set(self.directory.glob(f"{PREFIX}*")) - known_paths:
             path.unlink()
         self._make_room(0)
 
@@ -58,10 +58,10 @@ class Store:
         if entry is None:
             return None
         try:
-            whole = self._data(name).stat().st_size == entry.size
+            is_complete = self._data(name).stat().st_size == entry.size
         except OSError:
-            whole = False
-        if not whole:
+            is_complete = False
+        if not is_complete:
             self.forget(name)
             return None
         self._entries[name] = self._entries.pop(name)

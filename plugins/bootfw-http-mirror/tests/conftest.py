@@ -29,7 +29,7 @@ class Response:
         self.length: Any = UNKNOWN_LENGTH if body is None else len(body)
         self.headers = Headers({name: [value] for name, value in (headers or {}).items()})
         self.protocol: Any = None
-        self.dropped = False
+        self.connection_lost = False
 
     def deliverBody(self, protocol: Any) -> None:
         self.protocol = protocol
@@ -39,7 +39,7 @@ class Response:
         raise NotImplementedError
 
     def loseConnection(self) -> None:
-        self.dropped = True
+        self.connection_lost = True
 
     def send(self, data: bytes) -> None:
         self.protocol.dataReceived(data)
@@ -53,23 +53,23 @@ class Upstream:
     """Remembers what was asked; the test answers."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.waiting: list[Deferred[Any]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.pending: list[Deferred[Any]] = []
 
     def request(self, method: bytes, uri: bytes, headers: Any = None, bodyProducer: Any = None) -> Any:
         assert method == b"GET"
-        sent = {name.decode().lower(): values[0].decode() for name, values in headers.getAllRawHeaders()}
-        del sent["user-agent"]
-        self.asked.append((uri.decode(), sent))
-        self.waiting.append(Deferred())
-        return self.waiting[-1]
+        request_headers = {name.decode().lower(): values[0].decode() for name, values in headers.getAllRawHeaders()}
+        del request_headers["user-agent"]
+        self.requests.append((uri.decode(), request_headers))
+        self.pending.append(Deferred())
+        return self.pending[-1]
 
     def answer(self, response: Any) -> Any:
-        self.waiting.pop(0).callback(response)
+        self.pending.pop(0).callback(response)
         return response
 
     def refuse(self) -> None:
-        self.waiting.pop(0).errback(ConnectionRefusedError())
+        self.pending.pop(0).errback(ConnectionRefusedError())
 
 
 @pytest.fixture
@@ -88,15 +88,17 @@ def mirror(clock: Clock, upstream: Upstream, tmp_path: Path) -> MirrorBackend:
 
 
 @pytest.fixture
-def stored(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> Callable[..., None]:
+def store_file(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> Callable[..., None]:
     """Fetches a file, so that it is in the cache."""
 
-    def store(name: str, body: bytes, **headers: str) -> None:
+    def store_file(name: str, body: bytes, **headers: str) -> None:
         opening: Any = mirror.open(name, None)
-        response = upstream.answer(Response(200, body, {k.replace("_", "-"): v for k, v in headers.items()}))
+        response = upstream.answer(
+            Response(200, body, {key.replace("_", "-"): value for key, value in headers.items()})
+        )
         clock.advance(0)
         response.send(body)
         response.end()
         opening.result.close()
 
-    return store
+    return store_file

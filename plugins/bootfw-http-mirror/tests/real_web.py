@@ -16,27 +16,27 @@ from twisted.web.static import File
 from bootfw.api import FileMissing
 
 
-def say(*what: object) -> None:
-    sys.stdout.write(" ".join(map(str, what)) + "\n")
+def print_line(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
 
 
-class Remembering(Site):
+class LoggingSite(Site):
     """Says the code of each answer."""
 
     def log(self, request: Any) -> None:
-        say(request.path.decode(), request.code)
+        print_line(request.path.decode(), request.code)
 
 
 async def fetch(mirror: MirrorBackend, name: str) -> bytes:
     reader: Any = await maybeDeferred(mirror.open, name, None)
     data = bytearray()
     while True:
-        piece = reader.read(len(data), 1468)
-        if not isinstance(piece, bytes):
-            piece = await piece
-        if not piece:
+        chunk = reader.read(len(data), 1468)
+        if not isinstance(chunk, bytes):
+            chunk = await chunk
+        if not chunk:
             break
-        data += piece
+        data += chunk
     reader.close()
     while mirror._downloads:
         await deferLater(mirror.reactor, 0.01)
@@ -48,16 +48,16 @@ async def main(reactor: Any, directory: str) -> None:
     (served / "deep").mkdir(parents=True)
     kernel = bytes(range(256)) * 40_000
     (served / "deep" / "kernel").write_bytes(kernel)
-    port = reactor.listenTCP(0, Remembering(File(str(served))), interface="127.0.0.1")
+    port = reactor.listenTCP(0, LoggingSite(File(str(served))), interface="127.0.0.1")
     mirror = MirrorBackend(reactor, f"http://127.0.0.1:{port.getHost().port}", cache, fresh_seconds=0)
-    say(await fetch(mirror, "deep/kernel") == kernel)
-    say(await fetch(mirror, "deep/kernel") == kernel)
+    print_line(await fetch(mirror, "deep/kernel") == kernel)
+    print_line(await fetch(mirror, "deep/kernel") == kernel)
     try:
         await fetch(mirror, "absent")
     except FileMissing:
-        say("missing")
+        print_line("missing")
     await port.stopListening()
-    say(await fetch(mirror, "deep/kernel") == kernel)
+    print_line(await fetch(mirror, "deep/kernel") == kernel)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from bootfw.api import ConfigError, FileMissing, PluginContext, TransferError
 from .conftest import Response, Upstream
 
 
-class Cut(ResponseFailed):
+class ConnectionCut(ResponseFailed):
     """The connection broke."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ def failure_of(deferred: Any) -> Any:
 
 def test_a_file_is_served_while_it_comes(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
     opening: Any = mirror.open("a/b.efi", None)
-    assert upstream.asked == [("http://up.example/boot/a/b.efi", {})]
+    assert upstream.requests == [("http://up.example/boot/a/b.efi", {})]
     response = upstream.answer(Response(200, b"x" * 10))
     clock.advance(0)
     reader = opening.result
@@ -58,11 +58,11 @@ def test_concurrent_requests_share_one_download(mirror: MirrorBackend, upstream:
     readers = [opening.result for opening in openings]
     readers.append(mirror.open("k", None))
     assert [reader.read(0, 3) for reader in readers] == [b"123"] * 4
-    rests = [reader.read(3, 3) for reader in readers]
+    reads = [reader.read(3, 3) for reader in readers]
     response.send(b"45")
-    assert [rest.result for rest in rests] == [b"45"] * 4
+    assert [read.result for read in reads] == [b"45"] * 4
     response.end()
-    assert len(upstream.asked) == 1
+    assert len(upstream.requests) == 1
     for reader in readers:
         reader.close()
 
@@ -79,101 +79,101 @@ def test_a_download_goes_on_without_readers(mirror: MirrorBackend, upstream: Ups
     opening: Any = mirror.open("k", None)
     response = upstream.answer(Response(200, b"12345"))
     clock.advance(0)
-    waiting = opening.result.read(0, 5)
+    read = opening.result.read(0, 5)
     opening.result.close()
     response.send(b"12345")
     response.end()
-    assert not waiting.called
+    assert not read.called
     reader: Any = mirror.open("k", None)
     assert reader.read(0, 9) == b"12345"
     reader.close()
 
 
 def test_a_stored_file_is_fresh_for_a_while(
-    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None]
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, store_file: Callable[..., None]
 ) -> None:
-    stored("k", b"old", etag='"1"')
+    store_file("k", b"old", etag='"1"')
     clock.advance(9.9)
     reader: Any = mirror.open("k", None)
     assert (reader.size, reader.read(0, 9)) == (3, b"old")
     reader.close()
-    assert len(upstream.asked) == 1
+    assert len(upstream.requests) == 1
 
 
 def test_stale_file_is_revalidated(
-    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None]
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, store_file: Callable[..., None]
 ) -> None:
-    stored("k", b"old", etag='"1"', last_modified="Fri, 20 Nov 2026 12:00:00 GMT")
+    store_file("k", b"old", etag='"1"', last_modified="Fri, 20 Nov 2026 12:00:00 GMT")
     clock.advance(10)
     opening: Any = mirror.open("k", None)
-    assert upstream.asked[1][1] == {"if-none-match": '"1"', "if-modified-since": "Fri, 20 Nov 2026 12:00:00 GMT"}
+    assert upstream.requests[1][1] == {"if-none-match": '"1"', "if-modified-since": "Fri, 20 Nov 2026 12:00:00 GMT"}
     upstream.answer(Response(304))
     assert opening.result.read(0, 9) == b"old"
     opening.result.close()
     assert mirror.open("k", None).size == 3  # type: ignore[union-attr]
-    assert len(upstream.asked) == 2
+    assert len(upstream.requests) == 2
 
 
 def test_a_changed_file_replaces_the_stored_one(
-    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None]
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, store_file: Callable[..., None]
 ) -> None:
-    stored("k", b"old", etag='"1"')
+    store_file("k", b"old", etag='"1"')
     old: Any = mirror.open("k", None)
     clock.advance(10)
-    stored("k", b"newer", etag='"2"')
+    store_file("k", b"newer", etag='"2"')
     assert old.read(0, 9) == b"old"
     new: Any = mirror.open("k", None)
     assert new.read(0, 9) == b"newer"
 
 
-@pytest.mark.parametrize("trouble", ["refused", "500", "silence"])
+@pytest.mark.parametrize("problem", ["refused", "500", "silence"])
 def test_without_the_server_the_stored_file_is_served(
-    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None], trouble: str
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, store_file: Callable[..., None], problem: str
 ) -> None:
-    stored("k", b"old")
+    store_file("k", b"old")
     clock.advance(10)
     opening: Any = mirror.open("k", None)
-    make_trouble(trouble, upstream, clock)
+    cause_problem(problem, upstream, clock)
     assert opening.result.read(0, 9) == b"old"
 
 
-@pytest.mark.parametrize("trouble", ["refused", "500", "silence"])
+@pytest.mark.parametrize("problem", ["refused", "500", "silence"])
 def test_without_the_server_and_the_file_there_is_an_error(
-    mirror: MirrorBackend, upstream: Upstream, clock: Clock, trouble: str
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, problem: str
 ) -> None:
     openings: list[Any] = [mirror.open("k", None), mirror.open("k", None)]
-    make_trouble(trouble, upstream, clock)
+    cause_problem(problem, upstream, clock)
     for opening in openings:
         error = failure_of(opening)
         assert type(error) is TransferError
         assert "example" not in str(error)
 
 
-def make_trouble(trouble: str, upstream: Upstream, clock: Clock) -> None:
-    if trouble == "refused":
+def cause_problem(problem: str, upstream: Upstream, clock: Clock) -> None:
+    if problem == "refused":
         upstream.refuse()
-    elif trouble == "500":
+    elif problem == "500":
         response = upstream.answer(Response(500, b"a page"))
-        assert response.dropped
+        assert response.connection_lost
     else:
         clock.advance(10)
 
 
 @pytest.mark.parametrize("code", [404, 410])
 def test_file_missing_on_the_server_calls_the_next_backend(
-    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None], code: int
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, store_file: Callable[..., None], code: int
 ) -> None:
-    stored("k", b"old")
+    store_file("k", b"old")
     clock.advance(10)
     opening: Any = mirror.open("k", None)
     upstream.answer(Response(code))
     assert isinstance(failure_of(opening), FileMissing)
-    again: Any = mirror.open("k", None)
+    second_opening: Any = mirror.open("k", None)
     upstream.refuse()
-    assert type(failure_of(again)) is TransferError
+    assert type(failure_of(second_opening)) is TransferError
 
 
-@pytest.mark.parametrize("reason", [Cut, PotentialDataLoss])
+@pytest.mark.parametrize("reason", [ConnectionCut, PotentialDataLoss])
 def test_incomplete_download_is_an_error_and_not_stored(
     mirror: MirrorBackend, upstream: Upstream, clock: Clock, tmp_path: Path, reason: type[Exception]
 ) -> None:
@@ -182,26 +182,26 @@ def test_incomplete_download_is_an_error_and_not_stored(
     clock.advance(0)
     reader = opening.result
     response.send(b"12345")
-    rest = reader.read(4, 4)
+    read = reader.read(4, 4)
     response.end(reason)
-    assert isinstance(failure_of(rest), TransferError)
+    assert isinstance(failure_of(read), TransferError)
     assert reader.read(0, 5) == b"12345"
     with pytest.raises(TransferError):
         reader.read(5, 5)
     reader.close()
     assert list((tmp_path / "cache").iterdir()) == []
     mirror.open("k", None)
-    assert len(upstream.asked) == 2
+    assert len(upstream.requests) == 2
 
 
 def test_shorter_download_than_announced_is_incomplete(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
     opening: Any = mirror.open("k", None)
     response = upstream.answer(Response(200, b"1234567890"))
     clock.advance(0)
-    rest = opening.result.read(0, 10)
+    read = opening.result.read(0, 10)
     response.send(b"12345")
     response.end()
-    assert isinstance(failure_of(rest), TransferError)
+    assert isinstance(failure_of(read), TransferError)
 
 
 def test_a_server_that_stops_sending_is_left(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
@@ -210,13 +210,13 @@ def test_a_server_that_stops_sending_is_left(mirror: MirrorBackend, upstream: Up
     clock.advance(0)
     clock.advance(9)
     response.send(b"1")
-    rest = opening.result.read(0, 10)
+    read = opening.result.read(0, 10)
     clock.advance(9)
-    assert not response.dropped
+    assert not response.connection_lost
     clock.advance(1)
-    assert response.dropped
-    assert isinstance(failure_of(rest), TransferError)
-    response.end(Cut)
+    assert response.connection_lost
+    assert isinstance(failure_of(read), TransferError)
+    response.end(ConnectionCut)
     opening.result.close()
     assert clock.getDelayedCalls() == []
 
@@ -228,10 +228,10 @@ def test_without_a_length_the_size_is_not_known(mirror: MirrorBackend, upstream:
     reader = opening.result
     assert reader.size is None
     response.send(b"123")
-    rest = reader.read(2, 8)
-    assert not rest.called
+    read = reader.read(2, 8)
+    assert not read.called
     response.end()
-    assert rest.result == b"3"
+    assert read.result == b"3"
     assert reader.read(3, 8) == b""
     reader.close()
 
@@ -242,27 +242,29 @@ def test_a_full_disk_ends_the_download(
     opening: Any = mirror.open("k", None)
     response = upstream.answer(Response(200, b"12345"))
     clock.advance(0)
-    waiting = opening.result.read(0, 5)
+    read = opening.result.read(0, 5)
 
-    def full(*arguments: Any) -> int:
+    def raise_disk_full(*arguments: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.pwrite", full)
+    monkeypatch.setattr("os.pwrite", raise_disk_full)
     response.send(b"12345")
-    assert response.dropped
-    assert isinstance(failure_of(waiting), TransferError)
+    assert response.connection_lost
+    assert isinstance(failure_of(read), TransferError)
 
 
-def test_closed_mirror_leaves_nothing_open(mirror: MirrorBackend, clock: Clock, stored: Callable[..., None]) -> None:
+def test_closed_mirror_leaves_nothing_open(
+    mirror: MirrorBackend, clock: Clock, store_file: Callable[..., None]
+) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
-    stored("a", b"1")
-    stored("b", b"2")
+    store_file("a", b"1")
+    store_file("b", b"2")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize(
-    ("path", "inside"),
+    ("path", "relative_path"),
     [
         ("a/b", "a/b"),
         ("/a//./b/", "a/b"),
@@ -271,19 +273,19 @@ def test_closed_mirror_leaves_nothing_open(mirror: MirrorBackend, clock: Clock, 
         ("..", ""),
     ],
 )
-def test_paths_stay_below_the_url(path: str, inside: str) -> None:
-    assert relative(path) == inside
+def test_paths_stay_below_the_url(path: str, relative_path: str) -> None:
+    assert relative(path) == relative_path
 
 
 def test_names_are_quoted(mirror: MirrorBackend, upstream: Upstream) -> None:
     mirror.open("a b?c#d%2e/\udcfc", None)
-    assert upstream.asked[0][0] == "http://up.example/boot/a%20b%3Fc%23d%252e/%FC"
+    assert upstream.requests[0][0] == "http://up.example/boot/a%20b%3Fc%23d%252e/%FC"
 
 
 def test_the_root_is_no_file(mirror: MirrorBackend, upstream: Upstream) -> None:
     with pytest.raises(FileMissing):
         mirror.open("..", None)
-    assert upstream.asked == []
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,7 @@ def test_invalid_options_are_errors(options: dict[str, Any], message: str) -> No
 
 def test_options_are_configured() -> None:
     options = {"url": "http://a/", "cache": "c", "cache-megabytes": 1, "fresh-seconds": 0, "timeout-seconds": 2.5}
-    made = plugin.configure(options, PluginContext(Clock(), Path("/etc/bootfw")))
-    assert isinstance(made, MirrorBackend)
-    assert (made.url, made.cache, made.cache_megabytes) == ("http://a/", Path("/etc/bootfw/c"), 1)
-    assert (made.fresh_seconds, made.timeout_seconds) == (0, 2.5)
+    mirror = plugin.configure(options, PluginContext(Clock(), Path("/etc/bootfw")))
+    assert isinstance(mirror, MirrorBackend)
+    assert (mirror.url, mirror.cache, mirror.cache_megabytes) == ("http://a/", Path("/etc/bootfw/c"), 1)
+    assert (mirror.fresh_seconds, mirror.timeout_seconds) == (0, 2.5)

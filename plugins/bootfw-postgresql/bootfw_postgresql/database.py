@@ -33,17 +33,17 @@ class Connection(psycopg.Connection[Any]):
         return super().wait(self._bounded(gen), *arguments, **keywords)
 
     def _bounded(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        until = time.monotonic() + self.answers_within
+        deadline = time.monotonic() + self.answers_within
         ready: Any = None
         while True:
             try:
-                wanted = gen.send(ready)
+                event = gen.send(ready)
             except StopIteration as end:
                 return end.value
-            ready = yield wanted
+            ready = yield event
             if ready:
-                until = time.monotonic() + self.answers_within
-            elif time.monotonic() > until:  # psycopg sends 0 ten times a second while nothing comes
+                deadline = time.monotonic() + self.answers_within
+            elif time.monotonic() > deadline:  # psycopg sends 0 ten times a second while nothing comes
                 self.close()
                 raise psycopg.OperationalError(f"the server has not answered within {self.answers_within:g} s")
 
@@ -134,14 +134,14 @@ class Database:
         :return: the session of *connection*.
         :raise StateError: it does not end.
         """
-        give_up = time.monotonic() + _ENDS_WITHIN
+        deadline = time.monotonic() + _ENDS_WITHIN
         while earlier is not None and connection.execute(_END_SESSION, earlier).rowcount:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise StateError(f"{self}: an earlier session of this process does not end")
             time.sleep(0.01)
-        found: tuple[Any, ...] | None = connection.execute(_SESSION).fetchone()
-        assert found is not None
-        return found
+        session: tuple[Any, ...] | None = connection.execute(_SESSION).fetchone()
+        assert session is not None
+        return session
 
     def has_tables(self) -> bool:
         """Return whether the schema has our tables."""
@@ -153,9 +153,9 @@ class Database:
             connection.close()
 
     def _connect(self) -> Connection:
-        given = conninfo_to_dict(self.conninfo)
+        conninfo_parameters = conninfo_to_dict(self.conninfo)
         name = f"bootfw {os.getpid()} on {socket.gethostname()}"[:63]
-        parameters = {key: value for key, value in _PARAMETERS.items() if key not in given}
+        parameters = {key: value for key, value in _PARAMETERS.items() if key not in conninfo_parameters}
         try:
             connection = Connection.connect(
                 self.conninfo, autocommit=True, application_name=name, client_encoding="UTF8", **parameters

@@ -111,7 +111,7 @@ class Lane:
 
     def _do(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any]]:
         """Do jobs, and return each with its result or exception."""
-        done: list[tuple[_Job, Any]] = []
+        results: list[tuple[_Job, Any]] = []
         unavailable: Unavailable | None = None
         for group, work in self._grouped(jobs):
             result: Any = unavailable
@@ -122,15 +122,15 @@ class Lane:
                     result = unavailable = error
                 except Exception as error:  # any exception has to reach the Deferreds
                     result = error
-            done += [(job, result if work is not None else None) for job in group]
+            results += [(job, result if work is not None else None) for job in group]
         if jobs[-1].closes:
             self._drop()
-        return done
+        return results
 
     def _grouped(self, jobs: Sequence[_Job]) -> Iterator[tuple[Sequence[_Job], Work | None]]:
         """Yield jobs that are done together, with their work; None: there is nothing to do."""
-        for are_rows, run in groupby(jobs, lambda job: job.rows is not None):
-            group = list(run)
+        for are_rows, jobs_of_kind in groupby(jobs, lambda job: job.rows is not None):
+            group = list(jobs_of_kind)
             if are_rows:
                 assert self._write is not None
                 rows = list(chain.from_iterable(job.rows or () for job in group))
@@ -179,8 +179,8 @@ def _next_batch(queue: "SimpleQueue[_Job]") -> list[_Job]:
     return jobs
 
 
-def _fire(done: Sequence[tuple[_Job, Any]]) -> None:
-    for job, result in done:
+def _fire(results: Sequence[tuple[_Job, Any]]) -> None:
+    for job, result in results:
         if isinstance(result, Exception):
             job.done.errback(result)
         else:

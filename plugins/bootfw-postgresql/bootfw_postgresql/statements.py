@@ -113,8 +113,8 @@ def _reservation(row: Sequence[Any]) -> Reservation:
     position, address, macs, client_id, uuid, circuit_id, hostname, options, seconds = row
     try:
         codes = {int(code): bytes.fromhex(value) for code, value in options.items()}
-        first, *others = macs or [""]
-        return Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others), seconds)
+        first_mac, *other_macs = macs or [""]
+        return Reservation(address, first_mac, client_id, uuid, circuit_id, hostname, codes, tuple(other_macs), seconds)
     except (ValueError, AttributeError, TypeError) as error:
         raise StateError(f"PostgreSQL: the reservation in position {position} is invalid: {error}") from error
 
@@ -147,10 +147,10 @@ def orders(connection: Connection, kind: str) -> Mapping[str, Mapping[str, objec
 
 def all_orders(connection: Connection) -> Mapping[str, Mapping[str, Mapping[str, object]]]:
     """Read the orders of all kinds: kind -> MAC -> order."""
-    found: dict[str, dict[str, Mapping[str, object]]] = {}
+    orders_by_kind: dict[str, dict[str, Mapping[str, object]]] = {}
     for kind, mac, content in connection.execute("SELECT kind, mac, content FROM machine_order"):
-        found.setdefault(kind, {})[mac] = content
-    return found
+        orders_by_kind.setdefault(kind, {})[mac] = content
+    return orders_by_kind
 
 
 def write_orders(connection: Connection, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> None:
@@ -187,11 +187,11 @@ def attempts(
     conditions: Iterator[tuple[str, Any]] = iter(
         (("began >= %s", since), ("client = %s", machine), ("verdict = %s", verdict), ("began < %s", before))
     )
-    chosen = [(condition, value) for condition, value in conditions if value]
-    where = " AND ".join(condition for condition, _ in chosen) or "true"
+    used_conditions = [(condition, value) for condition, value in conditions if value]
+    where = " AND ".join(condition for condition, _ in used_conditions) or "true"
     statement: Any = f"SELECT content FROM attempt WHERE {where} ORDER BY began DESC LIMIT %s"
-    found = connection.execute(statement, [*(value for _, value in chosen), limit]).fetchall()
+    rows = connection.execute(statement, [*(value for _, value in used_conditions), limit]).fetchall()
     try:
-        return [attempt_of(content) for (content,) in found]
+        return [attempt_of(content) for (content,) in rows]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StateError(f"PostgreSQL: a boot attempt is invalid: {error!r}") from error

@@ -95,14 +95,14 @@ class PostgresqlStore:
     def configured(cls, context: PluginContext, conninfo: str = "", schema: str = "bootfw") -> "PostgresqlStore":
         """Called by boot_plugin."""
         try:
-            given = conninfo_to_dict(conninfo)
+            parameters = conninfo_to_dict(conninfo)
         except psycopg.Error as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
                 f'must be a connection string of libpq, such as "host=db.example dbname=bootfw": {reason}',
                 ("conninfo",),
             ) from None
-        if any(key in given for key in _SECRETS):
+        if any(key in parameters for key in _SECRETS):
             raise ConfigError(
                 "must not have a password, which would be shown wherever the configuration is: write it to ~/.pgpass "
                 "or to a service file of libpq",
@@ -211,9 +211,9 @@ class PostgresqlStore:
     def _read(self, work: Work) -> "Deferred[Any]":
         """Read by a connection of its own, which takes no lock: another server leads."""
         lane = Lane(self._reactor, self._database, self._database.connect)
-        found = lane.later(work)
+        result = lane.later(work)
         lane.close()
-        return found
+        return result
 
     @property
     def behind(self) -> float | None:

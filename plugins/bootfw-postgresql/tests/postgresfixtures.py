@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from bootfw_postgresql.database import Database
 from bootfw_postgresql.store import PostgresqlStore
-from postgresserver import Server, Turns
+from postgresserver import Server, ThreadCallReactor
 
 _serial = itertools.count()
 
@@ -45,12 +45,12 @@ def schema() -> str:
 
 
 @pytest.fixture
-def reactor() -> Turns:
-    return Turns()
+def reactor() -> ThreadCallReactor:
+    return ThreadCallReactor()
 
 
 @pytest.fixture
-def make_store(server: Server, schema: str, reactor: Turns) -> Callable[..., PostgresqlStore]:
+def make_store(server: Server, schema: str, reactor: ThreadCallReactor) -> Callable[..., PostgresqlStore]:
     """Makes stores in the schema of the test, whose threads call *reactor*."""
 
     def make(**parameters: str) -> PostgresqlStore:

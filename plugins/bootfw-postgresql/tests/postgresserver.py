@@ -41,10 +41,17 @@ local all all trust
 def _programs() -> Path | None:
     """The directory of the server's programs; None: they are not installed."""
     on_path = shutil.which("postgres")
-    places = [Path(on_path).resolve().parent] if on_path else []
+    directories = [Path(on_path).resolve().parent] if on_path else []
     for root in (Path("/usr/lib/postgresql"), _UNPACKED):
-        places += sorted(root.glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "postgres").exists() and (place / "initdb").exists()), None)
+        directories += sorted(root.glob("*/bin"), reverse=True)
+    return next(
+        (
+            directory
+            for directory in directories
+            if (directory / "postgres").exists() and (directory / "initdb").exists()
+        ),
+        None,
+    )
 
 
 def _environment(programs: Path) -> dict[str, str]:
@@ -83,17 +90,17 @@ class Server:
             pytest.skip("PostgreSQL is not installed: tools/install-clients installs it on Debian")
         if os.geteuid() == 0:
             shutil.chown(directory, "nobody", "nogroup")
-        words = (str(programs / "initdb"), "-D", directory / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8")
-        done = subprocess.run(
-            [*_account(), *words, "--no-locale", "--no-sync"],
+        arguments = (str(programs / "initdb"), "-D", directory / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8")
+        result = subprocess.run(
+            [*_account(), *arguments, "--no-locale", "--no-sync"],
             env=_environment(programs),
             cwd=directory,
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode != 0:
-            pytest.skip(f"PostgreSQL can't make a cluster here: {done.stdout}{done.stderr}")
+        if result.returncode != 0:
+            pytest.skip(f"PostgreSQL can't make a cluster here: {result.stdout}{result.stderr}")
         with (directory / "data" / "postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS.format(directory))
         (directory / "data" / "pg_hba.conf").write_text(_ACCESS)
@@ -128,15 +135,15 @@ class Server:
                 continue
             return
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+    def stop(self, signal_number: signal.Signals = signal.SIGINT) -> None:
         """End it, by default with all its sessions; SIGQUIT ends it as a crash does."""
         assert self._process is not None
-        self._process.send_signal(how)
+        self._process.send_signal(signal_number)
         self._process.wait(60)
         self._process = None
 
-    def restart(self, how: signal.Signals = signal.SIGINT) -> None:
-        self.stop(how)
+    def restart(self, signal_number: signal.Signals = signal.SIGINT) -> None:
+        self.stop(signal_number)
         self.start()
 
     def conninfo(self, **parameters: str) -> str:
@@ -156,7 +163,7 @@ class Server:
 
 
 @implementer(IReactorFromThreads)
-class Turns:
+class ThreadCallReactor:
     """A reactor with callFromThread() only."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from bootfw_postgresql.database import Database
 from bootfw_postgresql.store import PostgresqlStore
-from postgresserver import Server, Turns
+from postgresserver import Server, ThreadCallReactor
 
 from bootfw.testing import (
     AttemptStoreContract,
@@ -20,9 +20,9 @@ pytest_plugins = ["postgresfixtures"]
 
 class _WithThreads:
     @pytest.fixture(autouse=True)
-    def _place(self, server: Server, schema: str, reactor: Turns) -> None:
+    def _database(self, server: Server, schema: str, reactor: ThreadCallReactor) -> None:
         self.database = Database(server.conninfo(), schema)
-        self.reactor: Turns | None = reactor
+        self.reactor: ThreadCallReactor | None = reactor
 
     def make_store(self) -> PostgresqlStore:
         return PostgresqlStore(self.database, self.reactor)
@@ -34,7 +34,7 @@ class _WithThreads:
 
 class _Blocking(_WithThreads):
     @pytest.fixture(autouse=True)
-    def _place(self, server: Server, schema: str) -> None:
+    def _database(self, server: Server, schema: str) -> None:
         self.database = Database(server.conninfo(), schema)
         self.reactor = None
 

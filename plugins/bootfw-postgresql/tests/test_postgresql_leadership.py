@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 from bootfw_postgresql.database import Database
 from bootfw_postgresql.store import PostgresqlStore
-from postgresserver import Server, Turns
+from postgresserver import Server, ThreadCallReactor
 from psycopg import sql
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -20,44 +20,44 @@ from bootfw.api import Lease, LeaseState, Standing, StateError
 
 pytest_plugins = ["postgresfixtures"]
 
-Make = Callable[..., PostgresqlStore]
+MakeStore = Callable[..., PostgresqlStore]
 
 LEASE = Lease("192.0.2.1", b"h\1RT\0\x124V", "52:54:00:12:34:56", LeaseState.ACTIVE, 1e9, 1e9 + 60)
 
 
-def result(reactor: Turns, deferred: "Deferred[Any]") -> Any:
+def result(reactor: ThreadCallReactor, deferred: "Deferred[Any]") -> Any:
     """What it fires with; a StateError is returned."""
-    found: list[Any] = []
-    deferred.addBoth(found.append)
-    while not found:
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    while not results:
         reactor.turn()
-    if isinstance(found[0], Failure):
-        assert found[0].check(StateError), found[0]
-        return found[0].value
-    return found[0]
+    if isinstance(results[0], Failure):
+        assert results[0].check(StateError), results[0]
+        return results[0].value
+    return results[0]
 
 
-def stands(reactor: Turns, store: PostgresqlStore, name: str, silent: Standing | None = None) -> Standing:
+def stand(reactor: ThreadCallReactor, store: PostgresqlStore, name: str, silent: Standing | None = None) -> Standing:
     standing = result(reactor, store.stand(name, silent))
     assert isinstance(standing, Standing), standing
     return standing
 
 
-def until_it_leads(reactor: Turns, store: PostgresqlStore) -> Standing:
+def wait_until_it_leads(reactor: ThreadCallReactor, store: PostgresqlStore) -> Standing:
     """Stand without having seen silence; the server takes a moment to find that a process has ended."""
-    give_up = time.monotonic() + 60
-    while not (standing := stands(reactor, store, "b")).leads:
-        assert time.monotonic() < give_up
+    deadline = time.monotonic() + 60
+    while not (standing := stand(reactor, store, "b")).leads:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     return standing
 
 
-def load(reactor: Turns, store: PostgresqlStore) -> dict[str, Lease]:
+def load(reactor: ThreadCallReactor, store: PostgresqlStore) -> dict[str, Lease]:
     assert result(reactor, store.prepare()) is None
     return {lease.address: lease for lease in store.load()}
 
 
-def leave(reactor: Turns, *stores: PostgresqlStore) -> None:
+def close_stores(reactor: ThreadCallReactor, *stores: PostgresqlStore) -> None:
     for store in stores:
         result(reactor, store.close())
         result(reactor, store.resign())
@@ -67,8 +67,8 @@ LEADER = """
 import sys, time
 from bootfw_postgresql.database import Database
 from bootfw_postgresql.store import PostgresqlStore
-from postgresserver import Turns
-reactor = Turns()
+from postgresserver import ThreadCallReactor
+reactor = ThreadCallReactor()
 store = PostgresqlStore(Database(*sys.argv[1:]), reactor)
 while True:
     standing = store.stand("a", None)
@@ -82,17 +82,17 @@ class Leader:
     """Another process, which stands for leader and confirms as often as it can."""
 
     def __init__(self, server: Server, schema: str) -> None:
-        words = [sys.executable, "-c", LEADER, server.conninfo(), schema]
+        command = [sys.executable, "-c", LEADER, server.conninfo(), schema]
         self.process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path)}
+            command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path)}
         )
 
     def wait(self, leads: bool) -> int:
         """Wait until it leads, or until it does not; return the epoch."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            found, epoch = line.split()
-            if (found == "True") is leads:
+            leading, epoch = line.split()
+            if (leading == "True") is leads:
                 return int(epoch)
         raise AssertionError("it has ended")
 
@@ -105,193 +105,203 @@ def leader(server: Server, schema: str) -> Iterator[Leader]:
     leader.process.wait()
 
 
-def watch(reactor: Turns, store: PostgresqlStore) -> Standing:
+def watch(reactor: ThreadCallReactor, store: PostgresqlStore) -> Standing:
     """See the leader confirm."""
-    first = stands(reactor, store, "b")
-    give_up = time.monotonic() + 60
-    while (seen := stands(reactor, store, "b")).confirmations == first.confirmations:
-        assert time.monotonic() < give_up
+    before = stand(reactor, store, "b")
+    deadline = time.monotonic() + 60
+    while (observed := stand(reactor, store, "b")).confirmations == before.confirmations:
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert not seen.leads
-    return seen
+    assert not observed.leads
+    return observed
 
 
-def test_a_leader_that_is_killed_is_replaced_at_once(make_store: Make, reactor: Turns, leader: Leader) -> None:
+def test_a_leader_that_is_killed_is_replaced_at_once(
+    make_store: MakeStore, reactor: ThreadCallReactor, leader: Leader
+) -> None:
     epoch = leader.wait(True)
     standby = make_store()
     watch(reactor, standby)
     leader.process.kill()
-    assert until_it_leads(reactor, standby).epoch > epoch
-    leave(reactor, standby)
+    assert wait_until_it_leads(reactor, standby).epoch > epoch
+    close_stores(reactor, standby)
 
 
-def test_a_leader_that_was_not_seen_alive_is_waited_for(make_store: Make, reactor: Turns, leader: Leader) -> None:
+def test_a_leader_that_was_not_seen_alive_is_waited_for(
+    make_store: MakeStore, reactor: ThreadCallReactor, leader: Leader
+) -> None:
     """Its session may have ended with that of the standby, as after a restart of the database."""
     leader.wait(True)
     leader.process.kill()
     leader.process.wait()
     standby = make_store()
-    seen = stands(reactor, standby, "b")
+    observed = stand(reactor, standby, "b")
     for _ in range(20):
-        assert not stands(reactor, standby, "b").leads
-    assert stands(reactor, standby, "b", seen).leads
-    leave(reactor, standby)
+        assert not stand(reactor, standby, "b").leads
+    assert stand(reactor, standby, "b", observed).leads
+    close_stores(reactor, standby)
 
 
 def test_a_leader_that_is_stopped_loses_its_session_and_follows(
-    make_store: Make, reactor: Turns, leader: Leader
+    make_store: MakeStore, reactor: ThreadCallReactor, leader: Leader
 ) -> None:
     epoch = leader.wait(True)
     standby = make_store()
     watch(reactor, standby)
     leader.process.send_signal(signal.SIGSTOP)
-    seen = stands(reactor, standby, "b")
-    if (last := stands(reactor, standby, "b")) != seen:  # a confirmation was under way
-        seen = last
-    after = stands(reactor, standby, "b", seen)
+    observed = stand(reactor, standby, "b")
+    if (latest := stand(reactor, standby, "b")) != observed:  # a confirmation was under way
+        observed = latest
+    after = stand(reactor, standby, "b", observed)
     assert (after.leads, after.epoch > epoch) == (True, True)
     leader.process.send_signal(signal.SIGCONT)
     assert leader.wait(False) == after.epoch
     for _ in range(10):
-        assert stands(reactor, standby, "b").leads
+        assert stand(reactor, standby, "b").leads
     result(reactor, standby.resign())
     assert leader.wait(True) > after.epoch
 
 
-def test_of_two_standbys_one_leads(make_store: Make, reactor: Turns, leader: Leader) -> None:
+def test_of_two_standbys_one_leads(make_store: MakeStore, reactor: ThreadCallReactor, leader: Leader) -> None:
     leader.wait(True)
-    one, other = make_store(), make_store()
-    watch(reactor, one)
-    watch(reactor, other)
+    first, second = make_store(), make_store()
+    watch(reactor, first)
+    watch(reactor, second)
     leader.process.send_signal(signal.SIGSTOP)
     time.sleep(0.1)
-    seen = stands(reactor, one, "b")
-    found = [one.stand("one", seen), other.stand("other", seen)]
-    standings = [result(reactor, each) for each in found]
-    give_up = time.monotonic() + 60
+    observed = stand(reactor, first, "b")
+    deferreds = [first.stand("one", observed), second.stand("other", observed)]
+    standings = [result(reactor, each) for each in deferreds]
+    deadline = time.monotonic() + 60
     while True:
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         leads = [isinstance(each, Standing) and each.leads for each in standings]
         assert leads != [True, True]
         if any(leads):
             break
-        standings = [stands(reactor, one, "one"), stands(reactor, other, "other")]
+        standings = [stand(reactor, first, "one"), stand(reactor, second, "other")]
     # The other one may have been refused meanwhile.
     epoch = next(each.epoch for each in standings if isinstance(each, Standing) and each.leads)
     for _ in range(5):
-        later = [stands(reactor, one, "one"), stands(reactor, other, "other")]
-        assert [each.leads for each in later].count(True) <= 1
+        standings_later = [stand(reactor, first, "one"), stand(reactor, second, "other")]
+        assert [each.leads for each in standings_later].count(True) <= 1
         # On a busy machine the leader may lose its connection, and then leads or follows in another epoch.
-        latest = max(each.epoch for each in later)
-        assert latest > epoch or [each.leads for each in later] == leads
+        latest = max(each.epoch for each in standings_later)
+        assert latest > epoch or [each.leads for each in standings_later] == leads
         assert latest >= epoch
-    leave(reactor, one, other)
+    close_stores(reactor, first, second)
 
 
-def test_a_leader_whose_sessions_are_lost_stays(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_a_leader_whose_sessions_are_lost_stays(
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor
+) -> None:
     store, standby = make_store(), make_store()
-    standing = stands(reactor, store, "a")
+    standing = stand(reactor, store, "a")
     load(reactor, store)
-    for how in (signal.SIGINT, signal.SIGQUIT):
-        server.restart(how)
-        seen = stands(reactor, standby, "b")
-        assert (seen.leads, seen.epoch) == (False, standing.epoch)
-        again = stands(reactor, store, "a")
-        assert (again.leads, again.epoch) == (True, standing.epoch)
+    for signal_number in (signal.SIGINT, signal.SIGQUIT):
+        server.restart(signal_number)
+        observed = stand(reactor, standby, "b")
+        assert (observed.leads, observed.epoch) == (False, standing.epoch)
+        second_standing = stand(reactor, store, "a")
+        assert (second_standing.leads, second_standing.epoch) == (True, standing.epoch)
         assert result(reactor, store.commit([LEASE])) is None
-    leave(reactor, store, standby)
+    close_stores(reactor, store, standby)
 
 
-def test_while_the_database_is_away_nobody_begins_to_lead(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_while_the_database_is_away_nobody_begins_to_lead(
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor
+) -> None:
     store, standby = make_store(), make_store()
-    stands(reactor, store, "a")
+    stand(reactor, store, "a")
     load(reactor, store)
-    seen = stands(reactor, standby, "b")
+    observed = stand(reactor, standby, "b")
     server.stop()
-    for each, silent in ((store, None), (standby, seen)):
+    for each, silent in ((store, None), (standby, observed)):
         assert "connection" in str(result(reactor, each.stand("x", silent)))
     assert isinstance(result(reactor, store.commit([LEASE])), StateError)
     server.start()
-    assert stands(reactor, store, "a").leads
-    leave(reactor, store, standby)
+    assert stand(reactor, store, "a").leads
+    close_stores(reactor, store, standby)
 
 
-def test_a_database_that_is_stopped_is_away(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_a_database_that_is_stopped_is_away(make_store: MakeStore, server: Server, reactor: ThreadCallReactor) -> None:
     """libpq would wait for it for ever. What was under way takes effect before what follows."""
     store = make_store()
-    stands(reactor, store, "a")
+    stand(reactor, store, "a")
     load(reactor, store)
     result(reactor, store.commit([LEASE]))
     store._lane._connection.answers_within = 0.5  # type: ignore[union-attr]
     sessions = [pid for (pid,) in server.run("SELECT pid FROM pg_stat_activity WHERE application_name <> ''")]
     postmaster = int((server.directory / "data" / "postmaster.pid").read_text().split()[0])
-    stopped = [*sessions, postmaster]
-    for pid in stopped:
+    pids = [*sessions, postmaster]
+    for pid in pids:
         subprocess.run(["kill", "-STOP", str(pid)], check=True)
     try:
         began = time.monotonic()
-        waiting = [store.stand("a", None), store.commit([evolve(LEASE, granted=1.0)])]
-        errors = [result(reactor, each) for each in waiting]
+        deferreds = [store.stand("a", None), store.commit([evolve(LEASE, granted=1.0)])]
+        errors = [result(reactor, each) for each in deferreds]
         assert all(isinstance(each, StateError) for each in errors), errors
         assert time.monotonic() - began < 30
     finally:
-        for pid in stopped:
+        for pid in pids:
             subprocess.run(["kill", "-CONT", str(pid)], check=False)
-    assert stands(reactor, store, "a").leads
+    assert stand(reactor, store, "a").leads
     latest = evolve(LEASE, granted=2.0)
     assert result(reactor, store.commit([latest])) is None
     for _ in range(5):
         assert server.run(f"SELECT granted FROM {store._database.schema}.lease") == [(2.0,)]
         time.sleep(0.05)
-    leave(reactor, store)
+    close_stores(reactor, store)
 
 
 def test_a_write_that_waits_is_before_the_next_epoch_or_refused(
-    make_store: Make, server: Server, schema: str, reactor: Turns
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     leader, standby = make_store(), make_store()
-    stands(reactor, leader, "a")
+    stand(reactor, leader, "a")
     load(reactor, leader)
     result(reactor, leader.commit([LEASE]))
-    with server.connect() as other, other.transaction():
+    with server.connect() as other_session, other_session.transaction():
         # The row of the lease is locked: the leader's write waits for it, and has the row of the owner.
-        other.execute(sql.SQL("SELECT FROM {}.lease FOR UPDATE").format(sql.Identifier(schema)))
-        waiting = leader.commit([evolve(LEASE, granted=1.0)])
-        give_up = time.monotonic() + 60
+        other_session.execute(sql.SQL("SELECT FROM {}.lease FOR UPDATE").format(sql.Identifier(schema)))
+        write = leader.commit([evolve(LEASE, granted=1.0)])
+        deadline = time.monotonic() + 60
         while server.run("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
-            assert time.monotonic() < give_up
-        seen = stands(reactor, standby, "b")
-        blocked = result(reactor, standby.stand("b", seen))
-        assert isinstance(blocked, StateError)  # it can't begin while the write is under way
-    assert result(reactor, waiting) is None
-    assert stands(reactor, standby, "b", seen).leads
+            assert time.monotonic() < deadline
+        observed = stand(reactor, standby, "b")
+        refusal = result(reactor, standby.stand("b", observed))
+        assert isinstance(refusal, StateError)  # it can't begin while the write is under way
+    assert result(reactor, write) is None
+    assert stand(reactor, standby, "b", observed).leads
     assert load(reactor, standby)[LEASE.address].granted == 1.0
     assert "b leads now" in str(result(reactor, leader.commit([LEASE])))
-    leave(reactor, leader, standby)
+    close_stores(reactor, leader, standby)
 
 
 def test_the_command_does_not_write_beside_a_leader(
-    make_store: Make, server: Server, schema: str, reactor: Turns
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     leader = make_store()
-    stands(reactor, leader, "a")
+    stand(reactor, leader, "a")
     command = PostgresqlStore(Database(server.conninfo(), schema))
     with pytest.raises(StateError, match=r"bootfw \d+ on .* uses it"):
         command.load()
     command.close()
-    leave(reactor, leader)
+    close_stores(reactor, leader)
     command.load()
-    assert not stands(reactor, leader, "a").leads  # and no leader beside the command
-    seen = stands(reactor, leader, "a")
-    assert not stands(reactor, leader, "a", seen).leads
+    assert not stand(reactor, leader, "a").leads  # and no leader beside the command
+    observed = stand(reactor, leader, "a")
+    assert not stand(reactor, leader, "a", observed).leads
     assert command.commit([LEASE]).result is None
     command.close()
-    assert until_it_leads(reactor, leader).leads
+    assert wait_until_it_leads(reactor, leader).leads
     assert load(reactor, leader) == {LEASE.address: LEASE}
-    leave(reactor, leader)
+    close_stores(reactor, leader)
 
 
-def test_tables_of_version_1_are_migrated(make_store: Make, server: Server, schema: str, reactor: Turns) -> None:
+def test_tables_of_version_1_are_migrated(
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
+) -> None:
     store = make_store()
     store.load()
     result(reactor, store.commit([LEASE]))
@@ -299,6 +309,6 @@ def test_tables_of_version_1_are_migrated(make_store: Make, server: Server, sche
     server.run(f"ALTER TABLE {schema}.owner DROP COLUMN confirmations, DROP COLUMN cluster, DROP CONSTRAINT owner_pkey")
     server.run(f"ALTER TABLE {schema}.reservation DROP COLUMN lease_seconds")
     server.run(f"UPDATE {schema}.schema_version SET version = 1")
-    assert stands(reactor, store, "a").leads
+    assert stand(reactor, store, "a").leads
     assert load(reactor, store) == {LEASE.address: LEASE}
-    leave(reactor, store)
+    close_stores(reactor, store)

@@ -21,7 +21,7 @@ from bootfw_postgresql.database import Database
 from bootfw_postgresql.store import PostgresqlStore, plugin
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from postgresserver import Server, Turns
+from postgresserver import Server, ThreadCallReactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
@@ -29,33 +29,33 @@ from bootfw.api import ConfigError, Lease, LeaseState, PluginContext, StateError
 
 pytest_plugins = ["postgresfixtures"]
 
-Make = Callable[..., PostgresqlStore]
+MakeStore = Callable[..., PostgresqlStore]
 
 LEASE = Lease("192.0.2.1", b"h\1RT\0\x124V", "52:54:00:12:34:56", LeaseState.ACTIVE, 1e9, 1e9 + 60, hostname="pc")
 MAC = LEASE.mac
 
 
-def numbered(number: int) -> Lease:
+def lease_of(number: int) -> Lease:
     return evolve(LEASE, address=f"10.0.{number // 250}.{number % 250}", client=b"%d" % number)
 
 
-def result(reactor: Turns, deferred: "Deferred[Any]") -> Any:
+def result(reactor: ThreadCallReactor, deferred: "Deferred[Any]") -> Any:
     """What it fires with; a StateError is returned."""
-    found: list[Any] = []
-    deferred.addBoth(found.append)
-    if not found:
+    results: list[Any] = []
+    deferred.addBoth(results.append)
+    if not results:
         reactor.wait(deferred)
-    if isinstance(found[0], Failure):
-        assert found[0].check(StateError), found[0]
-        return found[0].value
-    return found[0]
+    if isinstance(results[0], Failure):
+        assert results[0].check(StateError), results[0]
+        return results[0].value
+    return results[0]
 
 
-def loaded(store: PostgresqlStore) -> dict[str, Lease]:
+def loaded_leases(store: PostgresqlStore) -> dict[str, Lease]:
     return {lease.address: lease for lease in store.load()}
 
 
-def stored(server: Server, schema: str) -> set[str]:
+def stored_addresses(server: Server, schema: str) -> set[str]:
     """The addresses in the table, as another program sees them."""
     return {address for (address,) in server.run(f"SELECT host(address) FROM {schema}.lease")}
 
@@ -63,18 +63,18 @@ def stored(server: Server, schema: str) -> set[str]:
 # Failures of the database
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restarted", "crashed"])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGQUIT], ids=["restarted", "crashed"])
 def test_leases_are_stored_again_after_the_database_was_restarted(
-    make_store: Make, server: Server, reactor: Turns, how: signal.Signals
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor, signal_number: signal.Signals
 ) -> None:
     store = make_store()
-    assert loaded(store) == {}
-    assert result(reactor, store.commit([numbered(1)])) is None
-    server.restart(how)
-    assert result(reactor, store.commit([numbered(2)])) is None  # nobody has to try again
+    assert loaded_leases(store) == {}
+    assert result(reactor, store.commit([lease_of(1)])) is None
+    server.restart(signal_number)
+    assert result(reactor, store.commit([lease_of(2)])) is None  # nobody has to try again
 
-    server.stop(how)
-    failed = [store.commit([numbered(number)]) for number in (3, 4)]
+    server.stop(signal_number)
+    failed = [store.commit([lease_of(number)]) for number in (3, 4)]
     order = store.save_orders("next-boot", {MAC: {"file": "a"}})
     attempts = store.find_attempts()
     for deferred in (*failed, order, attempts):
@@ -84,54 +84,58 @@ def test_leases_are_stored_again_after_the_database_was_restarted(
         assert "connection" in str(error)
         assert "\n" not in str(error)
     server.start()
-    assert result(reactor, store.commit([numbered(5)])) is None
+    assert result(reactor, store.commit([lease_of(5)])) is None
     assert result(reactor, store.find_attempts()) == []
     result(reactor, store.close_attempts())
     result(reactor, store.close())
-    assert set(loaded(store)) == {numbered(number).address for number in (1, 2, 5)}
+    assert set(loaded_leases(store)) == {lease_of(number).address for number in (1, 2, 5)}
     result(reactor, store.close())
 
 
 def test_what_waits_for_a_database_that_is_down_waits_for_one_try_to_connect(
-    make_store: Make, server: Server, reactor: Turns
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor
 ) -> None:
     """With a try for each job, clients of a host that is gone would wait for seconds times their number."""
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     server.stop()
     lane = store._lane
     assert lane is not None
-    tries: list[None] = []
+    attempts: list[None] = []
     connect = lane._connect
 
-    def counting() -> Any:
-        tries.append(None)
+    def counting_connect() -> Any:
+        attempts.append(None)
         return connect()
 
-    lane._connect = counting
-    waiting: list[Deferred[Any]] = []
+    lane._connect = counting_connect
+    deferreds: list[Deferred[Any]] = []
     with lane._connection_lock:
         for number in range(20):
-            waiting += [store.commit([numbered(number)]), store.save_orders("one", {MAC: {}})]
-    for deferred in waiting:
+            deferreds += [store.commit([lease_of(number)]), store.save_orders("one", {MAC: {}})]
+    for deferred in deferreds:
         assert isinstance(result(reactor, deferred), StateError)
-    assert len(tries) <= 2  # one for the job that the thread had, and one for the others
+    assert len(attempts) <= 2  # one for the job that the thread had, and one for the others
     result(reactor, store.close())
 
 
-def test_primary_that_becomes_a_standby_is_disconnected(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_primary_that_becomes_a_standby_is_disconnected(
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor
+) -> None:
     """The session stays, and can't write; another host of the conninfo may be the primary now."""
     store = make_store()
-    loaded(store)
-    assert result(reactor, store.commit([numbered(1)])) is None
+    loaded_leases(store)
+    assert result(reactor, store.commit([lease_of(1)])) is None
     assert store._lane is not None
     store._lane.now(lambda connection: connection.execute("SET default_transaction_read_only = on"))
-    assert result(reactor, store.commit([numbered(2)])) is None  # on a new session
+    assert result(reactor, store.commit([lease_of(2)])) is None  # on a new session
     assert set(server.run("SHOW default_transaction_read_only")) == {("off",)}
     result(reactor, store.close())
 
 
-def test_a_database_that_is_down_at_the_start(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_a_database_that_is_down_at_the_start(
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor
+) -> None:
     store = make_store()
     server.stop()
     for call in (store.load, lambda: store.load_orders("one"), store.exists):
@@ -139,11 +143,13 @@ def test_a_database_that_is_down_at_the_start(make_store: Make, server: Server, 
             call()
     result(reactor, store.close())
     server.start()
-    assert loaded(store) == {}
+    assert loaded_leases(store) == {}
     result(reactor, store.close())
 
 
-def test_a_wrong_password(make_store: Make, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password(
+    make_store: MakeStore, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.run("DROP ROLE IF EXISTS guarded")
     server.run("CREATE ROLE guarded LOGIN PASSWORD 'right'")
     passwords = tmp_path / "pgpass"
@@ -156,7 +162,9 @@ def test_a_wrong_password(make_store: Make, server: Server, tmp_path: Path, monk
     assert "never-shown" not in f"{caught.value!s} {store!r}"
 
 
-def test_a_role_that_may_not_make_the_schema(make_store: Make, server: Server, schema: str, reactor: Turns) -> None:
+def test_a_role_that_may_not_make_the_schema(
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
+) -> None:
     server.run(f"CREATE ROLE {schema} LOGIN")
     store = make_store(user=schema)
     with pytest.raises(
@@ -164,58 +172,63 @@ def test_a_role_that_may_not_make_the_schema(make_store: Make, server: Server, s
     ):
         store.load()
     server.run(f'CREATE SCHEMA "{schema}" AUTHORIZATION {schema}')
-    assert loaded(store) == {}
+    assert loaded_leases(store) == {}
     assert result(reactor, store.commit([LEASE])) is None
 
     server.run(f"REVOKE INSERT ON {schema}.lease FROM {schema}")
-    error = result(reactor, store.commit([numbered(1)]))
+    error = result(reactor, store.commit([lease_of(1)]))
     assert "permission denied for table lease" in str(error)
     server.run(f"GRANT INSERT ON {schema}.lease TO {schema}")
-    assert result(reactor, store.commit([numbered(1)])) is None
+    assert result(reactor, store.commit([lease_of(1)])) is None
     result(reactor, store.close())
 
 
 @pytest.fixture
-def small(tmp_path_factory: pytest.TempPathFactory, server: Server, schema: str) -> Iterator[Path]:
+def small_tablespace(tmp_path_factory: pytest.TempPathFactory, server: Server, schema: str) -> Iterator[Path]:
     """A file system of the server's for the tablespace "small"; the server sees it in a mount namespace of its own."""
     probe = ["unshare", "--mount", "sh", "-c", "mount --make-rprivate / && mount -t tmpfs -o size=1m none /mnt"]
     if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
         pytest.skip("file systems can't be mounted here")
-    place = server.directory / "small"
-    place.mkdir(exist_ok=True)
+    path = server.directory / "small"
+    path.mkdir(exist_ok=True)
     script = (
-        f'mount --make-rprivate / && mount -t tmpfs -o size=2m,uid=$(id -u nobody),mode=0700 none {place} && exec "$@"'
+        f'mount --make-rprivate / && mount -t tmpfs -o size=2m,uid=$(id -u nobody),mode=0700 none {path} && exec "$@"'
     )
-    wrapped = server._command
+    command = server._command
     server.stop()
-    server._command = ["unshare", "--mount", "sh", "-c", script, "-", *wrapped]
+    server._command = ["unshare", "--mount", "sh", "-c", script, "-", *command]
     server.start()
-    server.run(f"CREATE TABLESPACE small LOCATION '{place}'")
-    yield place
+    server.run(f"CREATE TABLESPACE small LOCATION '{path}'")
+    yield path
     server.run(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
     server.run("DROP TABLESPACE small")
     server.stop()
-    server._command = wrapped
+    server._command = command
     server.start()
 
 
-def test_a_full_disk(make_store: Make, server: Server, schema: str, small: Path, reactor: Turns) -> None:
+def test_a_full_disk(
+    make_store: MakeStore, server: Server, schema: str, small_tablespace: Path, reactor: ThreadCallReactor
+) -> None:
     store = make_store(options="-c default_tablespace=small")
-    assert loaded(store) == {}
+    assert loaded_leases(store) == {}
     server.run(
         f"CREATE TABLE {schema}.other TABLESPACE small AS SELECT repeat(n::text, 50) FROM generate_series(1, 2000) n"
     )
-    committed, error = 0, None
+    calls, error = 0, None
     while error is None:
-        committed += 1
-        assert committed < 500
-        large = [evolve(numbered(committed * 20 + n), client_id=random.Random(n).randbytes(4000)) for n in range(20)]
-        error = result(reactor, store.commit(large))
+        calls += 1
+        assert calls < 500
+        large_leases = [
+            evolve(lease_of(calls * 20 + number), client_id=random.Random(number).randbytes(4000))
+            for number in range(20)
+        ]
+        error = result(reactor, store.commit(large_leases))
     assert "No space left on device" in str(error)
-    assert stored(server, schema) == {numbered(n).address for n in range(20, committed * 20)}
+    assert stored_addresses(server, schema) == {lease_of(number).address for number in range(20, calls * 20)}
     # Something else is removed, and it goes on.
     server.run(f"DROP TABLE {schema}.other")
-    assert result(reactor, store.commit([numbered(1)])) is None
+    assert result(reactor, store.commit([lease_of(1)])) is None
     result(reactor, store.close())
 
 
@@ -234,33 +247,33 @@ CREATE TRIGGER cut BEFORE INSERT ON {0}.lease FOR EACH ROW EXECUTE FUNCTION {0}.
 
 
 def test_a_connection_that_is_cut_in_the_middle_of_a_batch(
-    make_store: Make, server: Server, schema: str, reactor: Turns
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     server.run(CUT.format(schema, "3, 11, 13"))
-    batch = [numbered(number) for number in range(5)]
+    batch = [lease_of(number) for number in range(5)]
     assert result(reactor, store.commit(batch)) is None  # cut at its third row, and written once more
-    assert stored(server, schema) == {lease.address for lease in batch}
-    later = [numbered(number) for number in range(5, 10)]
+    assert stored_addresses(server, schema) == {lease.address for lease in batch}
+    second_batch = [lease_of(number) for number in range(5, 10)]
     # Its rows are the ninth and on: the first try is cut at the third row, the second one at the second row.
-    assert isinstance(result(reactor, store.commit(later)), StateError)
-    assert stored(server, schema) == {lease.address for lease in batch}
-    assert result(reactor, store.commit(later)) is None
+    assert isinstance(result(reactor, store.commit(second_batch)), StateError)
+    assert stored_addresses(server, schema) == {lease.address for lease in batch}
+    assert result(reactor, store.commit(second_batch)) is None
     result(reactor, store.close())
-    assert loaded(store) == {lease.address: lease for lease in (*batch, *later)}
+    assert loaded_leases(store) == {lease.address: lease for lease in (*batch, *second_batch)}
     result(reactor, store.close())
 
 
-class LosesReplies:
+class ReplyLoser:
     """Stands between a client and the server, and cuts the next connection between a statement and its reply."""
 
     def __init__(self, server: Server, directory: Path) -> None:
-        self._target = str(server.directory / ".s.PGSQL.5432")
+        self._server_path = str(server.directory / ".s.PGSQL.5432")
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(directory / ".s.PGSQL.5432"))
         self._listening.listen()
-        self.armed = False
+        self.cuts_next_reply = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -274,7 +287,7 @@ class LosesReplies:
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)
-            server.connect(self._target)
+            server.connect(self._server_path)
             threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
             threading.Thread(target=self._to_client, args=(server, client), daemon=True).start()
 
@@ -287,8 +300,8 @@ class LosesReplies:
     def _to_client(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client, server:
             while data := server.recv(1 << 16):
-                if self.armed:
-                    self.armed = False
+                if self.cuts_next_reply:
+                    self.cuts_next_reply = False
                     server.shutdown(socket.SHUT_RDWR)
                     break
                 client.sendall(data)
@@ -296,25 +309,25 @@ class LosesReplies:
 
 
 @pytest.fixture
-def loses_replies(server: Server, tmp_path: Path) -> Iterator[LosesReplies]:
-    between = LosesReplies(server, tmp_path)
-    yield between
-    between.close()
+def reply_loser(server: Server, tmp_path: Path) -> Iterator[ReplyLoser]:
+    reply_loser = ReplyLoser(server, tmp_path)
+    yield reply_loser
+    reply_loser.close()
 
 
 def test_a_batch_whose_reply_was_lost_is_not_doubled(
-    server: Server, schema: str, reactor: Turns, tmp_path: Path, loses_replies: LosesReplies
+    server: Server, schema: str, reactor: ThreadCallReactor, tmp_path: Path, reply_loser: ReplyLoser
 ) -> None:
     store = PostgresqlStore(Database(server.conninfo(host=str(tmp_path)), schema), reactor)
-    loaded(store)
+    loaded_leases(store)
     for turn in range(3):
         # With the first write the epoch begins: its reply is the one that is lost then.
-        loses_replies.armed = True
-        assert result(reactor, store.commit([numbered(turn), numbered(turn + 1)])) is None
-        loses_replies.armed = True
+        reply_loser.cuts_next_reply = True
+        assert result(reactor, store.commit([lease_of(turn), lease_of(turn + 1)])) is None
+        reply_loser.cuts_next_reply = True
         assert result(reactor, store.save_orders("one", {MAC: {"turn": turn}})) is None
     result(reactor, store.close())
-    assert loaded(store) == {numbered(n).address: numbered(n) for n in range(4)}
+    assert loaded_leases(store) == {lease_of(number).address: lease_of(number) for number in range(4)}
     assert store.load_orders("one") == {MAC: {"turn": 2}}
     result(reactor, store.close_orders("one"))
     result(reactor, store.close())
@@ -323,9 +336,11 @@ def test_a_batch_whose_reply_was_lost_is_not_doubled(
 # One process at a time
 
 
-def test_a_second_process_is_refused_while_the_first_one_uses_the_leases(make_store: Make, reactor: Turns) -> None:
+def test_a_second_process_is_refused_while_the_first_one_uses_the_leases(
+    make_store: MakeStore, reactor: ThreadCallReactor
+) -> None:
     first, second = make_store(), make_store()
-    loaded(first)
+    loaded_leases(first)
     for call in (second.load, lambda: second.load_orders("one")):
         with pytest.raises(StateError, match=r"bootfw \d+ on .* uses it; is bootfw running already\?"):
             call()
@@ -333,18 +348,20 @@ def test_a_second_process_is_refused_while_the_first_one_uses_the_leases(make_st
     assert result(reactor, second.find_attempts()) == []  # boot attempts may be read beside
     result(reactor, second.close_attempts())
     result(reactor, first.close())
-    assert loaded(second) == {}
+    assert loaded_leases(second) == {}
     result(reactor, second.close())
 
 
-def test_a_process_that_was_killed_leaves_nothing_in_the_way(server: Server, schema: str, make_store: Make) -> None:
+def test_a_process_that_was_killed_leaves_nothing_in_the_way(
+    server: Server, schema: str, make_store: MakeStore
+) -> None:
     program = (
         "import sys; from bootfw_postgresql.database import Database; from bootfw_postgresql.store import *\n"
         "store = PostgresqlStore(Database(*sys.argv[1:])); store.load(); print('loaded', flush=True); sys.stdin.read()"
     )
-    words = [sys.executable, "-c", program, server.conninfo(), schema]
+    command = [sys.executable, "-c", program, server.conninfo(), schema]
     process = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONPATH": ":".join(sys.path)}
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONPATH": ":".join(sys.path)}
     )
     with process:
         assert process.stdout is not None
@@ -354,65 +371,65 @@ def test_a_process_that_was_killed_leaves_nothing_in_the_way(server: Server, sch
             store.load()
         process.kill()
         process.wait()
-    assert loaded(store) == {}
+    assert loaded_leases(store) == {}
 
 
 def end_sessions(server: Server, schema: str) -> None:
     """The sessions that hold a lock of ours are ended, as a cut network ends them."""
     lock = Database("", schema).lock
-    ended = server.run(
+    rows = server.run(
         "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks "
         "WHERE locktype = 'advisory' AND classid = %s AND objid = %s",
         *lock,
     )
-    assert ended == [(True,)]
+    assert rows == [(True,)]
 
 
 def test_lost_connection_is_opened_again_unless_another_process_has_written(
-    make_store: Make, server: Server, schema: str, reactor: Turns
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     first, second = make_store(), make_store()
-    loaded(first)
+    loaded_leases(first)
     end_sessions(server, schema)
-    assert result(reactor, first.commit([numbered(1)])) is None
+    assert result(reactor, first.commit([lease_of(1)])) is None
     end_sessions(server, schema)
-    assert set(loaded(second)) == {numbered(1).address}
-    error = result(reactor, first.commit([numbered(2)]))
+    assert set(loaded_leases(second)) == {lease_of(1).address}
+    error = result(reactor, first.commit([lease_of(2)]))
     assert "uses it" in str(error)
     result(reactor, second.close())
-    assert result(reactor, first.commit([numbered(2)])) is None  # the second one has only read
+    assert result(reactor, first.commit([lease_of(2)])) is None  # the second one has only read
 
     end_sessions(server, schema)
-    loaded(second)
-    assert result(reactor, second.commit([numbered(3)])) is None
+    loaded_leases(second)
+    assert result(reactor, second.commit([lease_of(3)])) is None
     result(reactor, second.close())
     for _ in range(2):
-        error = result(reactor, first.commit([numbered(4)]))
+        error = result(reactor, first.commit([lease_of(4)]))
         assert "has written leases while this process had no connection; restart bootfw" in str(error)
     result(reactor, first.close())
-    assert set(loaded(first)) == {numbered(n).address for n in (1, 2, 3)}
-    assert result(reactor, first.commit([numbered(4)])) is None
+    assert set(loaded_leases(first)) == {lease_of(number).address for number in (1, 2, 3)}
+    assert result(reactor, first.commit([lease_of(4)])) is None
     result(reactor, first.close())
 
 
 def test_a_session_that_the_server_takes_for_alive_does_not_keep_its_process_out(
-    make_store: Make, server: Server, schema: str, reactor: Turns
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     store = make_store()
-    loaded(store)
-    assert result(reactor, store.commit([numbered(1)])) is None
+    loaded_leases(store)
+    assert result(reactor, store.commit([lease_of(1)])) is None
     assert store._lane is not None
     assert store._lane._connection is not None
     # The client finds its connection closed, and the server's end of it stays open.
     descriptor = store._lane._connection.fileno()
-    kept = os.dup(descriptor)
-    closed, other = socket.socketpair()
+    server_end = os.dup(descriptor)
+    closed_socket, other = socket.socketpair()
     other.close()
-    os.dup2(closed.fileno(), descriptor)
-    closed.close()
-    assert result(reactor, store.commit([numbered(2)])) is None
-    os.close(kept)
-    assert stored(server, schema) == {numbered(1).address, numbered(2).address}
+    os.dup2(closed_socket.fileno(), descriptor)
+    closed_socket.close()
+    assert result(reactor, store.commit([lease_of(2)])) is None
+    os.close(server_end)
+    assert stored_addresses(server, schema) == {lease_of(1).address, lease_of(2).address}
     result(reactor, store.close())
 
 
@@ -442,7 +459,7 @@ def test_processes_that_start_at_once_make_the_schema_once(server: Server, schem
 
 
 def test_a_migration_that_fails_leaves_nothing(
-    make_store: Make, server: Server, schema: str, monkeypatch: pytest.MonkeyPatch
+    make_store: MakeStore, server: Server, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schemas, "MIGRATIONS", (*schemas.MIGRATIONS, "CREATE TABLE lease (again integer)"))
     monkeypatch.setattr(schemas, "VERSION", 2)
@@ -453,10 +470,12 @@ def test_a_migration_that_fails_leaves_nothing(
     assert server.run("SELECT to_regnamespace(%s)", schema) == [(None,)]
 
 
-def test_a_newer_schema_is_refused(make_store: Make, server: Server, schema: str, reactor: Turns) -> None:
+def test_a_newer_schema_is_refused(
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
+) -> None:
     store = make_store()
     assert store.exists() is False
-    loaded(store)
+    loaded_leases(store)
     result(reactor, store.close())
     assert store.exists() is True
     newer = schemas.VERSION + 1
@@ -466,10 +485,10 @@ def test_a_newer_schema_is_refused(make_store: Make, server: Server, schema: str
 
 
 def test_what_others_have_put_into_the_tables_is_named(
-    make_store: Make, server: Server, schema: str, reactor: Turns
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     assert result(reactor, store.commit([LEASE])) is None
     result(reactor, store.close())
     server.run(f"UPDATE {schema}.lease SET state = 'lost'")
@@ -496,51 +515,55 @@ def test_what_others_have_put_into_the_tables_is_named(
 
 
 def test_commits_that_arrive_while_the_database_is_busy_are_one_transaction(
-    make_store: Make, server: Server, schema: str, reactor: Turns
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     assert store._lane is not None
     with store._lane._connection_lock:
-        waiting = [store.commit([numbered(number)]) for number in range(300)]
-    assert result(reactor, DeferredList(waiting)) == [(True, None)] * 300
+        deferreds = [store.commit([lease_of(number)]) for number in range(300)]
+    assert result(reactor, DeferredList(deferreds)) == [(True, None)] * 300
     assert len(server.run(f"SELECT DISTINCT xmin::text FROM {schema}.lease")) <= 2
     result(reactor, store.close())
 
 
-def test_jobs_take_effect_in_their_order(make_store: Make, server: Server, schema: str, reactor: Turns) -> None:
+def test_jobs_take_effect_in_their_order(
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
+) -> None:
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     store.load_orders("one")
-    waiting: list[Deferred[Any]] = []
+    deferreds: list[Deferred[Any]] = []
     for turn in range(20):
-        waiting.append(store.commit([evolve(LEASE, granted=float(turn))]))
-        waiting.append(store.save_orders("one", {MAC: {"turn": turn} if turn % 2 else None}))
-    assert {success for success, _ in result(reactor, DeferredList(waiting))} == {True}
+        deferreds.append(store.commit([evolve(LEASE, granted=float(turn))]))
+        deferreds.append(store.save_orders("one", {MAC: {"turn": turn} if turn % 2 else None}))
+    assert {success for success, _ in result(reactor, DeferredList(deferreds))} == {True}
     assert server.run(f"SELECT epoch FROM {schema}.owner") == [(1,)]  # the first write began it, the others did not
     result(reactor, store.close_orders("one"))
     result(reactor, store.close())
-    assert loaded(store)[LEASE.address].granted == 19.0
+    assert loaded_leases(store)[LEASE.address].granted == 19.0
     assert store.load_orders("one") == {MAC: {"turn": 19}}
     result(reactor, store.close_orders("one"))
     result(reactor, store.close())
 
 
 def test_a_lease_is_durable_whatever_the_role_says(
-    make_store: Make, server: Server, schema: str, reactor: Turns
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     server.run(f"CREATE ROLE {schema} SUPERUSER LOGIN")
     server.run(f"ALTER ROLE {schema} SET synchronous_commit = off")
     store = make_store(user=schema)
-    loaded(store)
+    loaded_leases(store)
     assert store._lane is not None
     assert store._lane.now(lambda connection: connection.execute("SHOW synchronous_commit").fetchone()) == ("on",)
     result(reactor, store.close())
 
 
-def test_closed_store_leaves_no_connection_and_no_thread(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_closed_store_leaves_no_connection_and_no_thread(
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor
+) -> None:
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     result(reactor, store.commit([LEASE]))
     result(reactor, store.find_attempts())
     threads = [thread for thread in threading.enumerate() if thread.name == "store"]
@@ -552,31 +575,33 @@ def test_closed_store_leaves_no_connection_and_no_thread(make_store: Make, serve
         assert not thread.is_alive()
 
 
-def test_load_after_close_waits_for_the_jobs_before(make_store: Make, schema: str, reactor: Turns) -> None:
+def test_load_after_close_waits_for_the_jobs_before(
+    make_store: MakeStore, schema: str, reactor: ThreadCallReactor
+) -> None:
     """The session that writes the last jobs must not be taken for one that was lost, and ended."""
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     store.load_orders("one")
-    waiting: list[Deferred[Any]] = [store.commit([numbered(number)]) for number in range(200)]
-    waiting.append(store.save_orders("one", {MAC: {"turn": 1}}))
+    deferreds: list[Deferred[Any]] = [store.commit([lease_of(number)]) for number in range(200)]
+    deferreds.append(store.save_orders("one", {MAC: {"turn": 1}}))
     assert store._lane is not None
     thread = store._lane._thread
-    waiting += [store.close_orders("one"), store.close()]
-    late = store.save_orders("one", {MAC: {"turn": 2}})
+    deferreds += [store.close_orders("one"), store.close()]
+    late_save = store.save_orders("one", {MAC: {"turn": 2}})
     assert thread is not None
     assert not thread.is_alive()
-    assert late.result is None
-    assert [success for success, _ in result(reactor, DeferredList(waiting))] == [True] * 203
+    assert late_save.result is None
+    assert [success for success, _ in result(reactor, DeferredList(deferreds))] == [True] * 203
     assert store.load_orders("one") == {MAC: {"turn": 2}}
     result(reactor, store.close_orders("one"))
 
 
-def test_late_calls_get_an_error(make_store: Make, reactor: Turns) -> None:
+def test_late_calls_get_an_error(make_store: MakeStore, reactor: ThreadCallReactor) -> None:
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     result(reactor, store.close())
-    for late in (store.commit([LEASE]), store.save_reservations(())):
-        assert str(result(reactor, late)).endswith(": is closed")
+    for deferred in (store.commit([LEASE]), store.save_reservations(())):
+        assert str(result(reactor, deferred)).endswith(": is closed")
 
 
 MOMENT = st.floats(0, 1e12)
@@ -599,38 +624,42 @@ LEASES = st.builds(
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.lists(LEASES, max_size=6), max_size=6), max_size=3))
 def test_store_equals_a_dictionary(
-    make_store: Make, server: Server, schema: str, reactor: Turns, sessions: list[list[list[Lease]]]
+    make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor, sessions: list[list[list[Lease]]]
 ) -> None:
     store = make_store()
-    loaded(store)
+    loaded_leases(store)
     assert result(reactor, store.close()) is None
     server.run(f"TRUNCATE {schema}.lease")
-    known: dict[str, Lease] = {}
+    expected: dict[str, Lease] = {}
     for commits in sessions:
-        assert loaded(store) == known
+        assert loaded_leases(store) == expected
         result(reactor, DeferredList([store.commit(leases) for leases in commits]))
-        known.update((lease.address, lease) for leases in commits for lease in leases)
+        expected.update((lease.address, lease) for leases in commits for lease in leases)
         assert result(reactor, store.close()) is None
-    assert loaded(store) == known
+    assert loaded_leases(store) == expected
     result(reactor, store.close())
 
 
 # Announcements
 
 
-def announce_until_received(sender: PostgresqlStore, kind: str, received: list[str], reactor: Turns) -> None:
-    give_up = time.monotonic() + 60
+def announce_until_received(
+    sender: PostgresqlStore, kind: str, received: list[str], reactor: ThreadCallReactor
+) -> None:
+    deadline = time.monotonic() + 60
     while kind not in received:
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         sender.announce(kind)
         reactor.turn()
 
 
-def test_announcements_go_on_after_the_database_was_away(make_store: Make, server: Server, reactor: Turns) -> None:
-    sender, other = make_store(), make_store()
+def test_announcements_go_on_after_the_database_was_away(
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor
+) -> None:
+    sender, receiver = make_store(), make_store()
     received: list[str] = []
     leave = sender.join_nodes(lambda kind, values: None)
-    leave_other = other.join_nodes(lambda kind, values: received.append(kind))
+    leave_receiver = receiver.join_nodes(lambda kind, values: received.append(kind))
     announce_until_received(sender, "before", received, reactor)
     server.stop()
     for _ in range(10):
@@ -639,14 +668,14 @@ def test_announcements_go_on_after_the_database_was_away(make_store: Make, serve
     announce_until_received(sender, "after", received, reactor)
     threads = [thread for thread in threading.enumerate() if thread.name == "announcements"]
     result(reactor, leave())
-    result(reactor, leave_other())
+    result(reactor, leave_receiver())
     assert len(threads) == 2
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
 
 
-def test_a_node_without_a_database_can_leave(make_store: Make, server: Server, reactor: Turns) -> None:
+def test_a_node_without_a_database_can_leave(make_store: MakeStore, server: Server, reactor: ThreadCallReactor) -> None:
     server.stop()
     store = make_store()
     leave = store.join_nodes(lambda kind, values: None)
@@ -655,7 +684,7 @@ def test_a_node_without_a_database_can_leave(make_store: Make, server: Server, r
 
 
 def test_announcements_are_bounded(
-    make_store: Make, server: Server, reactor: Turns, monkeypatch: pytest.MonkeyPatch
+    make_store: MakeStore, server: Server, reactor: ThreadCallReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bootfw_postgresql.announcements.MAX_PENDING", 5)
     store = make_store()
@@ -696,10 +725,10 @@ def test_options_that_are_wrong(options: dict[str, str], path: str, message: str
 
 def test_a_schema_may_have_any_name(server: Server, schema: str) -> None:
     store: Any = plugin.configure({"conninfo": server.conninfo(), "schema": f'A "b";\' {schema}'}, CONTEXT)
-    assert loaded(store) == {}
+    assert loaded_leases(store) == {}
     store.commit([LEASE])
     store.close()
-    assert loaded(store) == {LEASE.address: LEASE}
+    assert loaded_leases(store) == {LEASE.address: LEASE}
     store.close()
 
 

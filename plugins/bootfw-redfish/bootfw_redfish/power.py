@@ -118,12 +118,12 @@ class RedfishPower:
             source = self._first(_NETWORK, offered, "can't have the machine boot from the network")
             machine.set_system_boot_options(source, enabled=sushy.BootSourceOverrideEnabled.ONCE)
 
-    def _first(self, wanted: Sequence[Any], offered: Any, otherwise: str) -> Any:
-        for each in wanted:
+    def _first(self, preferred: Sequence[Any], offered: Any, refusal: str) -> Any:
+        for each in preferred:
             if each in offered:
                 return each
-        known = ", ".join(sorted(each.value for each in offered)) or "nothing"
-        raise PowerError(f"{self.address} {otherwise}: it offers {known}")
+        offered_names = ", ".join(sorted(each.value for each in offered)) or "nothing"
+        raise PowerError(f"{self.address} {refusal}: it offers {offered_names}")
 
     @contextmanager
     def _machine(self) -> Iterator[Any]:
@@ -142,28 +142,28 @@ class RedfishPower:
         try:
             # An open session takes one of the few that a BMC has.
             with auth:
-                yield self._found(sushy.Sushy(self.address, auth=auth, connector=connector))
+                yield self._system(sushy.Sushy(self.address, auth=auth, connector=connector))
         except exceptions.AccessError as error:
             raise PowerError(f'{self.address} refuses the user "{self.user}": check user and password-file') from error
         except exceptions.ConnectionError as error:
             raise PowerError(f"{self.address} can't be reached: {_reason(error)}") from error
         except exceptions.HTTPError as error:
-            said = error.detail or f"status {error.status_code}"
-            raise PowerError(f"{self.address} refuses: {said}") from error
+            detail = error.detail or f"status {error.status_code}"
+            raise PowerError(f"{self.address} refuses: {detail}") from error
         except exceptions.SushyError as error:
             raise PowerError(f"{self.address} is no Redfish service as expected: {error}") from error
 
-    def _found(self, root: Any) -> Any:
+    def _system(self, root: Any) -> Any:
         machines = root.get_system_collection().get_members()
         if not self.system and len(machines) == 1:
             return machines[0]
         for each in machines:
             if self.system and self.system in (each.identity, each.name, each.uuid):
                 return each
-        known = ", ".join(each.identity for each in machines) or "none"
+        identities = ", ".join(each.identity for each in machines) or "none"
         if self.system:
-            raise PowerError(f'{self.address} has no system "{self.system}"; it has: {known}')
-        raise PowerError(f"{self.address} has {len(machines)} systems: set system to one of {known}")
+            raise PowerError(f'{self.address} has no system "{self.system}"; it has: {identities}')
+        raise PowerError(f"{self.address} has {len(machines)} systems: set system to one of {identities}")
 
     def _password(self) -> str:
         try:
@@ -195,18 +195,18 @@ def _url(address: str) -> str:
 
 def _reason(error: BaseException) -> str:
     """Return why a connection has failed: the innermost cause that has words for it."""
-    said, seen = str(error), set[int]()
+    reason, seen_ids = str(error), set[int]()
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    while cause is not None and id(cause) not in seen_ids:
+        seen_ids.add(id(cause))
         verification = getattr(cause, "verify_message", "")
         if verification:
             return f"its certificate is not trusted ({verification})"
-        said = getattr(cause, "strerror", None) or said
+        reason = getattr(cause, "strerror", None) or reason
         if type(cause).__name__.endswith("Timeout"):
-            said = "no answer in time"
+            reason = "no answer in time"
         cause = cause.__cause__ or cause.__context__
-    return said
+    return reason
 
 
 plugin = boot_plugin(IPower, RedfishPower)

@@ -15,7 +15,7 @@ from sushy_tools.emulator.resources.systems import fakedriver
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 USER, PASSWORD = "installer", "correct horse: battery staple"
-MACHINE, OTHER = "27946b59-9e44-4fa7-8e91-f3527a1ef094", "3b5e9a6e-6a62-4c04-a0c8-5d2b6a3ad6a0"
+MACHINE, OTHER_MACHINE = "27946b59-9e44-4fa7-8e91-f3527a1ef094", "3b5e9a6e-6a62-4c04-a0c8-5d2b6a3ad6a0"
 
 
 class BMC:
@@ -32,13 +32,13 @@ class BMC:
         return emulator.app.systems._get(MACHINE)
 
     def add_machine(self) -> None:
-        emulator.app.systems._systems[OTHER] = machine(OTHER, "other")
+        emulator.app.systems._systems[OTHER_MACHINE] = machine(OTHER_MACHINE, "other")
 
     def reset(self) -> None:
         """One machine, which is off and boots from its disk."""
         systems = emulator.app.systems._systems
-        if OTHER in systems:
-            del systems[OTHER]
+        if OTHER_MACHINE in systems:
+            del systems[OTHER_MACHINE]
         systems[MACHINE] = machine(MACHINE, "web1")
         self.password_file.write_text(f"{PASSWORD}\n")
         self.password_file.chmod(0o600)
@@ -48,7 +48,7 @@ def machine(uuid: str, name: str) -> dict[str, Any]:
     return {"uuid": uuid, "name": name, "power_state": "Off", "nics": [{"mac": "52:54:00:12:34:56", "ip": ""}]}
 
 
-class Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     """Logs no request."""
 
     def log(self, type: str, message: str, *args: Any) -> None: ...
@@ -75,7 +75,7 @@ def running(directory: Path) -> Iterator[BMC]:
     fakedriver.random = SimpleNamespace(randint=lambda low, high: 0)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(directory / "bmc.pem", directory / "bmc.key")
-    server = make_server("127.0.0.1", 0, emulator.app, threaded=True, request_handler=Quiet, ssl_context=context)
+    server = make_server("127.0.0.1", 0, emulator.app, threaded=True, request_handler=QuietHandler, ssl_context=context)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

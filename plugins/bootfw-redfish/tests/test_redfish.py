@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bmc import BMC, MACHINE, OTHER, USER, running
+from bmc import BMC, MACHINE, OTHER_MACHINE, USER, running
 from bootfw_redfish import sushy
 from bootfw_redfish.power import RedfishPower, plugin
 from certificates import Authority
@@ -50,15 +50,15 @@ def power(bmc: BMC, **changed: Any) -> RedfishPower:
         "ca-file": str(bmc.ca_file),
         **{name.replace("_", "-"): value for name, value in changed.items()},
     }
-    given = {name: value for name, value in options.items() if value is not None}
-    made = plugin.configure(given, PluginContext(None, Path("/etc/bootfw")))
-    assert isinstance(made, RedfishPower)
-    return made
+    set_options = {name: value for name, value in options.items() if value is not None}
+    power = plugin.configure(set_options, PluginContext(None, Path("/etc/bootfw")))
+    assert isinstance(power, RedfishPower)
+    return power
 
 
 class TestRedfish(PowerContract):
     @pytest.fixture(autouse=True)
-    def _at(self, bmc: BMC) -> None:
+    def _set_bmc(self, bmc: BMC) -> None:
         self.bmc = bmc
 
     def make_power(self) -> RedfishPower:
@@ -68,25 +68,25 @@ class TestRedfish(PowerContract):
         return bool(self.bmc.machine.get("boot_device") == "Pxe")
 
 
-def refusal(of: RedfishPower) -> str:
+def refusal(power: RedfishPower) -> str:
     with pytest.raises(PowerError) as caught:
-        of.state()
+        power.state()
     return str(caught.value)
 
 
 def test_a_wrong_password_is_named_and_not_shown(bmc: BMC) -> None:
     bmc.password_file.write_text("hunter2\n")
-    found = refusal(power(bmc))
-    assert found == f'{bmc.url} refuses the user "{USER}": check user and password-file'
-    assert "hunter2" not in found
+    message = refusal(power(bmc))
+    assert message == f'{bmc.url} refuses the user "{USER}": check user and password-file'
+    assert "hunter2" not in message
 
 
 def test_a_certificate_of_a_stranger_is_refused(bmc: BMC, tmp_path: Path) -> None:
-    stranger = tmp_path / "stranger.pem"
-    stranger.write_bytes(Authority().pem)
-    for ca_file in (stranger, None):
-        found = refusal(power(bmc, ca_file=ca_file and str(ca_file)))
-        assert found.startswith(f"{bmc.url} can't be reached: its certificate is not trusted (")
+    other_authority = tmp_path / "stranger.pem"
+    other_authority.write_bytes(Authority().pem)
+    for ca_file in (other_authority, None):
+        message = refusal(power(bmc, ca_file=ca_file and str(ca_file)))
+        assert message.startswith(f"{bmc.url} can't be reached: its certificate is not trusted (")
 
 
 def test_any_certificate_is_accepted_when_that_is_wanted(bmc: BMC) -> None:
@@ -110,8 +110,8 @@ def test_a_bmc_that_does_not_answer(bmc: BMC) -> None:
 
 def test_one_of_several_machines_has_to_be_named(bmc: BMC) -> None:
     bmc.add_machine()
-    assert refusal(power(bmc)) == f"{bmc.url} has 2 systems: set system to one of {MACHINE}, {OTHER}"
-    assert refusal(power(bmc, system="web9")) == f'{bmc.url} has no system "web9"; it has: {MACHINE}, {OTHER}'
+    assert refusal(power(bmc)) == f"{bmc.url} has 2 systems: set system to one of {MACHINE}, {OTHER_MACHINE}"
+    assert refusal(power(bmc, system="web9")) == f'{bmc.url} has no system "web9"; it has: {MACHINE}, {OTHER_MACHINE}'
     for name in ("web1", MACHINE):
         power(bmc, system=name).switch(PowerAction.ON)
         assert power(bmc, system=name).state() is PowerState.ON
@@ -119,7 +119,7 @@ def test_one_of_several_machines_has_to_be_named(bmc: BMC) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "why"),
+    ("content", "mode", "reason"),
     [
         (None, 0, "password-file: {}: No such file or directory"),
         (b"secret\n", 0o644, "every user can read {0}: chmod o-r {0}"),
@@ -128,13 +128,13 @@ def test_one_of_several_machines_has_to_be_named(bmc: BMC) -> None:
     ],
 )
 def test_a_password_file_that_can_not_be_used(
-    content: bytes | None, mode: int, why: str, bmc: BMC, tmp_path: Path
+    content: bytes | None, mode: int, reason: str, bmc: BMC, tmp_path: Path
 ) -> None:
     path = tmp_path / "password"
     if content is not None:
         path.write_bytes(content)
         path.chmod(mode)
-    assert refusal(power(bmc, password_file=str(path))) == why.format(path)
+    assert refusal(power(bmc, password_file=str(path))) == reason.format(path)
 
 
 def test_a_missing_file_of_certificates_is_named(bmc: BMC, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_missing_file_of_certificates_is_named(bmc: BMC, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("changed", "why"),
+    ("changed", "reason"),
     [
         ({"address": "bmc:port"}, 'address: must be the URL of a BMC, such as "https://10.0.1.5", not "bmc:port"'),
         ({"address": "https://u:p@bmc"}, "address: must be the URL of a BMC"),
@@ -155,10 +155,10 @@ def test_a_missing_file_of_certificates_is_named(bmc: BMC, tmp_path: Path) -> No
         ({"address": None}, '"address" is missing'),
     ],
 )
-def test_wrong_options_are_named(changed: dict[str, Any], why: str, bmc: BMC) -> None:
+def test_wrong_options_are_named(changed: dict[str, Any], reason: str, bmc: BMC) -> None:
     with pytest.raises(ConfigError) as caught:
         power(bmc, **changed)
-    assert why in str(caught.value)
+    assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize("address", ["10.0.1.5", "https://10.0.1.5", "https://10.0.1.5/"])
@@ -167,42 +167,42 @@ def test_an_address_alone_means_https(address: str, bmc: BMC) -> None:
 
 
 def test_paths_are_relative_to_the_configuration(bmc: BMC) -> None:
-    made = power(bmc, password_file="bmc.password", ca_file="bmc.pem")
-    assert (made.password_file, made.ca_file) == (Path("/etc/bootfw/bmc.password"), Path("/etc/bootfw/bmc.pem"))
+    redfish = power(bmc, password_file="bmc.password", ca_file="bmc.pem")
+    assert (redfish.password_file, redfish.ca_file) == (Path("/etc/bootfw/bmc.password"), Path("/etc/bootfw/bmc.pem"))
 
 
-class Offering(RedfishPower):
+class LimitedPower(RedfishPower):
     """At a BMC that offers little, and whose machine is in a state of its own."""
 
-    def __init__(self, bmc: BMC, *offered: Any) -> None:
+    def __init__(self, bmc: BMC, *allowed: Any) -> None:
         super().__init__(bmc.url, USER, bmc.password_file)
-        self.done: list[Any] = []
-        self._offered = {*offered}
+        self.actions: list[Any] = []
+        self._allowed = {*allowed}
 
     @contextmanager
     def _machine(self) -> Iterator[Any]:
         yield SimpleNamespace(
             power_state=sushy.PowerState.PAUSED,
-            get_allowed_reset_system_values=lambda: self._offered,
-            get_allowed_system_boot_source_values=lambda: self._offered,
-            reset_system=self.done.append,
-            set_system_boot_options=lambda source, enabled: self.done.append((source, enabled)),
+            get_allowed_reset_system_values=lambda: self._allowed,
+            get_allowed_system_boot_source_values=lambda: self._allowed,
+            reset_system=self.actions.append,
+            set_system_boot_options=lambda source, enabled: self.actions.append((source, enabled)),
         )
 
 
 def test_it_does_what_the_bmc_offers(bmc: BMC) -> None:
-    little = Offering(bmc, sushy.ResetType.FORCE_ON, sushy.ResetType.POWER_CYCLE, sushy.BootSource.UEFI_HTTP)
-    assert little.state() is PowerState.UNKNOWN
-    little.boot_from_network()
-    little.switch(PowerAction.ON)
-    little.switch(PowerAction.RESET)
+    limited = LimitedPower(bmc, sushy.ResetType.FORCE_ON, sushy.ResetType.POWER_CYCLE, sushy.BootSource.UEFI_HTTP)
+    assert limited.state() is PowerState.UNKNOWN
+    limited.boot_from_network()
+    limited.switch(PowerAction.ON)
+    limited.switch(PowerAction.RESET)
     once = sushy.BootSourceOverrideEnabled.ONCE
     cycle = sushy.ResetType.POWER_CYCLE
-    assert little.done == [(sushy.BootSource.UEFI_HTTP, once), sushy.ResetType.FORCE_ON, cycle]
+    assert limited.actions == [(sushy.BootSource.UEFI_HTTP, once), sushy.ResetType.FORCE_ON, cycle]
     with pytest.raises(PowerError, match=r'can\'t do "off": it offers ForceOn, PowerCycle, UefiHttp$'):
-        little.switch(PowerAction.OFF)
+        limited.switch(PowerAction.OFF)
     with pytest.raises(PowerError, match=r"can't have the machine boot from the network: it offers nothing$"):
-        Offering(bmc).boot_from_network()
+        LimitedPower(bmc).boot_from_network()
 
 
 def test_the_page_switches_a_machine(
@@ -219,9 +219,9 @@ def test_the_page_switches_a_machine(
     (tmp_path / "bmc.password").write_bytes(bmc.password_file.read_bytes())
     (tmp_path / "bmc.password").chmod(0o600)
     (tmp_path / "bmc-ca.pem").write_bytes(bmc.ca_file.read_bytes())
-    shown = blocks("power.md", "console")[1].splitlines()
-    for command, printed in zip(shown[::2], shown[1::2], strict=True):
+    lines = blocks("power.md", "console")[1].splitlines()
+    for command, expected in zip(lines[::2], lines[1::2], strict=True):
         assert main([*command.removeprefix("$ bootfw ").split(), "-c", "bootfw.toml"]) == 0
-        assert capsys.readouterr().out == f"{printed}\n"
+        assert capsys.readouterr().out == f"{expected}\n"
     assert power(bmc).state() is PowerState.ON
     assert bmc.machine["boot_device"] == "Pxe"

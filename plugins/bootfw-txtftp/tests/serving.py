@@ -33,9 +33,9 @@ class Reader:
         data = self._file.read(size)
         if self._clock is None:
             return data
-        later: Deferred[bytes] = Deferred()
-        self._clock.callLater(self._delay, later.callback, data)
-        return later
+        deferred: Deferred[bytes] = Deferred()
+        self._clock.callLater(self._delay, deferred.callback, data)
+        return deferred
 
     def finish(self) -> None:
         self.finished += 1
@@ -47,16 +47,16 @@ class Writer:
 
     def __init__(self) -> None:
         self.content = bytearray()
-        self.ends: list[str] = []
+        self.calls: list[str] = []
 
     def write(self, data: bytes) -> None:
         self.content += data
 
     def finish(self) -> None:
-        self.ends.append("finished")
+        self.calls.append("finished")
 
     def cancel(self) -> None:
-        self.ends.append("cancelled")
+        self.calls.append("cancelled")
 
 
 @implementer(IBackend)
@@ -65,7 +65,7 @@ class Files:
 
     def __init__(self, **files: Any) -> None:
         self.files = files
-        self.asked: list[tuple[bytes, Any, Any]] = []
+        self.requests: list[tuple[bytes, Any, Any]] = []
 
     def get_reader(self, file_name: bytes) -> "Deferred[Any]":
         return self._get(file_name)
@@ -74,13 +74,13 @@ class Files:
         return self._get(file_name)
 
     def _get(self, file_name: bytes) -> "Deferred[Any]":
-        self.asked.append((file_name, get("local"), get("remote")))
-        found = self.files.get(file_name.decode())
-        if found is None:
+        self.requests.append((file_name, get("local"), get("remote")))
+        answer = self.files.get(file_name.decode())
+        if answer is None:
             raise FileNotFound(file_name)
-        if isinstance(found, Exception):
-            raise found
-        return found if isinstance(found, Deferred) else succeed(found)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, Deferred) else succeed(answer)
 
 
 class Served:

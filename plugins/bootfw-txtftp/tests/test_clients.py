@@ -11,7 +11,7 @@ from .serving import ADDRESS, Files, Reader, Served, Writer
 CONTENT = bytes(range(256)) * 40
 
 
-class Requesting:
+class RequestingPort:
     """Sends a request, and connects to the port that answers, as the users of these sessions do."""
 
     def __init__(self, served: Served, session: Any, request: bytes) -> None:
@@ -36,9 +36,9 @@ def test_a_client_reads(options: Any) -> None:
     served = Served(Files(file=Reader(CONTENT)))
     writer = Writer()
     session = LocalOriginWriteSession((ADDRESS, 69), writer, options, _clock=served.client_host)
-    Requesting(served, session, RRQDatagram(b"file", b"octet", options).to_wire())
+    RequestingPort(served, session, RRQDatagram(b"file", b"octet", options).to_wire())
     served.network.result_of(session.ended)
-    assert (bytes(writer.content), writer.ends) == (CONTENT, ["finished"])
+    assert (bytes(writer.content), writer.calls) == (CONTENT, ["finished"])
     served.close()
 
 
@@ -47,7 +47,7 @@ def test_a_client_writes(options: Any) -> None:
     writer, reader = Writer(), Reader(CONTENT)
     served = Served(Files(file=writer))
     session = LocalOriginReadSession((ADDRESS, 69), reader, options, _clock=served.client_host)
-    Requesting(served, session, WRQDatagram(b"file", b"octet", options).to_wire())
+    RequestingPort(served, session, WRQDatagram(b"file", b"octet", options).to_wire())
     served.network.result_of(session.ended)
-    assert (bytes(writer.content), writer.ends, reader.finished) == (CONTENT, ["finished"], 1)
+    assert (bytes(writer.content), writer.calls, reader.finished) == (CONTENT, ["finished"], 1)
     served.close()

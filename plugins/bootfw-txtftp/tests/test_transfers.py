@@ -35,7 +35,7 @@ def test_an_upload_arrives(size: int, options: Any) -> None:
     writer = Writer()
     served = Served(Files(file=writer))
     served.upload(CONTENT[:size], options)
-    assert (bytes(writer.content), writer.ends) == (CONTENT[:size], ["finished"])
+    assert (bytes(writer.content), writer.calls) == (CONTENT[:size], ["finished"])
     served.close()
 
 
@@ -65,7 +65,7 @@ def test_an_upload_with_the_largest_blocks_is_stored_whole() -> None:
     served.close()
 
 
-class Sent:
+class RecordingTransport:
     """A transport that keeps what is written."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Sent:
 def test_block_numbers_of_an_upload_begin_again_after_65535() -> None:
     """python-tx-tftp acknowledged these blocks and stored nothing."""
     session: Any = WriteSession(Writer(), _clock=Clock())
-    session.transport = Sent()
+    session.transport = RecordingTransport()
     session.block_size = 8
     session.datagramReceived(DATADatagram(1, b"00000001"))
     session._machine.stored = session._machine.acked = 65534
@@ -95,23 +95,28 @@ def test_block_numbers_of_an_upload_begin_again_after_65535() -> None:
 def test_block_numbers_of_a_download_begin_again_after_65535() -> None:
     """A late copy of ACK 65535 ended the transfer in python-tx-tftp."""
     session: Any = ReadSession(Reader(CONTENT), _clock=Clock())
-    session.transport = sent = Sent()
+    session.transport = transport = RecordingTransport()
     session.begin(65534)
     for block in (65535, 65535, 0, 65535, 1):
         session.datagramReceived(ACKDatagram(block))
-    assert [datagram[:4] for datagram in sent.datagrams] == [b"\0\3\xff\xff", b"\0\3\0\0", b"\0\3\0\1", b"\0\3\0\2"]
+    assert [datagram[:4] for datagram in transport.datagrams] == [
+        b"\0\3\xff\xff",
+        b"\0\3\0\0",
+        b"\0\3\0\1",
+        b"\0\3\0\2",
+    ]
     session.cancel()
 
 
 def test_old_and_unexpected_blocks_of_an_upload_change_nothing() -> None:
     """Each ACK of an old block makes curl send its latest one again, so there is one only."""
     session: Any = WriteSession(Writer(), _clock=Clock())
-    session.transport = sent = Sent()
+    session.transport = transport = RecordingTransport()
     session.block_size = 8
     for block in (1, 2, 1, 1, 4, 3, 1):
         session.datagramReceived(DATADatagram(block, b"%08d" % block))
-    acks = [datagram[3] for datagram in sent.datagrams if datagram[:2] == b"\0\4"]
-    errors = [datagram for datagram in sent.datagrams if datagram[:2] == b"\0\5"]
+    acks = [datagram[3] for datagram in transport.datagrams if datagram[:2] == b"\0\4"]
+    errors = [datagram for datagram in transport.datagrams if datagram[:2] == b"\0\5"]
     assert (acks, errors) == ([1, 2, 1, 3, 1], [b"\0\5\0\4Block number mismatch\0"])
     assert session.writer.content == b"000000010000000200000003"
     session.cancel()
@@ -124,7 +129,7 @@ def test_netascii_is_translated_both_ways() -> None:
     assert result.data == b"a\r\nb\r\0c\r\n" * 200
     assert result.accepted == ()  # the size is not known before it is translated
     served.upload(b"a\r\nb\r\0c\r", name="upload", mode="netascii")
-    assert (bytes(writer.content), writer.ends) == (b"a\nb\rc\r", ["finished"])
+    assert (bytes(writer.content), writer.calls) == (b"a\nb\rc\r", ["finished"])
     served.close()
 
 
@@ -184,7 +189,7 @@ def test_a_writer_that_fails_ends_its_transfer() -> None:
     with pytest.raises(TransferFailed) as raised:
         served.upload(CONTENT)
     assert raised.value.code == 3
-    assert writer.ends == ["cancelled"]
+    assert writer.calls == ["cancelled"]
     served.close()
 
 
@@ -224,62 +229,62 @@ def test_a_client_that_leaves_while_the_file_is_read_leaves_nothing_behind() -> 
 
 
 def test_a_copy_of_a_request_begins_nothing() -> None:
-    opened: Deferred[Any] = Deferred()
-    served = Served(Files(file=opened))
+    opening: Deferred[Any] = Deferred()
+    served = Served(Files(file=opening))
     peer = served.peer()
     for _ in range(3):
         served.request(peer, b"file", b"octet", b"tsize", b"0")
         served.network.advance(0.1)
-    opened.callback(Reader(b"x"))
+    opening.callback(Reader(b"x"))
     served.request(peer, b"file", b"octet", b"tsize", b"0")
     served.network.advance(0.1)
-    assert len(served.backend.asked) == 1
+    assert len(served.backend.requests) == 1
     assert {each.peer for each in peer.take()} == {(ADDRESS, 32768)}
     served.close()
 
 
 def test_another_request_from_the_same_port_replaces_the_transfer() -> None:
-    one, other = Reader(CONTENT), Reader(b"other")
-    served = Served(Files(file=one, other=other))
+    reader, other_reader = Reader(CONTENT), Reader(b"other")
+    served = Served(Files(file=reader, other=other_reader))
     peer = served.peer()
     served.request(peer, b"file", b"octet")
     served.network.advance(0.1)
     served.request(peer, b"other", b"octet")
     served.network.advance(0.1)
-    assert one.finished == 1
+    assert reader.finished == 1
     assert [each.data[4:] for each in peer.take()] == [CONTENT[:512], b"other"]
     served.close()
 
 
 def test_another_request_while_the_file_is_opened_replaces_it() -> None:
-    opened: Deferred[Any] = Deferred()
-    one = Reader(CONTENT)
-    served = Served(Files(file=opened, other=Reader(b"other")))
+    opening: Deferred[Any] = Deferred()
+    reader = Reader(CONTENT)
+    served = Served(Files(file=opening, other=Reader(b"other")))
     peer = served.peer()
     served.request(peer, b"file", b"octet")
     served.network.advance(0.1)
     served.request(peer, b"other", b"octet")
     served.network.advance(0.1)
-    opened.callback(one)
+    opening.callback(reader)
     served.network.advance(0.1)
-    assert one.finished == 1
+    assert reader.finished == 1
     served.close()
 
 
 def test_a_client_that_has_started_again_gets_its_file_anew() -> None:
-    one, other = Reader(CONTENT), Reader(CONTENT)
-    served = Served(Files(file=one))
+    reader, other_reader = Reader(CONTENT), Reader(CONTENT)
+    served = Served(Files(file=reader))
     peer = served.peer()
     served.request(peer, b"file", b"octet")
     served.network.advance(0.1)
     [first] = peer.take()
     peer.send(b"\0\4\0\1", first.peer)
     served.network.advance(3)
-    served.backend.files["file"] = other
+    served.backend.files["file"] = other_reader
     peer.take()
     served.request(peer, b"file", b"octet")
     served.network.advance(0.1)
-    assert one.finished == 1
+    assert reader.finished == 1
     assert [each.data for each in peer.take()] == [b"\0\3\0\1" + CONTENT[:512]]
     served.close()
 
@@ -343,7 +348,7 @@ def test_an_error_with_an_unknown_code_ends_a_transfer() -> None:
 def test_a_backend_knows_both_addresses() -> None:
     served = Served(Files(file=Reader(b"x")), addresses=("10.0.0.2", ADDRESS), interface=ADDRESS)
     served.download()
-    [(name, local, (host, port))] = served.backend.asked
+    [(name, local, (host, port))] = served.backend.requests
     assert (name, local, host) == (b"file", (ADDRESS, 69), "10.0.0.9")
     assert port > 0
     served.close()
@@ -366,12 +371,12 @@ def test_ipv6(interface: str) -> None:
     served.close()
 
 
-class Patched(TFTP):
+class PatchedTFTP(TFTP):
     """What MAAS does: it limits an option, and replaces the method by which a session ends."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.ended: list[bytes] = []
+        self.ended_files: list[bytes] = []
 
     def _startSession(self, datagram: Any, addr: Any, mode: bytes) -> Any:
         datagram.options[b"blksize"] = b"1000"
@@ -380,19 +385,19 @@ class Patched(TFTP):
     def _watch(self, session: Any, datagram: Any) -> Any:
         cancel = session.session.cancel
 
-        def ended() -> None:
+        def cancel_and_record() -> None:
             cancel()
-            self.ended.append(datagram.filename)
+            self.ended_files.append(datagram.filename)
 
-        session.session.cancel = ended
+        session.session.cancel = cancel_and_record
         return session
 
 
 def test_a_subclass_changes_options_and_sees_the_end() -> None:
-    served = Served(Files(file=Reader(CONTENT)), Patched)
+    served = Served(Files(file=Reader(CONTENT)), PatchedTFTP)
     result = served.download({"blksize": 1428})
     assert (result.data, result.accepted) == (CONTENT, (("blksize", "1000"),))
     served.network.advance(1)
     tftp: Any = served.tftp
-    assert tftp.ended == [b"file"]
+    assert tftp.ended_files == [b"file"]
     served.close()

@@ -43,22 +43,22 @@ def port(root: Path, tmp_path: Path) -> Iterator[int]:
             process.terminate()
 
 
-def hpa(port: int, *command: str | Path) -> str:
+def run_tftp_client(port: int, *command: str | Path) -> str:
     if shutil.which("tftp") is None:
         pytest.skip("tftp-hpa is not installed")
     arguments = ["tftp", "-m", "binary", "127.0.0.1", str(port), "-c", *map(str, command)]
-    done = subprocess.run(arguments, text=True, capture_output=True, timeout=60, check=False)
-    return done.stdout + done.stderr
+    result = subprocess.run(arguments, text=True, capture_output=True, timeout=60, check=False)
+    return result.stdout + result.stderr
 
 
 def test_tftp_hpa_reads_and_writes(port: int, root: Path, tmp_path: Path) -> None:
-    assert hpa(port, "get", "kernel", tmp_path / "got") == ""
+    assert run_tftp_client(port, "get", "kernel", tmp_path / "got") == ""
     assert (tmp_path / "got").read_bytes() == CONTENT
-    assert hpa(port, "put", tmp_path / "got", "new/copy") == ""
+    assert run_tftp_client(port, "put", tmp_path / "got", "new/copy") == ""
     assert (root / "new" / "copy").read_bytes() == CONTENT
     assert [path.name for path in (root / "new").iterdir()] == ["copy"]
-    assert "File already exists" in hpa(port, "put", tmp_path / "got", "kernel")
-    assert "File not found" in hpa(port, "get", "missing", tmp_path / "none")
+    assert "File already exists" in run_tftp_client(port, "put", tmp_path / "got", "kernel")
+    assert "File not found" in run_tftp_client(port, "get", "missing", tmp_path / "none")
 
 
 def test_a_client_that_waits_for_the_last_oack_gets_its_file(port: int) -> None:

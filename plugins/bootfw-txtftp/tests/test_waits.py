@@ -67,7 +67,7 @@ def test_the_acknowledgement_of_a_write_request_leaves_three_times() -> None:
     writer = Writer()
     served = Served(Files(file=writer))
     assert times_of(served, silent_peer(served, opcode=b"\0\2"), ACK) == [0, 1, 4]
-    assert writer.ends == ["cancelled"]
+    assert writer.calls == ["cancelled"]
     served.close()
 
 

@@ -23,12 +23,12 @@ from tftp.errors import InvalidErrorcodeError, WireProtocolError
 from tftp.session import ReadSession, WriteSession
 
 
-def _number(value: bytes, least: int, most: int | None = None) -> int | None:
+def _number(value: bytes, minimum: int, maximum: int | None = None) -> int | None:
     """Return the number in an option; None: it is none, or out of range."""
     if not value.isdigit() or len(value) > 20:
         return None
     number = int(value)
-    return number if number >= least and (most is None or number <= most) else None
+    return number if number >= minimum and (maximum is None or number <= maximum) else None
 
 
 def _written(number: int | None) -> bytes | None:

@@ -23,12 +23,12 @@ re_to_netascii = re.compile(_re_to_netascii.replace(b"NL", NL))
 
 def from_netascii(data: bytes) -> bytes:
     """Return *data* from the wire as it is in a file."""
-    return re_from_netascii.sub(lambda found: NL if found.group() == CRLF else CR, data)
+    return re_from_netascii.sub(lambda match: NL if match.group() == CRLF else CR, data)
 
 
 def to_netascii(data: bytes) -> bytes:
     """Return *data* of a file as it is on the wire."""
-    return re_to_netascii.sub(lambda found: CRLF if found.group() == NL else CRNUL, data)
+    return re_to_netascii.sub(lambda match: CRLF if match.group() == NL else CRNUL, data)
 
 
 class NetasciiReceiverProxy:

@@ -125,20 +125,20 @@ class TFTP(DatagramProtocol):
             text = b"Unknown transfer mode '%s': expected 'netascii' or 'octet'" % mode
             self._refuse(addr, ERRORDatagram.from_code(ERR_ILLEGAL_OP, text))
             return
-        known = self._served.get(addr)
-        if known is not None:
-            if known.raw == datagram and known.repeated(self._clock.seconds()):
+        previous = self._served.get(addr)
+        if previous is not None:
+            if previous.raw == datagram and previous.repeated(self._clock.seconds()):
                 return
-            self._forget(addr, known)
-            if known.session is not None:
-                known.session.session.replace()
+            self._forget(addr, previous)
+            if previous.session is not None:
+                previous.session.session.replace()
         log.msg(f"{request!r} of {addr[0]}")
         self._served[addr] = served = _Served(datagram)
         self._clock.callLater(0, self._serve, served, request, addr)
 
     def _serve(self, served: _Served, request: RQDatagram, addr: Any) -> None:
-        waiting = maybeDeferred(self._startSession, request, addr, request.mode)
-        waiting.addCallbacks(
+        start = maybeDeferred(self._startSession, request, addr, request.mode)
+        start.addCallbacks(
             self._started,
             self._not_started,
             callbackArgs=(served, addr),

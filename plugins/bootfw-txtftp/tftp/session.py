@@ -195,11 +195,11 @@ class _Session(DatagramProtocol):
 
     def _await_file(self, method: Callable[..., Any], *arguments: Any) -> None:
         """Call a method of the reader or writer, which may answer later."""
-        self._pending = waiting = maybeDeferred(method, *arguments)
-        waiting.addCallback(self._answered).addErrback(self._failed)
+        self._pending = answer = maybeDeferred(method, *arguments)
+        answer.addCallback(self._answered).addErrback(self._failed)
         # If it has answered, the caller goes on by itself: so blocks do not nest.
         if self._pending is not None:
-            waiting.addCallback(lambda _: self._advance())
+            answer.addCallback(lambda _: self._advance())
 
     def _answered(self, answer: Any) -> None:
         self._pending = None
@@ -438,8 +438,8 @@ class WriteSession(_Session):
         return store is not None
 
     def _store(self, store: Any) -> "Deferred[Any]":
-        waiting = maybeDeferred(self.writer.write, store.payload)
-        return waiting.addCallback(lambda _: self.writer.finish()) if store.final else waiting
+        written = maybeDeferred(self.writer.write, store.payload)
+        return written.addCallback(lambda _: self.writer.finish()) if store.final else written
 
     def _take_answer(self, answer: Any) -> None:
         machine = self._machine

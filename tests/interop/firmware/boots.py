@@ -1,4 +1,4 @@
-"""The boots that are tested: a machine, what it is served, and what it says when it has booted."""
+"""The boots that are tested: a machine, and the files that it is served."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,20 +17,20 @@ from .servers import ANY
 
 @frozen
 class Boot:
-    """One of them."""
+    """One machine, or several, with the files to boot."""
 
     name: str
     start: Callable[[Lab], Program]
     """Switches the machine on."""
     prepare: Callable[[Served], Mapping[str, str]]
-    """Lays out what is served, and says what is for whom, as in servers.Task."""
+    """Makes the files that are served; returns the boot file of each architecture, as in servers.Task."""
     proxy: bool = False
-    """Somebody else gives the addresses."""
+    """Another DHCP server assigns the addresses."""
     ipv6: bool = False
-    """By IPv6 alone."""
+    """It boots by IPv6 alone."""
     machines: int = 1
     quick: bool = False
-    """It is a part of every run of the tests."""
+    """Whether `make test` has it; `make firmware` has all."""
     seconds: float = 90
     """How long it may take on a clean link, and a slow machine."""
 
@@ -88,9 +88,13 @@ def _syslinux_efi(served: Served) -> Mapping[str, str]:
     return {"x86_64-uefi": served.copy("/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi")}
 
 
-def _grub(architecture: str, platform: str, of: str = "") -> Callable[[Served], Mapping[str, str]]:
-    """*of* this architecture, in Debian's words, if it is a foreign one."""
-    return lambda served: {architecture: served.grub(platform, foreign_grub(of, platform) if of else None)}
+def _grub(architecture: str, platform: str, debian_architecture: str = "") -> Callable[[Served], Mapping[str, str]]:
+    """GRUB by TFTP. *debian_architecture*: Debian's name of a foreign architecture."""
+    return lambda served: {
+        architecture: served.grub(
+            platform, foreign_grub(debian_architecture, platform) if debian_architecture else None
+        )
+    }
 
 
 def _grub_and_linux(served: Served) -> Mapping[str, str]:
@@ -98,7 +102,7 @@ def _grub_and_linux(served: Served) -> Mapping[str, str]:
 
 
 def _grub_by_http(architecture: str, platform: str) -> Callable[[Served], Mapping[str, str]]:
-    return lambda served: {architecture: served.grub_from("http", platform)}
+    return lambda served: {architecture: served.grub_with_menu_from("http", platform)}
 
 
 def _shim(served: Served) -> Mapping[str, str]:
@@ -109,25 +113,25 @@ def _shim(served: Served) -> Mapping[str, str]:
 
 
 def _grub_by_http_boot(served: Served) -> Mapping[str, str]:
-    return {"x86_64-uefi-http": "{http}/" + served.grub_from("http", "x86_64-efi")}
+    return {"x86_64-uefi-http": "{http}/" + served.grub_with_menu_from("http", "x86_64-efi")}
 
 
 def _uefi6(pxe: bool) -> Callable[[Lab], Program]:
-    """It tries HTTPv4 for a minute before HTTPv6."""
+    """Without *pxe* it tries HTTPv4 for a minute before HTTPv6."""
     return lambda lab: start_uefi_machine(lab, pxe4=False, pxe6=pxe)
 
 
 def _pxe6(served: Served) -> Mapping[str, str]:
-    return {"x86_64-uefi": served.grub_that_says_it("x86_64-efi")}
+    return {"x86_64-uefi": served.grub_with_marker("x86_64-efi")}
 
 
 def _http6(served: Served) -> Mapping[str, str]:
-    return {"x86_64-uefi-http": "{http}/" + served.grub_that_says_it("x86_64-efi")}
+    return {"x86_64-uefi-http": "{http}/" + served.grub_with_marker("x86_64-efi")}
 
 
-def _grub_beside(served: Served) -> Mapping[str, str]:
+def _grub_with_proxy(served: Served) -> Mapping[str, str]:
     """GRUB takes the server that gave the address for its own, unless its image says another."""
-    return {"arm64-uefi": served.grub_from("tftp", "arm64-efi", foreign_grub("arm64", "arm64-efi"))}
+    return {"arm64-uefi": served.grub_with_menu_from("tftp", "arm64-efi", foreign_grub("arm64", "arm64-efi"))}
 
 
 def _uboot_script(client: str, architecture: str) -> Callable[[Served], Mapping[str, str]]:
@@ -169,7 +173,7 @@ BOOTS = (
     Boot("uefi-http6", _uefi6(pxe=False), _http6, ipv6=True, seconds=150),
     Boot("uefi-ia32-grub", _uefi("ia32"), _grub("x86-uefi", "i386-efi")),
     Boot("uefi-arm64-grub", _uefi("arm64"), _grub("arm64-uefi", "arm64-efi", "arm64"), quick=True),
-    Boot("uefi-arm64-grub-proxy", _uefi("arm64"), _grub_beside, proxy=True),
+    Boot("uefi-arm64-grub-proxy", _uefi("arm64"), _grub_with_proxy, proxy=True),
     Boot("uefi-arm32-grub", _uefi("arm32"), _grub("arm32-uefi", "arm-efi", "armhf")),
     Boot("uboot-arm64", _uboot("arm64"), _uboot_script("arm64-uboot", "arm64"), quick=True),
     Boot("uboot-arm32", _uboot("arm32"), _uboot_script("arm32-uboot", "arm")),

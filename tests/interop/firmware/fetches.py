@@ -1,4 +1,4 @@
-"""Files that TFTP clients fetch, one at a time and sixteen at once, with losses if they are wanted."""
+"""Files that TFTP clients fetch, one at a time and sixteen at once, with packet loss or without."""
 
 import contextlib
 import random
@@ -18,12 +18,12 @@ from .trial import Failed
 
 _SIZES = {"1.2MB": 1_200_000, "8MB": 8_000_000}
 _SECONDS = {"1.2MB": 20, "8MB": 120}
-"""How long a fetch may take at 5 %, a lossless one too."""
+"""How long a fetch may take, with a loss of 5 % or without."""
 
 
 @frozen
 class Fetch:
-    """One of them."""
+    """A TFTP client that fetches a file, once or sixteen times at once."""
 
     name: str
     client: Client
@@ -51,13 +51,13 @@ def try_fetch(
     (root / "file").write_bytes(content)
     start_server(lab, lab.host("server", f"{SERVER}/24"), root)
     station = lab.host("station", "10.77.0.9/24")
-    _wait_until_it_answers(station)
+    _wait_until_server_answers(station)
     if loss:
         lab.lose(loss)
     began = time.monotonic()
     paths = [scratch / f"fetched-{number}" for number in range(fetch.at_once)]
-    running = [station.start(*fetch.client.get((SERVER, 69), "file", path)) for path in paths]
-    for program in running:
+    programs = [station.start(*fetch.client.get((SERVER, 69), "file", path)) for path in paths]
+    for program in programs:
         try:
             program.wait(max(0.1, began + fetch.seconds - time.monotonic()))
         except TimeoutExpired:
@@ -65,15 +65,15 @@ def try_fetch(
     seconds = time.monotonic() - began
     fetched = sum(
         program.exit_code == 0 and path.exists() and path.read_bytes() == content
-        for program, path in zip(running, paths, strict=True)
+        for program, path in zip(programs, paths, strict=True)
     )
     if fetched < fetch.at_once:
-        said = next((program.output.strip() for program in running if program.exit_code), "")
-        raise Failed(f"{fetched} of {fetch.at_once} fetched within {seconds:.0f} s {said[-100:]}")
+        output = next((program.output.strip() for program in programs if program.exit_code), "")
+        raise Failed(f"{fetched} of {fetch.at_once} fetched within {seconds:.0f} s {output[-100:]}")
     return seconds
 
 
-def _wait_until_it_answers(station: Host) -> None:
+def _wait_until_server_answers(station: Host) -> None:
     """A port is open a moment before its server reads from it, and longer on a busy machine: until then requests and
     their repeats only queue, and atftp ends when it gets an answer to each."""
     with station.udp_socket() as client:

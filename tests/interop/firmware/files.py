@@ -1,4 +1,4 @@
-"""What boots: files with a marker in the last of them that a machine has to fetch. Paths are relative to the root."""
+"""Boot files, with a marker in the last of them that a machine has to fetch. Paths are relative to the root."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from ..lab import need
-from ..machines.linux import busybox, foreign, initramfs, linux_kernel
+from ..machines.linux import busybox, foreign_file, initramfs, linux_kernel
 
 SERVER = "10.77.0.1"
 """The boot server's address: GRUB images have it in them."""
@@ -23,7 +23,7 @@ _CONSOLE = {"i386-pc": "serial --unit=0 --speed=115200\nterminal_input serial\nt
 
 @frozen
 class Served:
-    """The directory that is served, and what proves that it was."""
+    """The directory that is served, and the marker that proves that a machine has loaded its files."""
 
     root: Path
     marker: str
@@ -37,8 +37,8 @@ class Served:
     def linux(self, architecture: str = "amd64") -> None:
         """``kernel`` and ``initramfs``: the system prints the marker."""
         shutil.copy(linux_kernel(architecture), self.root / "kernel")
-        packed = initramfs(self.root.parent, self.marker, busybox(architecture))
-        (self.root / "initramfs").write_bytes(packed)
+        archive = initramfs(self.root.parent, self.marker, busybox(architecture))
+        (self.root / "initramfs").write_bytes(archive)
 
     def pxelinux_menu(self, console: str = "ttyS0") -> None:
         """``pxelinux.cfg/default`` for the Linux system, as PXELINUX and its imitators read it."""
@@ -49,7 +49,7 @@ class Served:
         )
 
     def copy(self, path: str, name: str = "") -> str:
-        """A file of this machine, under its own name or another."""
+        """Copy a file of this machine into the directory, under its own name or another."""
         need(path)
         name = name or Path(path).name
         shutil.copy(path, self.root / name)
@@ -79,8 +79,8 @@ class Served:
         suffix = "0" if platform == "i386-pc" else "efi"
         return f"{GRUB}/{platform}/core.{suffix}"
 
-    def grub_that_says_it(self, platform: str, modules: Path | None = None) -> str:
-        """An image with the marker inside; *modules* as for ``grub()``."""
+    def grub_with_marker(self, platform: str, modules: Path | None = None) -> str:
+        """A GRUB image that prints the marker and loads nothing else; *modules* as for ``grub()``."""
         need("grub-mkimage")
         directory = modules or Path("/usr/lib/grub", platform)
         need(str(directory / "echo.mod"))
@@ -94,7 +94,7 @@ class Served:
         )
         return name
 
-    def grub_from(self, protocol: str, platform: str, modules: Path | None = None) -> str:
+    def grub_with_menu_from(self, protocol: str, platform: str, modules: Path | None = None) -> str:
         """One image that fetches its menu from SERVER by *protocol*, ``tftp`` or ``http``."""
         need("grub-mkimage")
         directory = modules or Path("/usr/lib/grub", platform)
@@ -110,7 +110,7 @@ class Served:
         return image
 
     def uboot_script(self, architecture: str) -> str:
-        """An image of one command for U-Boot's ``source``; *architecture* in mkimage's words."""
+        """A script for U-Boot's ``source`` that prints the marker; *architecture* as mkimage names it."""
         need("mkimage")
         text = self.root.parent / "script"
         text.write_text(f"echo {self.marker}\n")
@@ -119,7 +119,7 @@ class Served:
         return name
 
     def forth(self) -> str:
-        """A program for Open Firmware."""
+        """A Forth program for Open Firmware that prints the marker."""
         self._write("boot.fs", f'\\ Forth\n." {self.marker}" cr')
         return "boot.fs"
 
@@ -135,4 +135,4 @@ def _run(*command: str) -> None:
 
 def foreign_grub(architecture: str, platform: str) -> Path:
     """GRUB's modules for *platform*, of Debian's *architecture*."""
-    return foreign(architecture, f"usr/lib/grub/{platform}")
+    return foreign_file(architecture, f"usr/lib/grub/{platform}")

@@ -40,7 +40,7 @@ def bootfw(lab: Lab, host: Host, task: Task) -> None:
         router = "10.77.0.1"
     """
     mode = "off" if task.ipv6 else "proxy" if task.proxy else "server"
-    choices = "\n".join(f'"{name}" = "{file}"' for name, file in task.files.items())
+    boot_files = "\n".join(f'"{name}" = "{file}"' for name, file in task.files.items())
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
@@ -62,7 +62,7 @@ def bootfw(lab: Lab, host: Host, task: Task) -> None:
         [[resolver]]
         use = "by-architecture"
         [resolver.files]
-        {choices}
+        {boot_files}
     """
     ports = {"off": (547, 4011), "proxy": (67, 4011), "server": (67,)}[mode]
     start_bootfw(host, lab.directory, configuration, *ports, 69)
@@ -76,7 +76,7 @@ def dnsmasq(lab: Lab, host: Host, task: Task) -> None:
         start_dnsmasq(lab, host, *tftp, *_ADDRESSES6, *_options6(task.files)).wait_until_bound(547, 69)
         return
     options = [*tftp, "--dhcp-match=set:ipxe,175"]
-    first = "tag:!ipxe," if "ipxe" in task.files else ""
+    unless_ipxe = "tag:!ipxe," if "ipxe" in task.files else ""
     for name, file in task.files.items():
         file = file.replace("{http}", f"http://{SERVER}")
         codes = list(architecture_codes(name))
@@ -90,9 +90,9 @@ def dnsmasq(lab: Lab, host: Host, task: Task) -> None:
         elif name == ANY:
             options.append(f"--dhcp-boot={file}")
         elif task.proxy:
-            options += [f"--pxe-service={first}{code},boot,{file}" for code in codes]
+            options += [f"--pxe-service={unless_ipxe}{code},boot,{file}" for code in codes]
         else:
-            options.append(f"--dhcp-boot={first}tag:{name},{file}")
+            options.append(f"--dhcp-boot={unless_ipxe}tag:{name},{file}")
     addresses = "10.77.0.0,proxy" if task.proxy else "10.77.0.100,10.77.0.200,1h"
     start_dnsmasq(lab, host, f"--dhcp-range={addresses}", *options).wait_until_bound(67, 69)
 

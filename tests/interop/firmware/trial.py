@@ -1,4 +1,4 @@
-"""A boot tried once: in a lab of its own, with losses if they are wanted."""
+"""One try of a boot, in a lab of its own, with packet loss or without."""
 
 import re
 import secrets
@@ -17,8 +17,8 @@ from .boots import Boot
 from .files import SERVER, SERVER6, Served
 from .servers import Task, bootfw, start_address_server, start_address_server6, start_router
 
-_PATIENCE = {0: 1.0, 2: 2.0, 5: 3.0}
-"""How much longer a boot may take at a loss of so many percent: what firmware waits for is counted in seconds."""
+_TIME_FACTORS = {0: 1.0, 2: 2.0, 5: 3.0}
+"""Percent of loss -> how many times as long a boot may take: timeouts of firmware are seconds."""
 
 _ALARM = re.compile(r"boot \S+ .*: failed after .*")
 """A line of bootfw's log."""
@@ -51,7 +51,7 @@ def try_boot(boot: Boot, start_server: Callable[[Lab, Host, Task], None], lab: L
         lab.lose(loss)
     began = time.monotonic()
     consoles = [boot.start(lab) for _ in range(boot.machines)]
-    allowed = boot.seconds * _PATIENCE[loss]
+    limit = boot.seconds * _TIME_FACTORS[loss]
 
     def proofs() -> int:
         return sum(served.marker in console.output for console in consoles)
@@ -60,9 +60,9 @@ def try_boot(boot: Boot, start_server: Callable[[Lab, Host, Task], None], lab: L
         return proofs() == len(consoles) or all(console.exit_code is not None for console in consoles)
 
     try:
-        wait_until(is_over, allowed, "the markers on the consoles")
+        wait_until(is_over, limit, "the markers on the consoles")
     except TimeoutError:
-        raise Failed(f"{proofs()} of {len(consoles)} booted within {allowed:.0f} s") from None
+        raise Failed(f"{proofs()} of {len(consoles)} booted within {limit:.0f} s") from None
     seconds = time.monotonic() - began
     if proofs() < len(consoles):
         raise Failed(f"switched itself off after {seconds:.0f} s")
@@ -81,19 +81,21 @@ def try_boot(boot: Boot, start_server: Callable[[Lab, Host, Task], None], lab: L
 
 
 def verdicts(lab: Lab, machines: int = 1, seconds: float = 150) -> list[BootAttempt]:
-    """What bootfw says about the boots in *lab*, once it has a verdict on each.
+    """bootfw's records of the boots in *lab*, once each has a verdict.
 
     :param seconds: when the last ACK of the last file is lost, the transfer runs for a minute.
     """
     server = RunningServer(lab.directory / "state" / CONTROL_SOCKET)
 
-    def ended() -> list[BootAttempt]:
+    def finished_attempts() -> list[BootAttempt]:
         attempts = [attempt_of(record) for record in server.call("boots")]
-        full = [attempt_of(record) for attempt in attempts for record in server.call("boot", machine=attempt.client)]
-        is_over = len(full) >= machines and all(each.verdict is not Verdict.IN_PROGRESS for each in full)
-        return full if is_over else []
+        detailed = [
+            attempt_of(record) for attempt in attempts for record in server.call("boot", machine=attempt.client)
+        ]
+        is_over = len(detailed) >= machines and all(each.verdict is not Verdict.IN_PROGRESS for each in detailed)
+        return detailed if is_over else []
 
     try:
-        return wait_until(ended, seconds, "the verdicts")
+        return wait_until(finished_attempts, seconds, "the verdicts")
     except TimeoutError:
         raise Failed("there is no verdict") from None

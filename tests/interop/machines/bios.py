@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..lab import Lab, Program
 from ..qemu import Card, start_machine
-from .disks import installed_disk
+from .disks import usb_disk_options
 
 
 def start_bios_machine(
@@ -13,7 +13,7 @@ def start_bios_machine(
     cards: tuple[Card, ...] = (),
     memory: int = 256,
     uuid: str = "",
-    installed: Path | None = None,
+    usb_disk: Path | None = None,
 ) -> Program:
     """*models* of network cards (``e1000``) in short, or *cards* in full. It tries them in this order, then halts.
 
@@ -24,7 +24,7 @@ def start_bios_machine(
         "qemu-system-x86_64",
         *("-machine", "pc,graphics=off", "-boot", "n"),
         *(("-uuid", uuid) if uuid else ()),
-        *(installed_disk(installed) if installed else ()),
+        *(usb_disk_options(usb_disk) if usb_disk else ()),
         cards=cards or tuple(Card(model) for model in models),
         memory=memory,
     )

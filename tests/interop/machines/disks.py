@@ -1,18 +1,18 @@
-"""What a PC may boot in the end: a disk or a CD that prints a message and halts, or a disk that it installs."""
+"""Disks and CDs that a PC may boot: they print a message and halt; and a disk to install a system on."""
 
 import subprocess
 from pathlib import Path
 
 from ..lab import need
 
-_PRINTS = bytes.fromhex("31c0 8ed8 be197c fc ac 84c0 7409 b40e bb0700 cd10 ebf2 f4 ebfd")
+_PRINT_PROGRAM = bytes.fromhex("31c0 8ed8 be197c fc ac 84c0 7409 b40e bb0700 cd10 ebf2 f4 ebfd")
 """At 0000:7C00: writes each byte of what follows by INT 10h function 0Eh, up to a NUL."""
 
 
 def boot_sector(message: str) -> bytes:
     """512 bytes that print *message*: the first ones of a disk, or a CD's boot image (no emulation)."""
     # SeaBIOS keeps the last character of the console back until another one follows.
-    program = _PRINTS + message.encode() + b".\0"
+    program = _PRINT_PROGRAM + message.encode() + b".\0"
     return program.ljust(510, b"\0") + b"\x55\xaa"
 
 
@@ -26,13 +26,13 @@ def cd(scratch: Path, message: str) -> bytes:
     need("xorriso")
     (scratch / "cd").mkdir()
     (scratch / "cd/boot.bin").write_bytes(boot_sector(message).ljust(2048, b"\0"))
-    words = ("-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4", "-o", str(scratch / "cd.iso"))
-    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", *words, str(scratch / "cd")], check=True)
+    options = ("-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4", "-o", str(scratch / "cd.iso"))
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", *options, str(scratch / "cd")], check=True)
     return (scratch / "cd.iso").read_bytes()
 
 
-def installed_disk(path: Path) -> list[str]:
-    """QEMU's words for an USB disk, tried after the network, that the machine writes to and boots from again.
+def usb_disk_options(path: Path) -> list[str]:
+    """QEMU's options for a USB disk, tried after the network, that the machine writes to and boots from again.
 
     USB is what firmware and the kernel of debian-installer's netboot image both have drivers for.
     """

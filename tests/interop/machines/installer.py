@@ -21,7 +21,7 @@ KERNEL = IMAGES / "debian-installer/amd64/linux"
 _DRIVERS = ("e1000", "virtio_pci", "virtio_net", "xhci-pci", "usb-storage", "sd_mod", "vfat", "nls_cp437", "nls_ascii")
 """Of network cards, of an USB disk, and of the file system that UEFI boots from."""
 
-_DEPENDS = re.compile(rb"\0depends=([^\0]*)")
+_DEPENDENCIES = re.compile(rb"\0depends=([^\0]*)")
 
 _INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /mnt /sbin /usr/bin /usr/sbin
@@ -73,7 +73,7 @@ def small_installer(scratch: Path, image: Path, disk: bytes) -> None:
     (root / "bin").mkdir(parents=True)
     (root / "drivers").mkdir()
     shutil.copy(busybox(), root / "bin/busybox")
-    loaded = _copied_drivers(scratch, root / "drivers")
+    loaded = _copy_drivers(scratch, root / "drivers")
     for name, text in (("init", _INIT.format(drivers=" ".join(loaded))), ("configure", _CONFIGURE)):
         (root / name).write_text(text)
         (root / name).chmod(0o755)
@@ -81,7 +81,7 @@ def small_installer(scratch: Path, image: Path, disk: bytes) -> None:
     (image / "initrd.gz").write_bytes(gzip.compress(cpio(root), 1))
 
 
-def _copied_drivers(scratch: Path, place: Path) -> list[str]:
+def _copy_drivers(scratch: Path, destination: Path) -> list[str]:
     """Copy the drivers, and those that they need; return their names in the order in which they are loaded."""
     need("cpio")
     unpacked = scratch / "netboot"
@@ -96,11 +96,11 @@ def _copied_drivers(scratch: Path, place: Path) -> list[str]:
         name = name.replace("-", "_")
         if name in loaded or name not in files:  # the kernel has it already
             return
-        depends = _DEPENDS.search(files[name].read_bytes())
-        for needed in os.fsdecode(depends[1]).split(",") if depends else ():
-            load(needed)
+        dependencies = _DEPENDENCIES.search(files[name].read_bytes())
+        for dependency in os.fsdecode(dependencies[1]).split(",") if dependencies else ():
+            load(dependency)
         loaded[name] = None
-        shutil.copy(files[name], place / f"{name}.ko")
+        shutil.copy(files[name], destination / f"{name}.ko")
 
     for driver in _DRIVERS:
         load(driver)

@@ -1,4 +1,4 @@
-"""What a machine may boot in the end: a Linux system."""
+"""A Linux system that a machine may boot: a kernel, and an initramfs that prints a message."""
 
 import gzip
 import shutil
@@ -14,26 +14,26 @@ _CLIENTS = Path(__file__).parents[3] / ".clients"
 
 
 def linux_kernel(architecture: str = "amd64") -> Path:
-    """One that tools/install-clients has fetched; for ``amd64`` this machine's own will do. Debian's names."""
-    places = [_CLIENTS / "boot", Path("/boot")] if architecture == "amd64" else [_CLIENTS / architecture / "boot"]
-    for directory in places:
+    """A kernel that tools/install-clients has fetched, or for ``amd64`` this machine's own. Debian's architectures."""
+    directories = [_CLIENTS / "boot", Path("/boot")] if architecture == "amd64" else [_CLIENTS / architecture / "boot"]
+    for directory in directories:
         if kernels := sorted(directory.glob("vmlinu[xz]-*")):
             return kernels[-1]
     pytest.skip(f"no Linux kernel for {architecture} to boot: tools/install-clients fetches one on Debian")
 
 
-def foreign(architecture: str, path: str) -> Path:
+def foreign_file(architecture: str, path: str) -> Path:
     """A file or directory of a package of another architecture, such as ``usr/lib/grub/arm64-efi``."""
-    found = _CLIENTS / architecture / path
-    if not found.exists():
+    unpacked = _CLIENTS / architecture / path
+    if not unpacked.exists():
         pytest.skip(f"no {path} for {architecture}: tools/install-clients fetches it on Debian")
-    return found
+    return unpacked
 
 
 def busybox(architecture: str = "amd64") -> Path:
-    """A static one."""
+    """The path of a static busybox."""
     if architecture != "amd64":
-        return foreign(architecture, "bin/busybox")
+        return foreign_file(architecture, "bin/busybox")
     need("busybox")
     return Path(str(shutil.which("busybox")))
 

@@ -31,8 +31,8 @@ def live_image(scratch: Path, marker: str) -> Path:
     image = scratch / "image"
     (image / "live").mkdir(parents=True)
     for pattern in ("vmlinuz-*", "initrd.img-*", "filesystem.squashfs"):
-        (made,) = (debian.path / "boot").glob(pattern)
-        shutil.move(made, image / "live")
+        (boot_file,) = (debian.path / "boot").glob(pattern)
+        shutil.move(boot_file, image / "live")
     debian.remove()
     (image / ".disk").mkdir()
     (image / ".disk/info").write_text("Debian GNU/Linux 12 (bookworm) amd64 live\n")

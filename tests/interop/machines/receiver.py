@@ -21,12 +21,12 @@ exec nice "$@"
 """Runs a command as if the packages were installed."""
 
 
-def receiver(command: str, directory: Path) -> None:
+def write_receiver_system(command: str, directory: Path) -> None:
     """Write the system to *directory* by the program *command*, bootfw."""
     need("zstd")
     need("unshare")
     if not (_FILES / "boot").exists():
         pytest.skip("no initramfs-tools: tools/install-clients fetches it on Debian")
-    words = ["unshare", "--mount", "sh", "-e", "-c", _INSTALLED, "sh", str(_FILES), command]
-    done = subprocess.run([*words, "receive", "--write-system", str(directory)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    prefix = ["unshare", "--mount", "sh", "-e", "-c", _INSTALLED, "sh", str(_FILES), command]
+    result = subprocess.run([*prefix, "receive", "--write-system", str(directory)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

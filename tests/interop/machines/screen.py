@@ -10,7 +10,7 @@ _TEXT_MEMORY = 0xB8000  # of the VGA: a character of code page 437 and its colou
 
 
 class Screen:
-    """It is asked for by QEMU's protocol for machines (QMP).
+    """Text and pictures are read by QEMU's machine protocol (QMP).
 
     :param directory: an empty one, for the socket and the files that QEMU writes.
     """
@@ -19,7 +19,7 @@ class Screen:
         self._directory = directory
         self._connection: Any = None
         self.options = ("-vga", "std", "-qmp", f"unix:{directory}/qmp,server=on,wait=off")
-        """Of QEMU: they add it to a machine."""
+        """The options that add it to a QEMU machine."""
 
     def __enter__(self) -> "Screen":
         return self
@@ -29,37 +29,37 @@ class Screen:
             self._connection.close()
 
     def text(self) -> str:
-        """Its lines; "": the machine is not there yet."""
+        """The lines of the screen; "": the machine does not run yet."""
         file = self._directory / "text"
         try:
-            self._ask("pmemsave", val=_TEXT_MEMORY, size=2 * COLUMNS * ROWS, filename=str(file))
+            self._execute("pmemsave", val=_TEXT_MEMORY, size=2 * COLUMNS * ROWS, filename=str(file))
         except OSError:
             return ""
-        shown = file.read_bytes()[::2].decode("cp437")
-        return "\n".join(shown[at : at + COLUMNS].rstrip() for at in range(0, len(shown), COLUMNS))
+        characters = file.read_bytes()[::2].decode("cp437")
+        return "\n".join(characters[start : start + COLUMNS].rstrip() for start in range(0, len(characters), COLUMNS))
 
     def picture(self, path: Path) -> None:
-        """Write it into a PNG file."""
-        self._ask("screendump", filename=str(path), format="png")
+        """Write a picture of the screen into a PNG file."""
+        self._execute("screendump", filename=str(path), format="png")
 
-    def _ask(self, command: str, **arguments: str | int) -> None:
+    def _execute(self, command: str, **arguments: str | int) -> None:
         if self._connection is None:
-            with socket.socket(socket.AF_UNIX) as connecting:
-                connecting.settimeout(60)
-                connecting.connect(str(self._directory / "qmp"))
-                self._connection = connecting.makefile("rw", encoding="utf-8")
-            self._answer()
-            self._ask("qmp_capabilities")
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(60)
+                sock.connect(str(self._directory / "qmp"))
+                self._connection = sock.makefile("rw", encoding="utf-8")
+            self._read_response()
+            self._execute("qmp_capabilities")
         self._connection.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self._connection.flush()
-        self._answer()
+        self._read_response()
 
-    def _answer(self) -> None:
-        """Read until the answer: events come between."""
+    def _read_response(self) -> None:
+        """Read the response to a command, and skip events before it."""
         while True:
             line = self._connection.readline()
             assert line, "QEMU has closed the connection"
-            answer = json.loads(line)
-            assert "error" not in answer, answer
-            if "return" in answer or "QMP" in answer:
+            response = json.loads(line)
+            assert "error" not in response, response
+            if "return" in response or "QMP" in response:
                 return

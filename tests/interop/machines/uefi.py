@@ -9,7 +9,7 @@ from attrs import frozen
 
 from ..lab import Lab, Program, need
 from ..qemu import Card, flash, start_machine
-from .disks import installed_disk
+from .disks import usb_disk_options
 
 _serial = itertools.count(1)
 _OVMF = Path("/usr/share/OVMF")
@@ -49,7 +49,7 @@ _KINDS = {
 
 
 def _disk(directory: Path) -> tuple[str, ...]:
-    """It is tried after the network."""
+    """QEMU's options for a read-only disk with the files of *directory*, tried after the network."""
     drive = f"if=none,id=disk,format=raw,read-only=on,file=fat:{directory}"
     return "-drive", drive, "-device", "virtio-blk-pci,drive=disk,bootindex=9"
 
@@ -65,9 +65,9 @@ def start_uefi_machine(
     fw_cfg: dict[str, str] | None = None,
     uuid: str = "",
     disk: Path | None = None,
-    installed: Path | None = None,
+    usb_disk: Path | None = None,
     display: bool = False,
-    words: Sequence[str] = (),
+    more_options: Sequence[str] = (),
 ) -> Program:
     """EDK2's boot options are, in this order: PXEv4, PXEv6, HTTPv4, HTTPv6, then its shell.
 
@@ -76,30 +76,30 @@ def start_uefi_machine(
     *fw_cfg*: name to QEMU's source of the value, such as ``string=n`` or ``file=/a/path``.
     *disk*: a directory, whose files are on a disk with one FAT partition, the last boot option. *installed*: see
     ``installed_disk()``. With either give the cards a ``bootindex``. *display*: it has a graphics card.
-    *words*: more of QEMU's words.
+    *more_options*: further options of QEMU.
     """
-    what = _KINDS[kind]
-    for needed in (what.program, what.code, what.variables):
-        need(str(needed))
+    firmware = _KINDS[kind]
+    for path in (firmware.program, firmware.code, firmware.variables):
+        need(str(path))
     variables = lab.directory / f"{kind}-{next(_serial)}-variables.fd"
-    shutil.copy(what.variables, variables)
+    shutil.copy(firmware.variables, variables)
     settings = {
         "opt/org.tianocore/IPv4PXESupport": f"string={'y' if pxe4 else 'n'}",
         "opt/org.tianocore/IPv6PXESupport": f"string={'y' if pxe6 else 'n'}",
     }
     return start_machine(
         lab,
-        what.program,
-        *what.machine,
-        *flash(what.code, 0),
+        firmware.program,
+        *firmware.machine,
+        *flash(firmware.code, 0),
         *flash(variables, 1, writable=True),
         *("-device", "virtio-rng-pci"),
         *(word for name, value in (settings | (fw_cfg or {})).items() for word in ("-fw_cfg", f"name={name},{value}")),
         *(("-uuid", uuid) if uuid else ()),
         *(_disk(disk) if disk else ()),
-        *(installed_disk(installed) if installed else ()),
+        *(usb_disk_options(usb_disk) if usb_disk else ()),
         *(("-device", "VGA") if display else ()),
-        *words,
+        *more_options,
         cards=cards,
         memory=memory,
         name=f"uefi-{kind}",

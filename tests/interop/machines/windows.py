@@ -7,7 +7,7 @@ from ..lab import need
 
 _GRUB = Path("/usr/lib/grub/x86_64-efi")
 
-_SHOWS = """
+_GRUB_SCRIPT = """
 search --file --set=disk /sources/boot.wim
 ls -l ($disk)/sources/
 cat ($disk)/sources/winpeshl.ini
@@ -29,7 +29,7 @@ def windows_setup(scratch: Path, image: Path, marker: str) -> int:
         (system / name).mkdir(parents=True)
     (system / "Windows/System32/startnet.cmd").write_text("wpeinit\r\n")  # winpeshl.ini takes its place
     script = scratch / "windows.cfg"
-    script.write_text(_SHOWS.format(marker=marker))
+    script.write_text(_GRUB_SCRIPT.format(marker=marker))
     subprocess.run(
         [
             *("grub-mkimage", "-O", "x86_64-efi", "-p", "/", "-c", script),
@@ -42,7 +42,7 @@ def windows_setup(scratch: Path, image: Path, marker: str) -> int:
         (image / name).parent.mkdir(parents=True, exist_ok=True)
         (image / name).write_bytes(name.encode())
     (image / "sources").mkdir()
-    made = image / "sources/boot.wim"
-    command = ["wimlib-imagex", "capture", str(system), str(made), "Windows PE", "--boot", "--compress=LZX"]
+    boot_wim = image / "sources/boot.wim"
+    command = ["wimlib-imagex", "capture", str(system), str(boot_wim), "Windows PE", "--boot", "--compress=LZX"]
     subprocess.run(command, check=True, capture_output=True)
-    return made.stat().st_size
+    return boot_wim.stat().st_size
