@@ -88,7 +88,7 @@ test-all: $(VERSIONS:%=test-%) test-distribution
 test-3.%:
 	@if python=$$(tools/find-python 3.$*); then \
 	    $(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-3.$* .venv-3.$*/installed-test && \
-	    .venv-3.$*/bin/pytest -m "not interop" -n $(JOBS) --dist worksteal; \
+	    .venv-3.$*/bin/pytest -m "not interop and not firmware" -n $(JOBS) --dist worksteal; \
 	else echo "The tests are not run on Python 3.$*."; fi
 
 # The same without the tuned paths, which other systems lack: tests/portable.py.

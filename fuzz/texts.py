@@ -225,7 +225,7 @@ def recording(data: bytes) -> None:
     rewritten = read_pcapng(write_pcapng(packets))
     assert [each.data for each in rewritten] == [each.data for each in packets]
     failures: list[Failure] = []
-    comparison: Deferred[Any] = ensureDeferred(replay._answered(_Replies(), packets))  # type: ignore[arg-type]
+    comparison: Deferred[Any] = ensureDeferred(replay._replay_packets(_Replies(), packets))  # type: ignore[arg-type]
     comparison.addErrback(failures.append)
     if failures and not failures[0].check(CommandError):
         failures[0].raiseException()

@@ -21,8 +21,8 @@ def outcome_line(attempt: BootAttempt) -> str:
 
 def _message(name: str) -> Any:
     def line(data: Mapping[str, Any]) -> str:
-        who = ", ".join(filter(None, (data.get("persona", ""), data.get("architecture", ""))))
-        text = f"{name} by {who}"
+        client = ", ".join(filter(None, (data.get("persona", ""), data.get("architecture", ""))))
+        text = f"{name} by {client}"
         if data.get("stack") == "ipxe" and data.get("persona") != "ipxe":
             text += " (iPXE)"
         if data.get("relay"):
@@ -53,8 +53,8 @@ def _resolver(data: Mapping[str, Any]) -> str:
     took = f"after {1000 * data['seconds']:.1f} ms"
     if data["outcome"] == "too slow":
         return f"resolver {data['resolver']} had no answer {took}, and was skipped"
-    what = f"a menu of {data['menu']}" if data.get("menu") else _quoted(data.get("file", ""))
-    return f"resolver {data['resolver']}: {what} {took}"
+    decision = f"a menu of {data['menu']}" if data.get("menu") else _quoted(data.get("file", ""))
+    return f"resolver {data['resolver']}: {decision} {took}"
 
 
 _OUTCOMES = {
@@ -100,8 +100,8 @@ def _refused(data: Mapping[str, Any]) -> str:
 
 
 def _other_boot_server(data: Mapping[str, Any]) -> str:
-    wants = f"load {_quoted(data['file'])}" if data["file"] else "request its port 4011"
-    return f"{data['server']} answers as well: {wants}"
+    instruction = f"load {_quoted(data['file'])}" if data["file"] else "request its port 4011"
+    return f"{data['server']} answers as well: {instruction}"
 
 
 def _quoted(name: str) -> str:

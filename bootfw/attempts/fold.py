@@ -723,13 +723,13 @@ class Attempts:
         """
         if not mac:
             return attempt
-        known = self._index.get(mac)
-        if known is None or attempt.last_seen - known.last_seen > LONGEST_PAUSE:
+        other = self._index.get(mac)
+        if other is None or attempt.last_seen - other.last_seen > LONGEST_PAUSE:
             attempt.mac = mac
             self._add_key(attempt, mac)
             return attempt
-        self._merge(known, attempt)
-        return known
+        self._merge(other, attempt)
+        return other
 
     def _merge(self, attempt: _Attempt, later: _Attempt) -> None:
         """Add to *attempt* what the same machine did under an address that was not known to be its own."""
@@ -941,9 +941,9 @@ def _signature(request: BootRequest) -> Any:
 
 def _other_server(file: BootFile, request: BootRequest) -> str:
     """Return the host that serves *file*; "": it is this one."""
-    scheme, separator, rest = file.name.partition("://")
+    scheme, separator, host_and_path = file.name.partition("://")
     if separator and "/" not in scheme:
-        host = rest.partition("/")[0]
+        host = host_and_path.partition("/")[0]
         ours = (request.http_url, request.https_url, f"tftp://{request.server}", f"tftp://[{request.server}]")
         return "" if f"{scheme}://{host}" in ours or host.partition(":")[0] == request.server else host
     return file.server if file.server is not None and file.server != request.server else ""

@@ -203,8 +203,8 @@ def _broken(outcome: str, condition: Callable[[Facts, Stage], bool] = lambda fac
 
 def _first_block_lost(facts: Facts, stage: Stage) -> bool:
     data = stage.data
-    heard = data.get("oack") and data.get("detail") != OACK_UNANSWERED
-    return bool(heard and not data["blocks"] and data["blksize"] > SMALL_BLOCK)
+    oack_answered = data.get("oack") and data.get("detail") != OACK_UNANSWERED
+    return bool(oack_answered and not data["blocks"] and data["blksize"] > SMALL_BLOCK)
 
 
 def _nothing_acknowledged(facts: Facts, stage: Stage) -> bool:
@@ -383,8 +383,8 @@ def _no_file_request(facts: Facts) -> Found:
 def _menu(facts: Facts) -> Found:
     if facts.has_requested_file:
         return None
-    shown = [each for each in facts.all(StageKind.OFFER, StageKind.ACK) if each.data.get("menu")]
-    return shown[-1] if shown and not facts.all(StageKind.BOOT_SERVER) else None
+    menus = [each for each in facts.all(StageKind.OFFER, StageKind.ACK) if each.data.get("menu")]
+    return menus[-1] if menus and not facts.all(StageKind.BOOT_SERVER) else None
 
 
 def _unanswered(facts: Facts) -> Found:
@@ -402,8 +402,8 @@ def _nearest(facts: Facts, stage: Stage) -> dict[str, Any]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [f'"{name}"' for name in names]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    quoted = [f'"{name}"' for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def _progress(facts: Facts, stage: Stage) -> dict[str, Any]:
@@ -418,7 +418,7 @@ def _packet(facts: Facts, stage: Stage) -> dict[str, Any]:
     return {"packet": stage.data["blksize"] + 32}  # IPv4, UDP and TFTP headers: 20, 8 and 4 bytes
 
 
-def _why(facts: Facts, stage: Stage) -> dict[str, Any]:
+def _refusal_reason(facts: Facts, stage: Stage) -> dict[str, Any]:
     return {"why": stage.data.get("detail") or stage.data.get("message", "")}
 
 
@@ -483,7 +483,7 @@ SYMPTOMS: Sequence[Symptom] = (
         'could not store "{file}": {why}',
         "see the log of this server, and the options of the upload backend",
         "RFC 1350 section 5",
-        fill=_why,
+        fill=_refusal_reason,
     ),
     Symptom(
         "certificate-expired",
@@ -513,7 +513,7 @@ SYMPTOMS: Sequence[Symptom] = (
         'requested "{file}", and this server could not read it: {why}',
         "see the log of this server: the fault is on our side",
         "RFC 1350 error code 0, HTTP 500",
-        fill=_why,
+        fill=_refusal_reason,
     ),
     Symptom(
         "backend-failed",
@@ -521,7 +521,7 @@ SYMPTOMS: Sequence[Symptom] = (
         'this server could not read "{file}" to its end: {why}',
         "see the log of this server: the fault is on our side",
         "RFC 1350 error code 0",
-        fill=_why,
+        fill=_refusal_reason,
     ),
     Symptom(
         "missing-file",

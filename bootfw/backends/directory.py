@@ -204,11 +204,11 @@ class DirectoryBackend:
                 status = os.fstat(found)
                 if not stat.S_ISREG(status.st_mode):
                     kind = special_kind(status.st_mode)
-                    raise FileMissing(detail=f"{self._shown(name)} is {kind}, and no regular file" if kind else "")
+                    raise FileMissing(detail=f"{self._full_path(name)} is {kind}, and no regular file" if kind else "")
                 # O_NONBLOCK: open() would wait for another process that has a lease (F_SETLEASE) on the file.
                 return FileReader(os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             except PermissionError as error:
-                raise AccessViolation(detail=explain_denial(self._shown(name), status)) from error
+                raise AccessViolation(detail=explain_denial(self._full_path(name), status)) from error
             finally:
                 os.close(found)
         except OSError as error:
@@ -216,7 +216,7 @@ class DirectoryBackend:
             raise_transfer_error(error)
             raise
 
-    def _shown(self, name: bytes) -> str:
+    def _full_path(self, name: bytes) -> str:
         return os.fsdecode(os.path.join(os.fsencode(self.root), name))
 
     def _create(self, name: bytes, request: Any, reactor: Any, replaces: bool = False) -> Upload:
@@ -227,7 +227,7 @@ class DirectoryBackend:
             try:
                 return Upload.begin(lambda part: self._resolve(root, part), name, size, reactor, replaces, modified)
             except PermissionError as error:
-                detail = f"{self._shown(name)} can't be created: permission denied for uid {os.geteuid()}"
+                detail = f"{self._full_path(name)} can't be created: permission denied for uid {os.geteuid()}"
                 raise AccessViolation(detail=detail) from error
             finally:
                 os.close(root)
@@ -254,14 +254,14 @@ class DirectoryBackend:
     def _respelled(self, root: int, name: bytes) -> bytes:
         """Return *name* with each part as the directory spells it."""
         # Each lookup begins at the root again: only so can the kernel keep links and ".." below the root.
-        known: list[bytes] = []
+        respelled: list[bytes] = []
         for part in name.split(b"/"):
             try:
-                os.close(self._resolve(root, b"/".join([*known, part])))
-                known.append(part)
+                os.close(self._resolve(root, b"/".join([*respelled, part])))
+                respelled.append(part)
             except FileNotFoundError:
-                known.append(self._entry_like(root, b"/".join(known), part))
-        return b"/".join(known)
+                respelled.append(self._entry_like(root, b"/".join(respelled), part))
+        return b"/".join(respelled)
 
     def _entry_like(self, root: int, directory: bytes, part: bytes) -> bytes:
         """Return the entry of *directory* that differs from *part* only in upper and lower case."""

@@ -190,8 +190,8 @@ def _candidates(name: str) -> Iterator[str]:
     """Yield the paths where a distribution may have installed the file *name*, the best first."""
     yield from PROGRAMS.get(ALIASES.get(name, name), ())
     prefix, slash, last = name.rpartition("/")
-    for known, suffix, directories in MODULES:
-        if known == prefix + slash and last.endswith(suffix) and last.isascii() and "\0" not in last:
+    for module_prefix, suffix, directories in MODULES:
+        if module_prefix == prefix + slash and last.endswith(suffix) and last.isascii() and "\0" not in last:
             yield from (f"{directory}/{last}" for directory in directories)
 
 

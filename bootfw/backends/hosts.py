@@ -144,8 +144,8 @@ class Hosts:
             if name in found:
                 problems.append(f"{stamp.path}: {found[name].stamp.path.name} exists as well, and is used instead")
                 continue
-            known = self._files.get(name)
-            found[name] = known if known is not None and known.stamp == stamp else _read(stamp)
+            previous = self._files.get(name)
+            found[name] = previous if previous is not None and previous.stamp == stamp else _read(stamp)
         self._files = found
         self._index, clashes = _index(found)
         problems += [read.error for read in found.values() if read.error] + clashes

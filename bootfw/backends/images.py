@@ -118,25 +118,25 @@ class Image:
 class Kernels:
     """Finds Linux kernels with any file name. The results are cached from one scan to the next."""
 
-    _known: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
+    _previous: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
     """(device, inode, mtime, size) of a file -> the result of the previous scan."""
-    _seen: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
+    _current: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
     """The results of the current scan."""
 
     def read(self, path: Path, status: os.stat_result) -> Executable:
         """Examine the file at *path*. The result is a default Executable unless the file is certainly a kernel."""
         key = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
-        found = self._known.get(key)
+        found = self._previous.get(key)
         if found is None:
             found = _read(path, read_executable)
             if not found.linux or not (found.version[:1].isdigit() or not found.version):
                 found = Executable()  # a boot program that is started as a kernel has a name there, not a version
-        self._seen[key] = found
+        self._current[key] = found
         return found
 
     def end(self) -> None:
         """End the scan: drop the results for files that it has not found."""
-        self._known, self._seen = self._seen, {}
+        self._previous, self._current = self._current, {}
 
 
 @define
@@ -268,13 +268,13 @@ def _is_ramdisk(name: str) -> bool:
     return _RAMDISK_WORDS[0].search(name) is not None and not name.casefold().endswith(".iso")
 
 
-def _version(words: Sequence["re.Pattern[str]"], name: str) -> str:
+def _version(patterns: Sequence["re.Pattern[str]"], name: str) -> str:
     """Return the version in *name*: "6-1-0-18-amd64" for "initrd.img-6.1.0-18-amd64"."""
     name = _PACKED.sub("", name)
-    for word in words:
-        rest, count = word.subn("", name, count=1)
+    for pattern in patterns:
+        version, count = pattern.subn("", name, count=1)
         if count:
-            return _SEPARATORS.sub("-", rest).strip("-")
+            return _SEPARATORS.sub("-", version).strip("-")
     return name
 
 

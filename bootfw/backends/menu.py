@@ -138,19 +138,19 @@ class MenuBackend:
             if lexical(name) != name or (key == "script" and not name):
                 raise ConfigError("must be the path of a file, as clients request it", (key,))
         reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
-        own = context.directory / templates if templates else None
+        own_templates = context.directory / templates if templates else None
         roots = [context.directory / name for name in names]
         catalogue = catalogue_of(context.directory / families if families else None)
         library = Library([context.directory / name for name in image_names], catalogue)
-        return cls(roots, plain(title), timeout_seconds, default, script, own, library, reactor)
+        return cls(roots, plain(title), timeout_seconds, default, script, own_templates, library, reactor)
 
     def lint(self) -> Iterator[Finding]:
         """See ILintable: the mistakes in the site's own templates, and a default that does not exist."""
         if self.templates is not None:
             if not os.path.isdir(self.templates):
                 yield source_finding(str(self.templates), "there is no such directory")
-            own = [f"{kind}.j2" for kind in _KINDS if os.path.isfile(self.templates / f"{kind}.j2")]
-            yield from template_findings(self._sandbox, self.templates, own)
+            own_templates = [f"{kind}.j2" for kind in _KINDS if os.path.isfile(self.templates / f"{kind}.j2")]
+            yield from template_findings(self._sandbox, self.templates, own_templates)
         if self.default and not any(self.default in (image.path, image.name) for image in self._scan().images):
             yield source_finding(
                 "[[backend]] menu, default", f"it names {self.default}, which is none of the menu's images"
@@ -245,8 +245,10 @@ class MenuBackend:
         roots = [root for root in self.roots if not self._probe.hangs(root)]
         # Modules such as menu.c32 work only with a PXELINUX of the same build: beside a PXELINUX of the site, those of
         # the distribution are not used.
-        own = [root for root in roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))]
-        installed = {} if own else self._distribution.available()
+        with_pxelinux = [
+            root for root in roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))
+        ]
+        installed = {} if with_pxelinux else self._distribution.available()
         available = [
             name
             for name in (*_PROGRAMS, self.script)
@@ -255,8 +257,8 @@ class MenuBackend:
         return MenuContents(images, frozenset(available), tuple(disk_images(systems)))
 
     def _images(self, systems: Sequence[OSImage]) -> tuple[Image, ...]:
-        shown = {image.path for image in systems if not image.is_disk}
-        others = scan(self.roots, self._kernels, lambda path: path in shown or self._probe.hangs(path))
+        system_paths = {image.path for image in systems if not image.is_disk}
+        others = scan(self.roots, self._kernels, lambda path: path in system_paths or self._probe.hangs(path))
         return (*menu_images(systems), *others)
 
     def _updated(self, contents: MenuContents) -> MenuContents:

@@ -113,12 +113,12 @@ class MenuContents:
 
     def _for_ipxe(self, image: Image, base: str, by_http: bool, http: str, answers: str = "") -> dict[str, Any]:
         beside = image.planned.plan.recipe.beside if image.planned is not None and answers else ()
-        named = {**image.named, **{name: str(PurePosixPath(answers).with_name(name)) for name in beside}}
+        files = {**image.named, **{name: str(PurePosixPath(answers).with_name(name)) for name in beside}}
         return {
-            **self._shown(image, http, answers),
+            **self._variables(image, http, answers),
             "url": f"{base}/{quote(image.path)}",
             "initrd_urls": [f"{base}/{quote(path)}" for path in image.initrds],
-            "named_urls": {name: f"{base}/{quote(path)}" for name, path in named.items()},
+            "named_urls": {name: f"{base}/{quote(path)}" for name, path in files.items()},
             "memdisk": not by_http,
         }
 
@@ -170,7 +170,7 @@ class MenuContents:
         """
 
         def facts(image: Image) -> Facts:
-            return Facts("image", self._shown(image, "" if image.kind in by_tftp else http))
+            return Facts("image", self._variables(image, "" if image.kind in by_tftp else http))
 
         sections = groupby(images, lambda image: image.section)
         return [
@@ -181,7 +181,7 @@ class MenuContents:
     def _default(self, images: Iterable[Image], default: str) -> str:
         return next((self._ids[image] for image in images if default in (image.path, image.name)), "local")
 
-    def _shown(self, image: Image, http: str, answers: str = "") -> dict[str, Any]:
+    def _variables(self, image: Image, http: str, answers: str = "") -> dict[str, Any]:
         grub_files = [grub_words(f"/{path}", " ") for path in image.initrds]
         grub_files += [f"newc:{name}:{grub_words(f'/{path}', ' ')}" for name, path in image.named.items()]
         return {

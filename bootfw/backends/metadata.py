@@ -111,10 +111,10 @@ class MetadataBackend:
         if render is None or request.protocol == "tftp" or not (client.leased and client.mac):
             raise FileMissing()
         # What a client says of itself by DHCP, such as its UUID, does not choose the host file.
-        known = evolve(request, client=Client(client.address, client.mac, leased=True))
+        leased_request = evolve(request, client=Client(client.address, client.mac, leased=True))
 
         def rendered() -> IReader:
-            return MemoryReader(render(known).encode())
+            return MemoryReader(render(leased_request).encode())
 
         if self._threads is None:
             return rendered()
@@ -165,8 +165,8 @@ class MetadataBackend:
             reader = self._templates.open(name, request)
             return bytes(reader.read(0, reader.size)).decode()
         if name == "meta-data":
-            shown = {"instance-id": _instance(request), "local-hostname": host["name"], "public-keys": _keys(host)}
-            return json.dumps(shown, indent=1) + "\n"  # JSON is YAML
+            metadata = {"instance-id": _instance(request), "local-hostname": host["name"], "public-keys": _keys(host)}
+            return json.dumps(metadata, indent=1) + "\n"  # JSON is YAML
         if name == "network-config":
             raise FileMissing()
         return "#cloud-config\n{}\n" if name == "user-data" else ""

@@ -81,9 +81,9 @@ def template_findings(sandbox: Sandbox, root: Path, names: Iterable[str]) -> Ite
 def _included(template: nodes.Template) -> Iterator[tuple[int, str]]:
     """Yield (line, name) of the templates that *template* includes and that have to exist."""
     for node in template.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
-        named = getattr(node, "template", None)
-        if isinstance(named, nodes.Const) and isinstance(named.value, str) and not getattr(node, "ignore_missing", 0):
-            yield node.lineno, named.value
+        target = getattr(node, "template", None)
+        if isinstance(target, nodes.Const) and isinstance(target.value, str) and not getattr(node, "ignore_missing", 0):
+            yield node.lineno, target.value
 
 
 def _location(traceback: TracebackType | None, directories: Sequence[Path]) -> str:

@@ -77,19 +77,21 @@ class Pattern:
     @_expression.default
     def _compiled(self) -> "re.Pattern[str]":
         parts = []
-        words = set()
+        placeholders = set()
         for part in re.split(r"(\*|\{[^{}]*\})", self.text):
-            word = part[1:-1]
+            placeholder = part[1:-1]
             if part == "*":
                 parts.append("[^/]*")
             elif not part.startswith("{"):
                 parts.append(re.escape(part))
-            elif word in words or word not in PLACEHOLDERS:
-                why = "occurs twice" if word in words else "is unknown"
-                raise ValueError(f"{part} {why}; a pattern may have *, {', '.join(f'{{{w}}}' for w in PLACEHOLDERS)}")
+            elif placeholder in placeholders or placeholder not in PLACEHOLDERS:
+                reason = "occurs twice" if placeholder in placeholders else "is unknown"
+                raise ValueError(
+                    f"{part} {reason}; a pattern may have *, {', '.join(f'{{{w}}}' for w in PLACEHOLDERS)}"
+                )
             else:
-                words.add(word)
-                parts.append(f"(?P<{word}>{PLACEHOLDERS[word]})")
+                placeholders.add(placeholder)
+                parts.append(f"(?P<{placeholder}>{PLACEHOLDERS[placeholder]})")
         if not self.text or self.text.startswith("/"):
             raise ValueError('must be a relative path, such as "pxelinux.cfg/*"')
         return re.compile("".join(parts))

@@ -11,10 +11,10 @@ def components(path: str) -> list[str]:
 
 def lexical(path: str) -> str:
     """Normalize *path*: relative_path() with each ``..`` resolved without the file system; it stops at the root."""
-    kept: list[str] = []
+    resolved: list[str] = []
     for part in components(path):
         if part != "..":
-            kept.append(part)
-        elif kept:
-            kept.pop()
-    return "/".join(kept)
+            resolved.append(part)
+        elif resolved:
+            resolved.pop()
+    return "/".join(resolved)

@@ -118,9 +118,11 @@ class TemplateBackend:
             yield source_finding(str(self.root), "there is no such directory")
         absent = [name for name in self.files.values() if not self._exists(name)]
         yield from (source_finding(str(self.root / name), "there is no such file") for name in dict.fromkeys(absent))
-        named = {name for name in self.files.values() if self._exists(name)}
+        configured = {name for name in self.files.values() if self._exists(name)}
         below = {path.relative_to(self.root).as_posix() for path in self.root.rglob(f"*{SUFFIX}")}
-        yield from template_findings(self._sandbox, self.root, named | {name for name in below if self._exists(name)})
+        yield from template_findings(
+            self._sandbox, self.root, configured | {name for name in below if self._exists(name)}
+        )
         if self.hosts is not None:
             yield from self.hosts.lint()
 
@@ -153,17 +155,17 @@ class TemplateBackend:
         mount = self._mount(template) if threads is not None else None
         if mount is None:
             self._check_exists(template, identifiers)
-        known = identified(request.client, identifiers or Identifiers(), searched(name))
-        variables = template_variables(name, request, known)
+        all_identifiers = identified(request.client, identifiers or Identifiers(), searched(name))
+        variables = template_variables(name, request, all_identifiers)
         if threads is None:
-            return self._render(template, known, variables)
+            return self._render(template, all_identifiers, variables)
         if mount is None and not self._mounts.hanging():
             pool = self._reactor.getThreadPool()
-            return deferToThreadPool(self._reactor, pool, self._render, template, known, variables)
+            return deferToThreadPool(self._reactor, pool, self._render, template, all_identifiers, variables)
 
         def make() -> IReader:
             self._check_exists(template, identifiers)
-            return self._render(template, known, variables)
+            return self._render(template, all_identifiers, variables)
 
         # A template on a local file system may include one on a file system that hangs.
         return threads.call(mount or self.root, make)
@@ -208,18 +210,18 @@ class TemplateBackend:
         except (OSError, ValueError):  # ValueError: there is a NUL in it
             return False
 
-    def _render(self, template: str, known: tuple[Identifiers, ...], variables: dict[str, Any]) -> IReader:
+    def _render(self, template: str, identifiers: tuple[Identifiers, ...], variables: dict[str, Any]) -> IReader:
         try:
-            variables["host"] = Facts("host", self._host(known))
+            variables["host"] = Facts("host", self._host(identifiers))
         except HostFileError as error:
             raise mistake(str(error)) from error
         with mistakes(template, [self.root]):
             return MemoryReader(self._sandbox.render(template, variables))
 
-    def _host(self, known: tuple[Identifiers, ...]) -> Mapping[str, Any]:
+    def _host(self, identifiers: tuple[Identifiers, ...]) -> Mapping[str, Any]:
         if self.hosts is None:
             return {"name": ""}
-        return self.hosts.find(known)
+        return self.hosts.find(identifiers)
 
 
 def _decline() -> NoReturn:

@@ -87,11 +87,11 @@ class Upload:
 
     def write(self, offset: int, data: bytes) -> None:
         """See IWriter."""
-        left = memoryview(data)
+        remaining = memoryview(data)
         with as_transfer_errors:
-            while left:
-                written = os.pwrite(self._file, left, offset)
-                left, offset = left[written:], offset + written
+            while remaining:
+                written = os.pwrite(self._file, remaining, offset)
+                remaining, offset = remaining[written:], offset + written
             if self._replaces:
                 self._written += len(data)
                 if self._written >= _DURABLE_EVERY:

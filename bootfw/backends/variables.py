@@ -36,7 +36,7 @@ def template_variables(path: str, request: TransferRequest, identifiers: tuple[I
     :param identifiers: see :func:`identified`.
     """
     client = request.client
-    known: Mapping[str, Any] = {
+    facts: Mapping[str, Any] = {
         "mac": next((one.mac for one in identifiers if one.mac), ""),
         "uuid": client.uuid or next((one.uuid for one in identifiers if one.uuid), ""),
         "address": client.address,
@@ -46,9 +46,9 @@ def template_variables(path: str, request: TransferRequest, identifiers: tuple[I
         "ipxe": client.ipxe,
         "http": client.http,
     }
-    shown = {name: plain(value) if isinstance(value, str) else value for name, value in known.items()}
+    plain_facts = {name: plain(value) if isinstance(value, str) else value for name, value in facts.items()}
     return {
-        "client": Facts("client", shown),
+        "client": Facts("client", plain_facts),
         "server": Facts("server", server(request)),
         "path": plain(path),
         "protocol": request.protocol,

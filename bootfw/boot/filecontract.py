@@ -42,8 +42,8 @@ def contract_violation(answer: Any, write: bool, verified: set[type]) -> str:
         return _closed(answer, f"{_described(answer)} has no size; without a known one it has to be None")
     if size is None or (isinstance(size, int) and size >= 0):
         return ""
-    shown = f"{size}" if isinstance(size, int | float) else f"of type {type(size).__name__}"
-    return _closed(answer, f"the size of {_described(answer)} is {shown}; it has to be a number of bytes, or None")
+    size_text = f"{size}" if isinstance(size, int | float) else f"of type {type(size).__name__}"
+    return _closed(answer, f"the size of {_described(answer)} is {size_text}; it has to be a number of bytes, or None")
 
 
 def _broken_interfaces(answer: Any, basic: Any) -> str:

@@ -43,8 +43,8 @@ def _tftp_datagrams(
     at: float, outbound: bool, data: bytes, size: int, segment: int, peer: Address, via: Via | None, port: int
 ) -> Iterable[Datagram]:
     client = str(peer[0]), int(peer[1])
-    own = (via.local if via is not None else "") or ("::" if ":" in client[0] else "0.0.0.0"), port
-    source, destination = (own, client) if outbound else (client, own)
+    server = (via.local if via is not None else "") or ("::" if ":" in client[0] else "0.0.0.0"), port
+    source, destination = (server, client) if outbound else (client, server)
     for each, length in _datagrams_of(data, size, segment):
         yield Datagram(at, source, destination, each, outbound, length=length if length > len(each) else 0)
 
@@ -95,13 +95,13 @@ class FlightRecorder:
         :param addresses: its IP addresses.
         :param since: return no older packets; seconds of the recorder's clock.
         """
-        hardware, known = bytes.fromhex(mac.replace(":", "")), frozenset(addresses)
+        hardware, client_addresses = bytes.fromhex(mac.replace(":", "")), frozenset(addresses)
         found = []
         for entry in reversed(self._packets):
             if entry[0] < since:
                 break
             peer = entry[2]  # an IPv6 address has four fields, an IPv4 address two
-            if peer[0] in known if len(peer) > 2 else hardware and entry[1][_CHADDR] == hardware:
+            if peer[0] in client_addresses if len(peer) > 2 else hardware and entry[1][_CHADDR] == hardware:
                 found.append(entry)
         return found[::-1]
 
@@ -125,5 +125,5 @@ def datagram_of(entry: _Entry, wall: float, comment: str = "") -> Datagram:
     client = str(peer[0]), int(peer[1])
     # A request keeps the address that it was sent to, such as the broadcast address.
     ours = "" if via is None else via.local if outbound else via.destination or via.local
-    own = (ours or ("::" if len(peer) > 2 else "0.0.0.0"), port)
-    return Datagram(at + wall, own if outbound else client, client if outbound else own, data, outbound, comment)
+    server = (ours or ("::" if len(peer) > 2 else "0.0.0.0"), port)
+    return Datagram(at + wall, server if outbound else client, client if outbound else server, data, outbound, comment)

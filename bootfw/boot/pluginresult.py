@@ -64,11 +64,11 @@ def reported_error(
     error: BaseException, publish: Callable[[Event], None], now: float, plugin: str, what: str
 ) -> TransferError:
     """Return the error for the client. A bug of *plugin* in *what* is published, and is internal to the client."""
-    known = transfer_error(error)
-    if known is None:
+    expected = transfer_error(error)
+    if expected is None:
         publish(PluginFailed(now, plugin, what, traceback_of(error)))
         return TransferError("Internal error")
-    return known
+    return expected
 
 
 def traceback_of(error: BaseException) -> str:

@@ -220,12 +220,12 @@ class _PendingResolution:
         while inputs:
             states.handle(*inputs.pop(), seconds())
             while states.out:
-                what = states.out.pop(0)
-                if what is Do.CALL:
+                output = states.out.pop(0)
+                if output is Do.CALL:
                     inputs.append(self._call_next())
-                elif what is Do.WITHDRAW:
+                elif output is Do.WITHDRAW:
                     self._withdraw()
-                elif what is Do.REPORT_LATE:
+                elif output is Do.REPORT_LATE:
                     self._report_late()
                 else:
                     self._finish()

@@ -135,10 +135,10 @@ def add_image(
     descriptor, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=root)
     try:
         with open(descriptor, "wb") as file:
-            sums = _copied(source, file, root)
+            sums = _copy(source, file, root)
             file.flush()
             os.fsync(file.fileno())
-        for line in _verified(source, Path(part), sums, keyring):
+        for line in _verify(source, Path(part), sums, keyring):
             say(line)
         os.chmod(part, 0o644)
         if suffix in DISKS:
@@ -189,7 +189,7 @@ def remove_old_directories(root: Path, age: float) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _copied(source: Source, file: IO[bytes], root: Path) -> dict[str, str]:
+def _copy(source: Source, file: IO[bytes], root: Path) -> dict[str, str]:
     """Copy *source* to *file*; return its checksums by algorithm."""
     digests: dict[str, Any] = {algorithm: hashlib.new(algorithm) for algorithm, _ in _SUMS}
     with source.opened() as (data, size):
@@ -210,7 +210,7 @@ def _copied(source: Source, file: IO[bytes], root: Path) -> dict[str, str]:
     return {algorithm: digest.hexdigest() for algorithm, digest in digests.items()}
 
 
-def _verified(source: Source, part: Path, sums: dict[str, str], keyring: Path | None) -> Iterator[str]:
+def _verify(source: Source, part: Path, sums: dict[str, str], keyring: Path | None) -> Iterator[str]:
     """Verify what was copied; yield a line for each check.
 
     :raise CommandError: a checksum or a signature is wrong.

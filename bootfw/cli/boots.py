@@ -138,11 +138,11 @@ def _show(options: argparse.Namespace) -> int:
 
 def timeline(attempt: BootAttempt) -> str:
     """Format a boot attempt for people: the machine, its stages, the verdict, and what to do."""
-    took = f"{attempt.seconds:.1f} s" if attempt.stages else ""
-    known = [attempt.persona, attempt.architecture, attempt.interface and f"on {attempt.interface}"]
+    duration = f"{attempt.seconds:.1f} s" if attempt.stages else ""
+    details = [attempt.persona, attempt.architecture, attempt.interface and f"on {attempt.interface}"]
     lines = [
         f"{attempt.client}: {outcome_line(attempt)}",
-        f"  {moment(attempt.began)}, {took}; {', '.join(filter(None, known)) or 'came without DHCP'}",
+        f"  {moment(attempt.began)}, {duration}; {', '.join(filter(None, details)) or 'came without DHCP'}",
     ]
     if attempt.addresses:
         lines.append(f"  addresses {', '.join(attempt.addresses)}")
@@ -199,15 +199,15 @@ def _follow(options: argparse.Namespace, configuration: Configuration, filters: 
     with suppress(KeyboardInterrupt):
         for record in _verdict_changes(server):
             attempt = attempt_of(record)
-            fits = filters["machine"] in ("", attempt.client)
-            if fits and (not options.verdict or attempt.verdict.value == options.verdict):
+            matches = filters["machine"] in ("", attempt.client)
+            if matches and (not options.verdict or attempt.verdict.value == options.verdict):
                 if options.json:
                     _print(json.dumps(record))
                 else:
                     clock = datetime.fromtimestamp(attempt.ended or time.time()).strftime("%H:%M:%S")
-                    took = f"{attempt.seconds:.0f} s"
-                    words = (clock, attempt.client, attempt.persona or "-", took, outcome_line(attempt))
-                    _print(coloured(printable("  ".join(words)), attempt.verdict))
+                    duration = f"{attempt.seconds:.0f} s"
+                    columns = (clock, attempt.client, attempt.persona or "-", duration, outcome_line(attempt))
+                    _print(coloured(printable("  ".join(columns)), attempt.verdict))
                 sys.stdout.flush()
     return 0
 
@@ -241,11 +241,11 @@ def changed_boots(server: RunningServer, sleep: Callable[[float], None] = time.s
 
 def _verdict_changes(server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> Iterator[Record]:
     """Yield the record of each boot whose verdict has changed, without end."""
-    known: dict[str, str] = {}
+    verdicts: dict[str, str] = {}
     for changed in changed_boots(server, sleep):
         for record in changed:
-            if known.get(record["id"]) != record["verdict"]:
-                known[record["id"]] = record["verdict"]
+            if verdicts.get(record["id"]) != record["verdict"]:
+                verdicts[record["id"]] = record["verdict"]
                 yield record
 
 

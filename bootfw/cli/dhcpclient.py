@@ -66,8 +66,8 @@ class Offer:
         """The server of the boot file: siaddr, option 66 if it is an address, or else the DHCP server."""
         if self.message.siaddr != UNSPECIFIED:
             return self.message.siaddr
-        named = text(self.message.options.get(Option.TFTP_SERVER_NAME, b"").rstrip(b"\0"))
-        return named or self.server
+        tftp_server = text(self.message.options.get(Option.TFTP_SERVER_NAME, b"").rstrip(b"\0"))
+        return tftp_server or self.server
 
     @property
     def vendor_class(self) -> str:
@@ -270,12 +270,12 @@ def _relay_for(server: str) -> tuple[str, str]:
     ours = own_address(server)
     if not ours.startswith("127.") and ours != server:
         return ours, server
-    others = sorted(each for each in own_addresses(socket.AF_INET) or () if not each.startswith("127."))
-    usable = [other for other in others if other != server]
+    addresses = sorted(each for each in own_addresses(socket.AF_INET) or () if not each.startswith("127."))
+    usable = [other for other in addresses if other != server]
     if usable:
         return usable[0], server
-    if others:
-        return others[0], "127.0.0.1"
+    if addresses:
+        return addresses[0], "127.0.0.1"
     raise CommandError(f"{server} is this host, which has no other address; give --interface")
 
 

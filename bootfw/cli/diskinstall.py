@@ -59,13 +59,13 @@ class Order:
 
         :raise CommandError: they name no image.
         """
-        given = dict(word.partition("=")[::2] for word in arguments.split())
-        url = given.get("bootfw.image", "")
+        values = dict(word.partition("=")[::2] for word in arguments.split())
+        url = values.get("bootfw.image", "")
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise CommandError(f'the kernel needs the argument bootfw.image=URL, not "{url}"; bootfw install adds it')
         # PXELINUX's form, 01-52-54-00-12-34-56: the type of the hardware, and the address.
-        mac = ":".join(given.get("BOOTIF", "").split("-")[1:])
-        return cls(url, given.get("bootfw.disk", ""), mac)
+        mac = ":".join(values.get("BOOTIF", "").split("-")[1:])
+        return cls(url, values.get("bootfw.disk", ""), mac)
 
     @property
     def server(self) -> str:
@@ -179,9 +179,9 @@ class Installation:
         # In a thread: blocks arrive while the server is slow to answer, and the socket's buffer would overflow.
         Thread(target=self._report, args=("installing", text), daemon=True).start()
 
-    def _report(self, path: str, what: str = "") -> bool:
+    def _report(self, path: str, message: str = "") -> bool:
         try:
-            with urllib.request.urlopen(self.order.report_url(path, what), timeout=_TIMEOUT):
+            with urllib.request.urlopen(self.order.report_url(path, message), timeout=_TIMEOUT):
                 return True
         except OSError:
             return False

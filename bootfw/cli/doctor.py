@@ -104,14 +104,14 @@ def _checks(source: str | None, probe_network: bool) -> Iterator[Check]:
     status, check = _status(parts.configuration)
     yield check
     settings = parts.settings if status is not None else settle(parts.configuration)[0]
-    wanted = wanted_ports(settings, parts)
-    yield from check_ports(host, wanted, status)
+    ports = wanted_ports(settings, parts)
+    yield from check_ports(host, ports, status)
     yield from check_interfaces(host, settings)
     yield from check_multicast(host, settings)
     yield from check_neighbours(host)
     yield from check_permissions(host, settings, parts, state)
     yield from check_loaders(parts)
-    yield from check_firewall(host, wanted)
+    yield from check_firewall(host, ports)
     yield from check_host(host, state)
     yield from check_security_modules(host, parts)
     if probe_network:

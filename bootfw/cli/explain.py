@@ -228,7 +228,7 @@ class _Report:
         self._last = exchanges[-1]
         self._request = self._last.request
         file = self._last.file
-        self._location = self._located(file, self._last.request) if isinstance(file, BootFile) else None
+        self._location = self._location_of(file, self._last.request) if isinstance(file, BootFile) else None
 
     @property
     def boots(self) -> bool:
@@ -261,7 +261,9 @@ class _Report:
                     "reply": _kind(exchange),
                     "to": list(exchange.to[:2]) if exchange.to else None,
                     "address": self._address(exchange),
-                    "options": [{"code": code, "name": name, "value": value} for code, name, value in _shown(exchange)],
+                    "options": [
+                        {"code": code, "name": name, "value": value} for code, name, value in _reply_options(exchange)
+                    ],
                 }
                 for exchange in self._exchanges
             ],
@@ -296,7 +298,7 @@ class _Report:
         if address:
             of_class = self._dry_run.class_of(address)
             rows.append(("address", f"{address}, of the pool for {of_class}" if of_class else address))
-        for number, (code, name, value) in enumerate(_shown(last)):
+        for number, (code, name, value) in enumerate(_reply_options(last)):
             rows.append(("options" if number == 0 else "", f"{code} {name}: {value}"))
         file = last.file
         if isinstance(file, BootFile):
@@ -305,13 +307,13 @@ class _Report:
             rows.append(("", str(self._location)))
         elif isinstance(file, BootMenu):
             for number, item in enumerate(file.items):
-                what = item.file.name if item.file else "its next way to boot"
-                rows.append(("menu" if number == 0 else "", f"{item.description}: {what}"))
+                target = item.file.name if item.file else "its next way to boot"
+                rows.append(("menu" if number == 0 else "", f"{item.description}: {target}"))
         yield aligned(rows)
         yield ""
         yield printable("It boots." if self.boots else f"It does not boot: {self._reason()}.")
         if self.boots and self._is_ipxe():
-            yield f"The file is iPXE, which sends a DHCP request of its own; its answer: {self._again()}"
+            yield f"The file is iPXE, which sends a DHCP request of its own; its answer: {self._ipxe_command()}"
 
     def _reason(self) -> str:
         if self._location is not None and self._location.problem:
@@ -341,13 +343,13 @@ class _Report:
             return False
         return self._dry_run.personas.is_ipxe_program(urlsplit(file.name).path.rpartition("/")[2])
 
-    def _again(self) -> str:
+    def _ipxe_command(self) -> str:
         architecture = self._request.architecture.removesuffix("-http") if self._request else "unknown"
         six = " --dhcp6" if self._request and self._request.family == 6 else ""
         config = f" -c {shlex.quote(self._source)}" if self._source else ""
         return f"bootfw explain --mac {self._client.mac.hex(':')} --arch {architecture} --ipxe{six}{config}"
 
-    def _located(self, file: BootFile, request: BootRequest | None) -> _Location:
+    def _location_of(self, file: BootFile, request: BootRequest | None) -> _Location:
         assert request is not None
         path, http = self._own_path(file, request)
         if path is None:
@@ -373,7 +375,7 @@ class _Report:
         )
         resolver = next((each.name for each in self._last.resolvers if each.outcome == ANSWERED), "a resolver")
         for name, backend in ((f"resolver {resolver}", self._dry_run.generated), *self._parts.backends):
-            found = _opened(name, backend, transfer)
+            found = _location_in(name, backend, transfer)
             if found is not None:
                 return found
         return _Location(ours=True, problem=f'no backend has "{transfer.path}"')
@@ -390,18 +392,18 @@ class _Report:
         return (unquote(parts.path) if parts.scheme == "tftp" and parts.hostname == request.server else None), False
 
 
-def _opened(name: str, backend: Any, transfer: TransferRequest) -> _Location | None:
-    shown = name if name.startswith("resolver ") else f"backend {name}"
+def _location_in(name: str, backend: Any, transfer: TransferRequest) -> _Location | None:
+    label = name if name.startswith("resolver ") else f"backend {name}"
     try:
         reader = backend.open(transfer.path, transfer)
         if as_deferred(reader) is not None:
-            return _Location(ours=True, backend=f"{shown}, if that has it: only a running server can read it")
+            return _Location(ours=True, backend=f"{label}, if that has it: only a running server can read it")
     except FileMissing:
         return None
     except TransferError as error:
-        return _Location(ours=True, problem=f"{shown} can't serve it: {error.detail or error}")
+        return _Location(ours=True, problem=f"{label} can't serve it: {error.detail or error}")
     try:
-        return _Location(ours=True, size=reader.size, backend=shown)
+        return _Location(ours=True, size=reader.size, backend=label)
     finally:
         reader.close()
 
@@ -423,7 +425,7 @@ def _yiaddr(exchange: Exchange) -> str:
     return "" if address == dhcp4.UNSPECIFIED else address
 
 
-def _shown(exchange: Exchange) -> list[Shown]:
+def _reply_options(exchange: Exchange) -> list[Shown]:
     if not exchange.reply:
         return []
     if exchange.sent != "SOLICIT":

@@ -268,9 +268,9 @@ def check_multicast(host: Host, settings: Settings) -> Iterator[Check]:
             f"{', '.join(without)}: multicast is off, so nothing is received there that is sent to a group",
             f"ip link set {without[0]} multicast on",
         )
-    own = [ip_address(each.address) for each in host.addresses() if each.family == socket.AF_INET]
+    host_addresses = [ip_address(each.address) for each in host.addresses() if each.family == socket.AF_INET]
     networks = [subnet.network for subnet in settings.dhcp.subnets]
-    routed = [str(network) for network in networks if not any(address in network for address in own)]
+    routed = [str(network) for network in networks if not any(address in network for address in host_addresses)]
     near = [key for key, ttl in ways if ttl == 1] if routed else []
     if near:
         yield Check(
@@ -304,14 +304,14 @@ def check_neighbours(host: Host) -> Iterator[Check]:
         yield Check("neighbours", OK, f"the kernel has room for {rooms}, on all links together")
 
 
-def _reached(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     """Return *path*, or the nearest directory above it that exists and that this user can see."""
     return next(each for each in (path, *path.parents) if os.path.exists(each))
 
 
 def check_permissions(host: Host, settings: Settings, parts: Parts, state: Path) -> Iterator[Check]:
     """Check that this user may write the state, read the boot files, and has the capabilities that DHCP needs."""
-    existing = _reached(state)
+    existing = _nearest_existing(state)
     if os.access(existing, os.W_OK | os.X_OK):
         yield Check("state", OK, f"{state} can be written")
     else:
@@ -325,7 +325,7 @@ def check_permissions(host: Host, settings: Settings, parts: Parts, state: Path)
         if not provides(backend, IDirectoryBackend):
             continue
         root = Path(backend.root)
-        is_directory, existing = os.path.isdir(root), _reached(root)
+        is_directory, existing = os.path.isdir(root), _nearest_existing(root)
         if not is_directory and os.access(existing, os.X_OK):
             yield Check("boot files", PROBLEM, f"backend {name}: {root} is no directory", f"mkdir -p {root}")
         elif not (is_directory and os.access(root, os.R_OK | os.X_OK)):
@@ -388,11 +388,11 @@ def check_loaders(parts: Parts) -> Iterator[Check]:
                 continue
             if not any(backend.has(path) for backend in listable) and complete:
                 missing = True
-                who = f" for {listed.architecture}" if listed.architecture else ""
+                architecture = f" for {listed.architecture}" if listed.architecture else ""
                 yield Check(
                     "loaders",
                     PROBLEM,
-                    f"resolver {name} names {path}{who}, and no backend has it",
+                    f"resolver {name} names {path}{architecture}, and no backend has it",
                     "put the file there",
                 )
     if not missing:
@@ -412,7 +412,7 @@ def check_host(host: Host, state: Path) -> Iterator[Check]:
         )
     else:
         yield _clock(host)
-    existing = _reached(state)
+    existing = _nearest_existing(state)
     free = shutil.disk_usage(existing).free
     text = f"{existing} has {free >> 20} MiB free"
     if free < _LEAST_FREE:
@@ -502,12 +502,12 @@ _VERDICT = re.compile(r"\b(drop|reject|DROP|REJECT)\b")
 def _lines_about(rules: str, kind: str, port: int) -> Iterator[str]:
     """Yield the rules that name a port."""
     for line in rules.splitlines():
-        words = line.strip()
-        if not re.search(rf"\b{kind}\b", words):
+        rule = line.strip()
+        if not re.search(rf"\b{kind}\b", rule):
             continue
-        listed = re.search(r"dports? (\{[^}]*\}|\S+)", words)
+        listed = re.search(r"dports? (\{[^}]*\}|\S+)", rule)
         if listed and _contains(listed[1], port):
-            yield words
+            yield rule
 
 
 def _contains(listed: str, port: int) -> bool:

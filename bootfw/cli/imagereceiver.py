@@ -333,8 +333,8 @@ def _open_socket(transmission: Transmission) -> socket.socket:
         except OSError:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        own = transmission.address == transmission.server
-        sock.bind((source if own else "", transmission.port))
+        is_unicast = transmission.address == transmission.server
+        sock.bind((source if is_unicast else "", transmission.port))
         if transmission.is_group:
             packed = socket.inet_aton(source)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, packed)
@@ -344,7 +344,7 @@ def _open_socket(transmission: Transmission) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
     except OSError as error:
         sock.close()
-        where = f"{transmission.address} port {transmission.port}"
-        raise ReceiveError(f"{where} can't be received: {error.strerror}") from None
+        destination = f"{transmission.address} port {transmission.port}"
+        raise ReceiveError(f"{destination} can't be received: {error.strerror}") from None
     sock.setblocking(False)
     return sock

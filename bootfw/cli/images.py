@@ -142,10 +142,10 @@ def _remove(options: argparse.Namespace) -> None:
 
 def _wait(server: RunningServer, name: str, sleep: Callable[[float], None] = time.sleep) -> None:
     """Wait until no machine boots the image, as far as the server knows."""
-    shown: list[str] = []
+    previous: list[str] = []
     while machines := booting(server, name):
-        if machines != shown:
-            shown = machines
+        if machines != previous:
+            previous = machines
             _say(f"waiting for {', '.join(machines)}")
             sys.stdout.flush()
         sleep(_POLL)
@@ -211,8 +211,8 @@ def _row(image: OSImage) -> tuple[str, ...]:
         booted = "any" if loaders == set(LOADERS) else ", ".join(_LOADERS[one] for one in LOADERS if one in loaders)
         if any(way.plan.needs_http for way in image.ways):
             booted += ", HTTP"
-    what = f"{image.title}, {amount(image.size)}" if image.is_disk else image.title or "unknown"
-    return image.name, what, ", ".join(runs_on(image)) or "-", booted, _amount(memory)
+    title = f"{image.title}, {amount(image.size)}" if image.is_disk else image.title or "unknown"
+    return image.name, title, ", ".join(runs_on(image)) or "-", booted, _amount(memory)
 
 
 def runs_on(image: OSImage) -> Sequence[str]:

@@ -97,10 +97,10 @@ def chosen(
     :param of_machines: the kinds of client that each machine is simulated as.
     :param most: most machines; None: all of them.
     """
-    named = list(dict.fromkeys(macs))
+    machines = list(dict.fromkeys(macs))
     found = [Question(profile, DEFAULT_MAC) for profile in kinds]
-    found += [Question(profile, mac) for mac in named[:most] for profile in of_machines]
-    return found, len(named[most:]) if most is not None else 0
+    found += [Question(profile, mac) for mac in machines[:most] for profile in of_machines]
+    return found, len(machines[most:]) if most is not None else 0
 
 
 def _machines(configuration: Configuration) -> Iterator[str]:
@@ -142,9 +142,9 @@ def compare(
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Difference]:
     """Yield the differences between two answers, name -> value each."""
-    for what in dict.fromkeys((*old, *new)):
-        if old.get(what, "") != new.get(what, ""):
-            yield Difference(what, old.get(what, ""), new.get(what, ""))
+    for name in dict.fromkeys((*old, *new)):
+        if old.get(name, "") != new.get(name, ""):
+            yield Difference(name, old.get(name, ""), new.get(name, ""))
 
 
 @frozen

@@ -106,7 +106,7 @@ def _answer(advertised: Sequence[Advertise], reserved: bool, networks: Sequence[
         for raw in message.every(Option.IA_NA):
             for code, value in identity_association(raw).options:
                 if code == Option.IA_ADDRESS:
-                    found["address"] = _shown(ia_address(value).address, reserved, networks)
+                    found["address"] = _address_or_network(ia_address(value).address, reserved, networks)
         url = message.first(Option.BOOTFILE_URL)
         if url:
             found["boot file"] = url.decode("utf-8", "backslashreplace")
@@ -115,7 +115,7 @@ def _answer(advertised: Sequence[Advertise], reserved: bool, networks: Sequence[
     return found
 
 
-def _shown(address: str, reserved: bool, networks: Sequence[Any]) -> str:
+def _address_or_network(address: str, reserved: bool, networks: Sequence[Any]) -> str:
     if reserved:
         return address
     return next((str(network) for network in networks if ip_address(address) in network), address)

@@ -105,13 +105,13 @@ def add_importing(commands: Any) -> None:
 
 def _import(options: argparse.Namespace) -> int:
     try:
-        trees = [given for given in options.files if _is_tree(given)]
-        collections = [given for given in options.files if _are_collections(given)]
-        read = [given for given in options.files if given not in trees and given not in collections]
-        files = [(str(path), _load(path)) for given in read for path in _files(given)]
-        items = [each for given in collections for each in _items(given)]
-        listed = [(str(tree.absolute()), list(_below(tree))) for tree in trees]
-        draft = import_files(files, _load, options.format, listed, items)
+        trees = [source for source in options.files if _is_tree(source)]
+        collections = [source for source in options.files if _are_collections(source)]
+        configurations = [source for source in options.files if source not in trees and source not in collections]
+        files = [(str(path), _load(path)) for source in configurations for path in _files(source)]
+        items = [each for source in collections for each in _items(source)]
+        tree_files = [(str(tree.absolute()), list(_files_of_tree(tree))) for tree in trees]
+        draft = import_files(files, _load, options.format, tree_files, items)
     except UnreadableConfiguration as error:
         raise CommandError(str(error)) from error
     if (options.interface or options.mac) and not options.diff:
@@ -157,16 +157,20 @@ def _diff(options: argparse.Namespace, text: str) -> int:
 
     with _loaded(text) as configuration:
         if six:
-            clients, left = questions6(configuration, macs)
+            clients, omitted = questions6(configuration, macs)
             query = Multicasts(options.interface, options.diff).query
-            found = compare6(configuration, options.diff, query, clients, reactor)
+            comparisons = compare6(configuration, options.diff, query, clients, reactor)
         else:
-            clients, left = questions(configuration, macs)
+            clients, omitted = questions(configuration, macs)
             link: Link = Broadcasts(options.interface) if options.interface else Relayed(options.diff)
-            found = compare(configuration, options.diff, link, RealServers(), clients, reactor)
-    different = [each for each in found if each.differences]
+            comparisons = compare(configuration, options.diff, link, RealServers(), clients, reactor)
+    different = [each for each in comparisons if each.differences]
     if options.json:
-        record = {"server": options.diff, "clients": [each.record for each in found], "machines_not_asked_about": left}
+        record = {
+            "server": options.diff,
+            "clients": [each.record for each in comparisons],
+            "machines_not_asked_about": omitted,
+        }
         sys.stdout.write(json.dumps(record, indent=2) + "\n")
     else:
         rows = [("CLIENT", "WHAT", "OLD SERVER", "NEW CONFIGURATION")]
@@ -175,9 +179,9 @@ def _diff(options: argparse.Namespace, text: str) -> int:
                 rows.append((str(each.question), difference.what, difference.old or "-", difference.new or "-"))
         if different:
             sys.stdout.write(table(rows) + "\n")
-        sys.stdout.write(f"{len(found)} clients were asked about, {len(different)} of them get other answers\n")
-        if left:
-            sys.stdout.write(f"{left} machines were not asked about: name them by --mac\n")
+        sys.stdout.write(f"{len(comparisons)} clients were asked about, {len(different)} of them get other answers\n")
+        if omitted:
+            sys.stdout.write(f"{omitted} machines were not asked about: name them by --mac\n")
     return DIFFERENT if different else 0
 
 
@@ -196,17 +200,19 @@ def _loaded(text: str) -> Iterator[Configuration]:
             raise CommandError(f"the new configuration is refused: {errors.lines[0]}") from errors
 
 
-def _is_tree(given: Path) -> bool:
+def _is_tree(directory: Path) -> bool:
     """Return whether a directory has boot files for machines, and not configurations of servers."""
-    return given.is_dir() and (
-        (given / CONFIGURATIONS).is_dir() or any(PROGRAMS.fullmatch(path.name) for path in given.iterdir())
+    return directory.is_dir() and (
+        (directory / CONFIGURATIONS).is_dir() or any(PROGRAMS.fullmatch(path.name) for path in directory.iterdir())
     )
 
 
-def _are_collections(given: Path) -> bool:
+def _are_collections(directory: Path) -> bool:
     """Return whether a directory has the collections of Cobbler, /var/lib/cobbler/collections or
     /var/lib/cobbler/config."""
-    return any((given / f"systems{suffix}").is_dir() and (given / f"distros{suffix}").is_dir() for suffix in ("", ".d"))
+    return any(
+        (directory / f"systems{suffix}").is_dir() and (directory / f"distros{suffix}").is_dir() for suffix in ("", ".d")
+    )
 
 
 def _items(collections: Path) -> Iterator[Item]:
@@ -216,7 +222,7 @@ def _items(collections: Path) -> Iterator[Item]:
                 yield item(kind, str(path), _load(path))
 
 
-def _below(tree: Path) -> Iterator[str]:
+def _files_of_tree(tree: Path) -> Iterator[str]:
     """Yield the files of a tree that may be configurations or boot programs; links are not followed out of it."""
     for directory, _, names in os.walk(tree):
         parent = Path(directory)
@@ -226,15 +232,15 @@ def _below(tree: Path) -> Iterator[str]:
                 yield str((parent / name).relative_to(tree))
 
 
-def _files(given: Path) -> Iterator[Path]:
+def _files(source: Path) -> Iterator[Path]:
     """Yield the files of a directory, without those that editors and package managers leave."""
-    if not given.is_dir():
-        yield given
+    if not source.is_dir():
+        yield source
         return
-    found = [path for path in sorted(given.iterdir()) if path.is_file() and not path.name.endswith("~")]
+    found = [path for path in sorted(source.iterdir()) if path.is_file() and not path.name.endswith("~")]
     found = [path for path in found if ".dpkg-" not in path.name and not path.name.startswith(".")]
     if not found:
-        raise UnreadableConfiguration(f"{given}: there is no file in it")
+        raise UnreadableConfiguration(f"{source}: there is no file in it")
     yield from found
 
 

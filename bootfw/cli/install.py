@@ -119,9 +119,9 @@ def _install(options: argparse.Namespace) -> int:
     ordered, failed = [], 0
     for each in targets:
         order = orders.order(each.mac, each.file)
-        how = f" with the answers {each.answers}" if each.answers else ""
-        what = f"{printable(each.image.title)} ({each.image.name})"
-        sys.stdout.write(f"{each.mac} boots {what} next, once{printable(how)}\n")
+        answers = f" with the answers {each.answers}" if each.answers else ""
+        title = f"{printable(each.image.title)} ({each.image.name})"
+        sys.stdout.write(f"{each.mac} boots {title} next, once{printable(answers)}\n")
         try:
             _start(each)
         except CommandError as error:
@@ -134,12 +134,12 @@ def _install(options: argparse.Namespace) -> int:
     it, is_started = ("it", "it is being started") if len(ordered) == 1 else ("them", "they are being started")
     switch = is_started if options.power else f"switch {it} on"
     if options.no_wait or not isinstance(orders, RunningServer):
-        shows = (
+        hint = (
             f'"bootfw show {ordered[0].mac}" shows what has become of it'
             if len(ordered) == 1
             else "bootfw boots lists them"
         )
-        sys.stdout.write(f"{switch}; {shows}\n")
+        sys.stdout.write(f"{switch}; {hint}\n")
         return 1 if failed else 0
     sys.stdout.write(f"{switch}\n")
     sys.stdout.flush()
@@ -151,10 +151,10 @@ def _targets(assembly: Assembly, options: argparse.Namespace) -> list[tuple[str,
 
     :raise CommandError: there is no such machine.
     """
-    words, image = list(options.machines), ""
-    if (len(words) > 1 or options.tag) and words and _is_image(words[-1], assembly):
-        image = words.pop()
-    macs = [machine_mac(word, assembly) for word in words]
+    names, image = list(options.machines), ""
+    if (len(names) > 1 or options.tag) and names and _is_image(names[-1], assembly):
+        image = names.pop()
+    macs = [machine_mac(name, assembly) for name in names]
     if options.tag:
         tagged = machines_of(assembly, options).machines(Selection(tag=options.tag))
         macs += [record["mac"] for record in tagged if record["mac"]]
@@ -165,16 +165,16 @@ def _targets(assembly: Assembly, options: argparse.Namespace) -> list[tuple[str,
     return [(mac, image) for mac in dict.fromkeys(macs)]
 
 
-def _is_image(word: str, assembly: Assembly) -> bool:
-    """Return whether the last word is the name of an image: it is no machine, or there is an image of this name."""
+def _is_image(name: str, assembly: Assembly) -> bool:
+    """Return whether *name*, the last one, is that of an image: it is no machine, or there is an image of this name."""
     with suppress(ValueError):
-        mac_text(word)
+        mac_text(name)
         return False
     backends = [backend for _, backend in assembly.parts.backends if isinstance(backend, ImagesBackend)]
-    if any(word in backend.image_names() for backend in backends):
+    if any(name in backend.image_names() for backend in backends):
         return True
     try:
-        machine_mac(word, assembly)
+        machine_mac(name, assembly)
     except CommandError:
         return True
     return False
@@ -190,8 +190,8 @@ def _order_for(
     answers = options.answers
     if not name:
         host = assembly.host_files.of(mac)
-        known = machines_of(assembly, options).machines(Selection(mac))
-        name = known[0]["image"] if known else text_value(host, "image")
+        records = machines_of(assembly, options).machines(Selection(mac))
+        name = records[0]["image"] if records else text_value(host, "image")
         answers = answers or text_value(host, "answers")
         if not name:
             raise CommandError(
@@ -242,8 +242,8 @@ def _start(order: _Order) -> None:
         order.power.boot_from_network()
         order.power.switch(PowerAction.RESET)
     except PowerError as error:
-        left = f'the image is still ordered for its next boot; "bootfw next --clear {order.mac}" cancels it'
-        raise CommandError(f"{order.mac}: {error}; {left}") from error
+        hint = f'the image is still ordered for its next boot; "bootfw next --clear {order.mac}" cancels it'
+        raise CommandError(f"{order.mac}: {error}; {hint}") from error
 
 
 def installable_image(assembly: Assembly, name: str) -> OSImage:
@@ -283,5 +283,5 @@ def _check_answers(assembly: Assembly, image: OSImage, path: str, mac: str) -> N
     beside = {name for way in image.ways for name in way.plan.recipe.beside}
     for each in dict.fromkeys([path, *(str(PurePosixPath(path).with_name(name)) for name in sorted(beside))]):
         if is_missing(each, mac, assembly):
-            has = "has the answers" if each == path else f"{image.name} loads with the answers"
-            raise CommandError(f"no backend of {assembly.source} has {printable(each)}, which {has}")
+            purpose = "has the answers" if each == path else f"{image.name} loads with the answers"
+            raise CommandError(f"no backend of {assembly.source} has {printable(each)}, which {purpose}")

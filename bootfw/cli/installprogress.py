@@ -51,9 +51,9 @@ class Installation:
     _seconds: Callable[[], float] = time.monotonic
     _loaded: bool = field(default=False, init=False)
     """Whether a boot has loaded what was ordered."""
-    _shown: set[Any] = field(factory=set, init=False)
+    _printed_keys: set[Any] = field(factory=set, init=False)
     """What has been printed: stages, and verdicts."""
-    _doing: str = field(default="waiting for the machine", init=False)
+    _activity: str = field(default="waiting for the machine", init=False)
     """What the machine does now."""
     _since: float = field(default=0.0, init=False)
     """When it began to do that, in seconds."""
@@ -72,7 +72,7 @@ class Installation:
     @property
     def doing(self) -> str:
         """For how long it has been doing what."""
-        return f"{self._seconds() - self._since:5.0f} s  {self._doing}"
+        return f"{self._seconds() - self._since:5.0f} s  {self._activity}"
 
     @property
     def has_given_up(self) -> bool:
@@ -104,13 +104,13 @@ class Installation:
         transfer = stage.kind in (StageKind.TRANSFER, StageKind.UPLOAD)
         self._loaded |= stage.data.get("file") == self.order["file"] and stage.data.get("outcome") in _LOADED
         if transfer and "outcome" not in stage.data:
-            self._does(stage_line(stage))
+            self._set_activity(stage_line(stage))
             return
         if stage.kind is StageKind.INSTALLATION:
-            self._does(stage_line(stage))
+            self._set_activity(stage_line(stage))
         # A stage may be left out of a long attempt later, so its number does not identify it.
         if self._is_new((attempt.id, stage.at, stage.kind, stage.data.get("file"))):
-            self._does(stage_line(stage))
+            self._set_activity(stage_line(stage))
             if not self.shows_name or stage.kind is StageKind.INSTALLATION:
                 self._print(stage.until if transfer else stage.at, printable(stage_line(stage)), status)
 
@@ -125,7 +125,7 @@ class Installation:
         outcome = printable(outcome_line(attempt))
         if attempt.verdict in (Verdict.UP, Verdict.BOOTED):
             outcome += f" after {attempt.seconds:.0f} s"
-        self._does(outcome)
+        self._set_activity(outcome)
         self._print(attempt.ended or time.time(), coloured(outcome, attempt.verdict), status)
         if attempt.verdict is Verdict.FAILED:
             if attempt.cause is not None:
@@ -143,7 +143,7 @@ class Installation:
             self._failing_since = self._seconds()
         if self._is_new((attempt.id, cause.sentence)):
             outcome = printable(outcome_line(attempt))
-            self._does(f"tries again; {outcome}")
+            self._set_activity(f"tries again; {outcome}")
             self._print(attempt.ended or time.time(), coloured(outcome, attempt.verdict), status)
             sys.stdout.write("The machine tries again.\n")
 
@@ -153,14 +153,14 @@ class Installation:
         sys.stdout.write(f"{datetime.fromtimestamp(at):%H:%M:%S}  {name}{line}\n")
         sys.stdout.flush()
 
-    def _does(self, what: str) -> None:
-        if what != self._doing:
-            self._doing, self._since = what, self._seconds()
+    def _set_activity(self, activity: str) -> None:
+        if activity != self._activity:
+            self._activity, self._since = activity, self._seconds()
 
     def _is_new(self, key: Any) -> bool:
-        if key in self._shown:
+        if key in self._printed_keys:
             return False
-        self._shown.add(key)
+        self._printed_keys.add(key)
         return True
 
 

@@ -86,28 +86,28 @@ class _Import:
         """Add a declaration. A later one replaces an earlier one, unless it is damaged."""
         match block.words:
             case ["lease", address]:
-                self._declared(f"lease {address}", block, lambda: self._lease(address, block))
+                self._add_declaration(f"lease {address}", block, lambda: self._lease(address, block))
             case ["host", name]:
-                self._declared(f"host {name}", block, lambda: self._host(name, block))
+                self._add_declaration(f"host {name}", block, lambda: self._host(name, block))
             case ["ia-na", key]:
-                self._declared(f"ia-na {key}", block, lambda: self._association(key, block))
+                self._add_declaration(f"ia-na {key}", block, lambda: self._association(key, block))
             case ["ia-ta" | "ia-pd" as kind, *_]:
-                what = "temporary addresses" if kind == "ia-ta" else "prefixes"
-                self.leave_out(block.line, f"{kind} is not imported: bootfw gives no {what}")
+                unsupported = "temporary addresses" if kind == "ia-ta" else "prefixes"
+                self.leave_out(block.line, f"{kind} is not imported: bootfw gives no {unsupported}")
             case [word, *_] if word in NOT_NEEDED:
                 pass
             case _:
                 self.leave_out(block.line, f"{str(block) or 'a block without a name'} is not imported")
 
-    def _declared(self, what: str, block: Block, read: Callable[[], None]) -> None:
-        self.left_out.pop(what, None)
+    def _add_declaration(self, declaration: str, block: Block, read: Callable[[], None]) -> None:
+        self.left_out.pop(declaration, None)
         try:
             if block.damage:
                 raise _InvalidDeclaration(block.damage)
             read()
         except (IndexError, OSError, ValueError) as error:
             reason = str(error) if isinstance(error, _InvalidDeclaration) else "it is not valid"
-            self.leave_out(block.line, f"{block} is not imported: {reason}", what)
+            self.leave_out(block.line, f"{block} is not imported: {reason}", declaration)
 
     def _lease(self, address: str, block: Block) -> None:
         _address(AF_INET, address)
@@ -164,22 +164,22 @@ class _Import:
         iaid, duid = name[:4], name[4:]
         if not duid:
             raise _InvalidDeclaration("its name holds no DUID")
-        heard = _time(_by_name(block).get("cltt")) or self._now
+        granted = _time(_by_name(block).get("cltt")) or self._now
         leases = {}
-        for inside in block.items:
-            if not isinstance(inside, Block) or inside.words[:1] != ["iaaddr"]:
+        for item in block.items:
+            if not isinstance(item, Block) or item.words[:1] != ["iaaddr"]:
                 continue
-            address = _address(AF_INET6, inside.words[1])
-            statements = _by_name(inside)
+            address = _address(AF_INET6, item.words[1])
+            statements = _by_name(item)
             state = _state(statements)
             if state == "abandoned":
-                resting = LeaseState.DECLINED, self._now, self._now + QUARANTINE_SECONDS
-                leases[address] = Lease(address, b"", "", *resting)
+                quarantine = LeaseState.DECLINED, self._now, self._now + QUARANTINE_SECONDS
+                leases[address] = Lease(address, b"", "", *quarantine)
                 continue
             _, expires = self._times(statements, state)
-            kept = LeaseState.RELEASED if state == "released" else LeaseState.ACTIVE
+            lease_state = LeaseState.RELEASED if state == "released" else LeaseState.ACTIVE
             number = int.from_bytes(iaid, self._byte_order)
-            leases[address] = ipv6_lease(address, duid, number, heard, expires, state=kept)
+            leases[address] = ipv6_lease(address, duid, number, granted, expires, state=lease_state)
         self.leases |= leases
 
     def _host(self, name: str, block: Block) -> None:

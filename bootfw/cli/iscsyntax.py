@@ -78,8 +78,8 @@ class DeclarationReader:
             for kind, token in tokens:
                 yield from self._token(number, kind, token)
         if self._open or self._words:
-            where = self._open[0] if self._open else Statement(self._line, self._words)
-            self._leave_out(where.line, f"the file ends in the middle of {where}; is all of it there?")
+            unfinished = self._open[0] if self._open else Statement(self._line, self._words)
+            self._leave_out(unfinished.line, f"the file ends in the middle of {unfinished}; is all of it there?")
 
     def _token(self, number: int, kind: str, token: str) -> Iterator[Block]:
         if kind == "hole":
@@ -122,8 +122,8 @@ class DeclarationReader:
             self._leave_out(statement.line, f"{statement} is not inside a declaration")
 
     def _hole(self, number: int, size: int) -> None:
-        lost = "as a crash leaves them; what was there is lost"
-        self._leave_out(number, f"{size} NUL byte{'s' if size > 1 else ''}, {lost}")
+        explanation = "as a crash leaves them; what was there is lost"
+        self._leave_out(number, f"{size} NUL byte{'s' if size > 1 else ''}, {explanation}")
         if self._open:
             self._damage(f"there are NUL bytes in it on line {number}")
         self._words, self._line = [], 0
@@ -135,8 +135,8 @@ class DeclarationReader:
         elif self._words or first in IDENTITY or first not in LEASE_STATEMENTS or "\0" in line:
             self._damage(f"line {number} can't be read: {shown(line.strip())}")
         else:
-            taken = f"; {self._open[0]} is imported without it"
-            self._leave_out(number, f"can't be read: {shown(line.strip())}{taken}")
+            consequence = f"; {self._open[0]} is imported without it"
+            self._leave_out(number, f"can't be read: {shown(line.strip())}{consequence}")
         self._words, self._line = [], 0
 
     def _damage(self, reason: str) -> None:

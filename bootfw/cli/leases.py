@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LEFT_OUT = 3
 """Exit code of an import that has left something out."""
 
-_WHO = "an address, a MAC, a UUID, a host name, or a client identifier (0x and hexadecimal digits)"
+_CLIENT_HELP = "an address, a MAC, a UUID, a host name, or a client identifier (0x and hexadecimal digits)"
 
 
 _EPILOG = """
@@ -62,11 +62,11 @@ def add_leases(commands: Any) -> None:
         return added
 
     listing = verb("list", _list, "show the leases, one per line")
-    listing.add_argument("who", nargs="?", default="", help=_WHO)
+    listing.add_argument("who", nargs="?", default="", help=_CLIENT_HELP)
     listing.add_argument("--state", default="", choices=STATES, help="only those in this state")
     listing.add_argument("--network", default="", metavar="NETWORK", help='only those in it, such as "10.77.0.0/24"')
     showing = verb("show", _show, "show everything about a client or an address")
-    showing.add_argument("who", help=_WHO)
+    showing.add_argument("who", help=_CLIENT_HELP)
     releasing = verb("release", _release, "end the lease, or the quarantine, of addresses")
     releasing.add_argument("addresses", nargs="+", metavar="ADDRESS", help="IPv4 or IPv6 addresses")
     exporting = verb("export", _export, "write all leases and reservations as JSON, for import")
@@ -97,7 +97,7 @@ def add_leases(commands: Any) -> None:
         help="how long the address is given for (as its subnet says)",
     )
     unreserving = verb("unreserve", _unreserve, "remove a reservation; a lease goes on until it expires")
-    unreserving.add_argument("who", help=_WHO)
+    unreserving.add_argument("who", help=_CLIENT_HELP)
     for each in (listing, showing, reserved):
         each.add_argument("--json", action="store_true", help="as JSON")
     for each in (exporting,):
@@ -129,9 +129,9 @@ def _show(options: argparse.Namespace) -> None:
     for count, record in enumerate(records):
         if count:
             _print("")
-        shown = {**record, "granted": moment(record["granted"]), "expires": moment(record["expires"])}
-        del shown["client"]  # the key by which clients are distinguished repeats the others
-        _print(aligned([(name.replace("_", "-"), value) for name, value in shown.items() if value]))
+        formatted = {**record, "granted": moment(record["granted"]), "expires": moment(record["expires"])}
+        del formatted["client"]  # the key by which clients are distinguished repeats the others
+        _print(aligned([(name.replace("_", "-"), value) for name, value in formatted.items() if value]))
 
 
 def _release(options: argparse.Namespace) -> None:
@@ -153,20 +153,20 @@ def _import(options: argparse.Namespace) -> int:
     now = time.time()
     # A lease file may contain bytes that are not UTF-8.
     data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
-    found = _imported(data.decode("utf-8-sig", "surrogateescape"), now, dhcp.identify_by == "client-id")
-    taken = leases_of(options, True, True).take_over(found.leases.values(), found.reservations, now)
+    imported = _imported(data.decode("utf-8-sig", "surrogateescape"), now, dhcp.identify_by == "client-id")
+    outcome = leases_of(options, True, True).take_over(imported.leases.values(), imported.reservations, now)
     hosts = [host for subnet in dhcp.subnets for host in subnet.hosts]
     ours = [*hosts, *(host.reservation() for subnet in dhcp6.subnets for host in subnet.hosts)]
     elsewhere = [
         f"the reservation of {shown_reservation(each)}: it is in the configuration file of the other server"
-        for each in found.configured
+        for each in imported.configured
         if reservation_record(each) not in map(reservation_record, ours)
     ]
-    left_out = [*found.left_out, *taken.left_out, *elsewhere]
+    left_out = [*imported.left_out, *outcome.left_out, *elsewhere]
     for line in left_out:
         sys.stderr.write(f"left out: {printable(line)}\n")
-    kept = f", {taken.ours} leased here already" if taken.ours else ""
-    _print(f"{len(taken.leases)} leases and {len(taken.reservations)} reservations imported{kept}")
+    existing = f", {outcome.ours} leased here already" if outcome.ours else ""
+    _print(f"{len(outcome.leases)} leases and {len(outcome.reservations)} reservations imported{existing}")
     return LEFT_OUT if left_out else 0
 
 
@@ -222,10 +222,10 @@ def _unreserve(options: argparse.Namespace) -> None:
 
 
 def _known_by(record: Mapping[str, Any]) -> str:
-    names = {"client_id": "duid" if ":" in record["address"] else "client-id", "circuit_id": "circuit-id"}
-    identifiers = [f"{shown} 0x{record[name]}" for name, shown in names.items() if record[name]]
-    given = [record["mac"], *record["other_macs"], record["uuid"]]
-    return ", ".join([name for name in given if name] + identifiers)
+    labels = {"client_id": "duid" if ":" in record["address"] else "client-id", "circuit_id": "circuit-id"}
+    labelled = [f"{label} 0x{record[name]}" for name, label in labels.items() if record[name]]
+    unlabelled = [record["mac"], *record["other_macs"], record["uuid"]]
+    return ", ".join([name for name in unlabelled if name] + labelled)
 
 
 def _selection(who: str, state: str = "", network: str = "") -> Selection:

@@ -84,12 +84,14 @@ def _lint(options: argparse.Namespace) -> int:
     findings: list[Finding] = []
     for tree in _trees(options.directories, parts, unsure):
         # Resolvers and templates refer to the files of the configuration, not to those of directories that are named.
-        own = parts if parts is not None and not options.directories else None
-        findings += lint(tree, own.resolvers if own else (), user, own.backends if own else ())
+        configured = parts if parts is not None and not options.directories else None
+        findings += lint(
+            tree, configured.resolvers if configured else (), user, configured.backends if configured else ()
+        )
     if parts is not None and not options.directories:
         sentences = ends_at_ipxe(parts.resolvers, parts.settings)
         findings += [Finding("[[resolver]]", "ipxe", *sentence.split(": ", 1)) for sentence in sentences]
-        findings += [Finding(*found, "correct it; bootfw power uses it") for found in _of_power(parts)]
+        findings += [Finding(*found, "correct it; bootfw power uses it") for found in _power_findings(parts)]
     if options.json:
         sys.stdout.write(json.dumps([attrs.asdict(finding) for finding in findings], indent=2) + "\n")
     else:
@@ -97,7 +99,7 @@ def _lint(options: argparse.Namespace) -> int:
     return FOUND if findings else 0
 
 
-def _of_power(parts: Parts) -> Iterator[tuple[str, str, str]]:
+def _power_findings(parts: Parts) -> Iterator[tuple[str, str, str]]:
     """Yield (file, rule, reason)."""
     for where, reason in power_mistakes(parts):
         yield where, "power", reason

@@ -33,7 +33,7 @@ def machine_mac(text: str, assembly: Assembly, option: str = "MAC") -> str:
     except ValueError as error:
         if not re.fullmatch(HOST_NAME, text):
             raise CommandError(f"{option} {error}") from error
-    macs = _of_machines(text, assembly) or _configured(text.lower(), assembly)
+    macs = _listed_macs(text, assembly) or _configured_macs(text.lower(), assembly)
     if len(macs) == 1:
         return macs[0]
     if macs:
@@ -66,7 +66,7 @@ def stored_machines(assembly: Assembly) -> "StoredMachines | None":
     return StoredMachines(assembly, OfflineEntries(orders))
 
 
-def _of_machines(text: str, assembly: Assembly) -> list[str]:
+def _listed_macs(text: str, assembly: Assembly) -> list[str]:
     """Return the MACs of the machines in the list that have the name; nothing too where this user can't read it."""
     selection = Selection.of({"machine": text})
     try:
@@ -79,7 +79,7 @@ def _of_machines(text: str, assembly: Assembly) -> list[str]:
         return []
 
 
-def _configured(name: str, assembly: Assembly) -> list[str]:
+def _configured_macs(name: str, assembly: Assembly) -> list[str]:
     subnets = assembly.configuration.settings.dhcp.subnets
     reserved = [host for subnet in subnets for host in subnet.hosts if host.hostname.lower() == name]
     return _sorted(assembly.host_files.macs(name)) or _sorted(mac for host in reserved for mac in host.macs)

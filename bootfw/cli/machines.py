@@ -108,8 +108,8 @@ def _list(options: argparse.Namespace) -> int:
         # Few sites use all that can be set for a machine.
         used = [column for column in columns if column[0] not in _IF_USED or set(column[1:]) != {"-"}]
         head, *lines = aligned(list(zip(*used, strict=True))).splitlines()
-        shown = [coloured(line, _verdict(each)) for line, each in zip(lines, machines, strict=True)]
-        _print("\n".join([head, *shown]))
+        coloured_lines = [coloured(line, _verdict(each)) for line, each in zip(lines, machines, strict=True)]
+        _print("\n".join([head, *coloured_lines]))
     else:
         sys.stderr.write(f"bootfw: no machine {'has booted yet' if selection == Selection() else 'matches'}\n")
     return 0 if machines else NONE_FOUND
@@ -128,7 +128,7 @@ def _show(options: argparse.Namespace) -> int:
         if count:
             _print("")
         last = record["last"]
-        shown = {
+        formatted = {
             **record,
             "tags": ", ".join(record["tags"]),
             "addresses": ", ".join(record["addresses"]),
@@ -136,7 +136,9 @@ def _show(options: argparse.Namespace) -> int:
             "failed": str(record["failed"] or ""),
             "last": f"{moment(last['began'])}  {last['outcome']}" if last is not None else "",
         }
-        rows = [(name, value) for name, value in shown.items() if value and (name, value) != ("mac", record["machine"])]
+        rows = [
+            (name, value) for name, value in formatted.items() if value and (name, value) != ("mac", record["machine"])
+        ]
         _print(aligned(rows))
     return 0
 
@@ -162,8 +164,8 @@ def _image(options: argparse.Namespace) -> None:
         installable_image(assembly, options.image)
     record = _set(options, assembly, image=options.image)
     mac = record["mac"]
-    does = f"is for {options.image}: bootfw install {mac} installs it" if options.image else "has no image of its own"
-    _report(options, record, does)
+    text = f"is for {options.image}: bootfw install {mac} installs it" if options.image else "has no image of its own"
+    _report(options, record, text)
 
 
 def _forget(options: argparse.Namespace) -> None:
@@ -179,17 +181,17 @@ def _report_tags(options: argparse.Namespace, record: Record) -> None:
     _report(options, record, f"has the tags {', '.join(record['tags'])}" if record["tags"] else "has no tags")
 
 
-def _report(options: argparse.Namespace, record: Record, does: str) -> None:
+def _report(options: argparse.Namespace, record: Record, text: str) -> None:
     if options.json:
         _print_json(record)
     else:
-        _print(f"{record['mac']} {does}")
+        _print(f"{record['mac']} {text}")
 
 
-def _set(options: argparse.Namespace, assembly: Assembly | None = None, **given: Any) -> Record:
+def _set(options: argparse.Namespace, assembly: Assembly | None = None, **values: Any) -> Record:
     assembly = assembly or _assembly(options)
     mac = machine_mac(options.mac, assembly)
-    return machines_of(assembly, options, changes=True).set({"mac": mac, **given})
+    return machines_of(assembly, options, changes=True).set({"mac": mac, **values})
 
 
 def _assembly(options: argparse.Namespace) -> Assembly:
@@ -204,8 +206,8 @@ class RunningMachines:
 
     def machines(self, selection: Selection) -> Sequence[Record]:
         """Return the records of the machines that are selected."""
-        given = {"machine": selection.machine, "tag": selection.tag, "verdict": selection.verdict}
-        return list(self._server.call("machines", **given))
+        filters = {"machine": selection.machine, "tag": selection.tag, "verdict": selection.verdict}
+        return list(self._server.call("machines", **filters))
 
     def set(self, given: Mapping[str, Any]) -> Record:
         """Change what is set for a machine, see bootfw.inventory.change(). Returns its record."""

@@ -97,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit code.
     """
     escape_unencodable()
-    words = sys.argv[1:] if arguments is None else arguments
-    options = parser(words[0] if words else "").parse_args(words)
+    command_line = sys.argv[1:] if arguments is None else arguments
+    options = parser(command_line[0] if command_line else "").parse_args(command_line)
     try:
         code: int = options.run(options) or 0
         sys.stdout.flush()

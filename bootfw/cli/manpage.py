@@ -86,8 +86,8 @@ def invocation(action: argparse.Action) -> str:
 
 def help_of(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
     """Return what an option or argument means, as a sentence."""
-    known = {**vars(action), "prog": parser.prog}
-    text = (action.help or "") % known
+    variables = {**vars(action), "prog": parser.prog}
+    text = (action.help or "") % variables
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 

@@ -171,13 +171,13 @@ class NetBoot:
             self.conclusion = str(stopped)
             return offers, "", ""
 
-    def _step(self, what: str, result: str, text: str, seconds: float = 0.0, **details: Any) -> None:
-        step = Step(what, result, text, seconds, details)
+    def _step(self, subject: str, result: str, text: str, seconds: float = 0.0, **details: Any) -> None:
+        step = Step(subject, result, text, seconds, details)
         self.steps.append(step)
         self.report(step)
 
-    def _stop(self, what: str, text: str, conclusion: str = "", seconds: float = 0.0) -> Stopped:
-        self._step(what, PROBLEM, text, seconds)
+    def _stop(self, subject: str, text: str, conclusion: str = "", seconds: float = 0.0) -> Stopped:
+        self._step(subject, PROBLEM, text, seconds)
         return Stopped(conclusion or text)
 
     # DHCP
@@ -190,14 +190,14 @@ class NetBoot:
             seconds = time.monotonic() - began
             raise self._stop("DISCOVER", f"no offer {self.link.where}", self._why_no_offer(), seconds)
         for offer in offers:
-            has = [f"the address {offer.address}" if offer.address else "no address"]
-            has.append(f"the boot file {offer.file}" if offer.file else "no boot file")
+            contents = [f"the address {offer.address}" if offer.address else "no address"]
+            contents.append(f"the boot file {offer.file}" if offer.file else "no boot file")
             if offer.pxe.menu:
-                has.append(f"a menu of {len(offer.pxe.menu)} items")
+                contents.append(f"a menu of {len(offer.pxe.menu)} items")
             self._step(
                 "OFFER",
                 OK,
-                f"{offer.server} offers {', '.join(has)}",
+                f"{offer.server} offers {', '.join(contents)}",
                 offer.seconds,
                 server=offer.server,
                 address=offer.address,
@@ -238,8 +238,8 @@ class NetBoot:
         if len(set(giving)) > 1:
             self._step("offers", WARNING, f"{' and '.join(giving)} give addresses: which one wins is chance")
         if len(set(naming.values())) > 1:
-            named = " and ".join(f"{server} names {file}" for server, file in naming.items())
-            self._step("offers", WARNING, f"{named}: which one the client loads depends on its firmware")
+            sentence = " and ".join(f"{server} names {file}" for server, file in naming.items())
+            self._step("offers", WARNING, f"{sentence}: which one the client loads depends on its firmware")
         if not giving and not self.link.relay:
             raise self._stop(
                 "address",
@@ -288,10 +288,10 @@ class NetBoot:
                 next((offer for offer in offers if offer.file), None) if self.link.relay else None
             )
         about_boot = [offer for offer in offers if offer.vendor_class.startswith("PXEClient")]
-        named = [offer for offer in offers if offer.file]
+        with_files = [offer for offer in offers if offer.file]
         # A server that gives the address and speaks PXE comes first, then proxies, then a plain boot file.
         about_boot.sort(key=lambda each: not each.address)
-        return next(iter(about_boot or named), None)
+        return next(iter(about_boot or with_files), None)
 
     def _needs_boot_server(self, offer: Offer) -> bool:
         """Return whether the client requests its boot file from port 4011."""
@@ -334,8 +334,8 @@ class NetBoot:
     def _why_no_file(self, servers: str) -> str:
         if self.profile.http:
             return f'{servers} answers, and no offer has option 60 "HTTPClient" and a URL, which HTTP boot takes'
-        who = "the boot server is not in this network, or does not know this kind of client"
-        return f"{servers} answers, and no server names a boot file: {who}"
+        reason = "the boot server is not in this network, or does not know this kind of client"
+        return f"{servers} answers, and no server names a boot file: {reason}"
 
     # Files
 
@@ -346,7 +346,7 @@ class NetBoot:
         if parts.scheme and "://" in name and not self.profile.http and not self.profile.ipxe:
             raise self._stop("boot file", f'"{name}" is a URL, and this client loads by TFTP')
         by_http = parts.scheme in ("http", "https") and "://" in name
-        what = "HTTP" if by_http else "TFTP"
+        protocol = "HTTP" if by_http else "TFTP"
         began = time.monotonic()
         try:
             if by_http:
@@ -355,12 +355,12 @@ class NetBoot:
                 host, path = (parts.hostname or server, unquote(parts.path)) if "://" in name else (server, name)
                 fetched = files.tftp(host, path, self.profile.tftp_options)
         except FetchError as error:
-            raise self._stop(what, str(error), seconds=time.monotonic() - began) from error
+            raise self._stop(protocol, str(error), seconds=time.monotonic() - began) from error
         kind = kind_of(fetched.begin)
         rate = fetched.size / fetched.seconds / 1e6 if fetched.seconds > 0 else 0.0
         retries = f", {fetched.retries} retries" if fetched.retries else ""
         self._step(
-            what,
+            protocol,
             OK,
             f"{name}: {fetched.size} bytes{', ' + kind if kind else ''}, {rate:.1f} MB/s{retries}",
             fetched.seconds,
@@ -370,9 +370,9 @@ class NetBoot:
             options=dict(fetched.options),
         )
         for note in fetched.notes:
-            self._step(what, WARNING, note)
+            self._step(protocol, WARNING, note)
         if fetched.retries > 2:
-            self._step(what, WARNING, "packets are lost on the way")
+            self._step(protocol, WARNING, "packets are lost on the way")
         wrong = self._wrong(name, fetched, kind)
         if wrong:
             raise self._stop("boot file", wrong)

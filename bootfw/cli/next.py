@@ -143,7 +143,7 @@ def _forgive(mac: str, state: Path, as_json: bool) -> None:
     if not records:
         raise CommandError(f"{mac} is not in a boot loop")
     if as_json:
-        _print_json(_shown(records[0], time.time()))
+        _print_json(_with_end_time(records[0], time.time()))
     else:
         _print(f"{mac} boots from here again")
 
@@ -172,12 +172,12 @@ def _looping(server: RunningServer) -> Sequence[dict[str, Any]] | None:
     """Return the machines in a boot loop; None: the server has no resolver that finds them."""
     try:
         now = time.time()
-        return [_shown(record, now) for record in server.call("looping")]
+        return [_with_end_time(record, now) for record in server.call("looping")]
     except CommandError:
         return None
 
 
-def _shown(record: Record, now: float) -> dict[str, Any]:
+def _with_end_time(record: Record, now: float) -> dict[str, Any]:
     """Return the record with the wall-clock time of the end instead of the remaining seconds."""
     return {**{key: value for key, value in record.items() if key != "seconds"}, "until": now + record["seconds"]}
 

@@ -70,7 +70,7 @@ class OfflineLeases:
         """
         with self._loaded():
             stored = list(self._store.reservations())
-            self._check(reservation, self._others(reservation, stored))
+            self._check(reservation, self._other_reservations(reservation, stored))
             done(self._store.save_reservations([*stored, reservation]))
 
     def unreserve(self, who: str) -> Record:
@@ -89,8 +89,8 @@ class OfflineLeases:
                 configured = reserved_for(who, self._configured) or any(
                     reserved_for(who, [host.reservation()]) for host in self._configured6
                 )
-                where = "the configuration file reserves it: remove it there" if configured else "nothing is reserved"
-                raise CommandError(f"{who}: {where}")
+                reason = "the configuration file reserves it: remove it there" if configured else "nothing is reserved"
+                raise CommandError(f"{who}: {reason}")
             done(self._store.save_reservations([each for each in stored if each is not found]))
         return reservation_record(found)
 
@@ -98,31 +98,31 @@ class OfflineLeases:
         """Import leases and reservations of another server. Addresses that are leased here already, and reservations
         that conflict with existing ones, are left out.
         """
-        taken = TakenOver()
+        result = TakenOver()
         with self._loaded(create=True) as stored_leases:
-            ours = {lease.address for lease in stored_leases if lease.expires > now}
+            leased_addresses = {lease.address for lease in stored_leases if lease.expires > now}
             for lease in leases:
                 if not self._serves(lease.address):
-                    taken.left_out.append(f"the lease of {lease.address}: it is in no subnet of the configuration")
-                elif lease.address in ours:
-                    taken.ours += 1
+                    result.left_out.append(f"the lease of {lease.address}: it is in no subnet of the configuration")
+                elif lease.address in leased_addresses:
+                    result.ours += 1
                 else:
-                    taken.leases.append(lease)
-            done(self._store.commit(taken.leases))
+                    result.leases.append(lease)
+            done(self._store.commit(result.leases))
             stored = list(self._store.reservations())
             for reservation in reservations:
-                others = self._others(reservation, stored)
+                others = self._other_reservations(reservation, stored)
                 if reservation_record(reservation) in map(reservation_record, others):
                     continue
                 try:
                     self._check(reservation, others)
                 except CommandError as error:
-                    taken.left_out.append(f"the reservation of {shown_reservation(reservation)}: {error}")
+                    result.left_out.append(f"the reservation of {shown_reservation(reservation)}: {error}")
                 else:
-                    taken.reservations.append(reservation)
+                    result.reservations.append(reservation)
                     stored.append(reservation)
             done(self._store.save_reservations(stored))
-        return taken
+        return result
 
     def _check(self, reservation: Reservation, others: Sequence[Reservation]) -> None:
         """Check a reservation.
@@ -130,8 +130,8 @@ class OfflineLeases:
         :raise CommandError: it is in no subnet, is invalid, or conflicts with one of *others*.
         """
         if not self._serves(reservation.address):
-            what = reservation.address or "a reservation without an address"
-            raise CommandError(f"{what} is in no subnet")
+            subject = reservation.address or "a reservation without an address"
+            raise CommandError(f"{subject} is in no subnet")
         if reservation.family == 6:
             try:
                 Host6.of(reservation)
@@ -147,10 +147,10 @@ class OfflineLeases:
             return any(network.version == 4 for network in self._networks)
         return any(ip_address(address) in network for network in self._networks)
 
-    def _others(self, reservation: Reservation, stored: Sequence[Reservation]) -> Sequence[Reservation]:
+    def _other_reservations(self, reservation: Reservation, stored: Sequence[Reservation]) -> Sequence[Reservation]:
         """Return the other reservations of the same address family."""
-        six = [host.reservation() for host in self._configured6]
-        configured = self._configured if reservation.family == 4 else six
+        configured6 = [host.reservation() for host in self._configured6]
+        configured = self._configured if reservation.family == 4 else configured6
         return [*configured, *(each for each in stored if each.family == reservation.family)]
 
     @contextmanager

@@ -60,7 +60,7 @@ def add_personas(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     settings = load_config(options.config, os.environ).settings
-    own = {rule.name for rule in settings.persona}
+    own_names = {rule.name for rule in settings.persona}
     rules = stock().with_own(settings.persona).rules
     if options.name:
         chosen = [rule for rule in rules if rule.name == options.name]
@@ -69,8 +69,10 @@ def _run(options: argparse.Namespace) -> None:
             raise CommandError(f'there is no persona "{options.name}"{nearest(options.name, known)}')
         rules = tuple(chosen)
     if options.json:
-        shown = [{**_keys_of(rule), "from": "configuration" if rule.name in own else "bootfw"} for rule in rules]
-        _print(json.dumps(shown, indent=2))
+        records = [
+            {**_keys_of(rule), "from": "configuration" if rule.name in own_names else "bootfw"} for rule in rules
+        ]
+        _print(json.dumps(records, indent=2))
     elif options.name:
         [rule] = rules
         rows = [(key, _text(value)) for key, value in _keys_of(rule).items() if key not in ("name", "source")]
@@ -79,9 +81,12 @@ def _run(options: argparse.Namespace) -> None:
             _print(f"\nSeen: {' '.join(rule.source.split())}")
     else:
         kinds = [("PERSONA", "RECOGNIZED BY", "TREATMENT")]
-        kinds += [(rule.name + ("*" if rule.name in own else ""), _of(rule, True), _of(rule, False)) for rule in rules]
+        kinds += [
+            (rule.name + ("*" if rule.name in own_names else ""), _cell(rule, True), _cell(rule, False))
+            for rule in rules
+        ]
         _print(table(kinds))
-        if own:
+        if own_names:
             _print("* from the configuration")
 
 
@@ -100,13 +105,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _of(rule: Rule, conditions: bool) -> str:
-    words = [
+def _cell(rule: Rule, conditions: bool) -> str:
+    texts = [
         f"{key}: {_text(value)}"
         for key, value in _keys_of(rule).items()
         if (key.replace("-", "_") in _CONDITIONS) is conditions and key not in _ABOUT
     ]
-    return "; ".join(words) or "as usual"
+    return "; ".join(texts) or "as usual"
 
 
 def conditions(rule: Rule) -> dict[str, str]:
@@ -124,7 +129,7 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(str(part) or "none" for part in value)
     if isinstance(value, dict):
-        return ", ".join(f"{pattern} -> {' '.join(others)}" for pattern, others in value.items())
+        return ", ".join(f"{pattern} -> {' '.join(alternatives)}" for pattern, alternatives in value.items())
     return str(value)
 
 

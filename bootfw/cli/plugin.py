@@ -80,7 +80,7 @@ def distribution(name: str, kind: str) -> Iterator[tuple[str, str]]:
 
     section, option, value = KINDS[kind]
     package = f"bootfw_{name.replace('-', '_')}"
-    words = {
+    variables = {
         "name": name,
         "kind": kind,
         "distribution": f"bootfw-{name}",
@@ -100,5 +100,5 @@ def distribution(name: str, kind: str) -> Iterator[tuple[str, str]]:
     templates = resources.files("bootfw.cli") / "plugintemplate"
     for path, template in files.items():
         source = (templates / f"{template}.j2").read_text("utf-8")
-        yield path, environment.from_string(source).render(words)
+        yield path, environment.from_string(source).render(variables)
     yield f"{package}/py.typed", ""

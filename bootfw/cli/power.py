@@ -70,8 +70,8 @@ def power_of(assembly: Assembly, mac: str) -> IPower:
     except ConfigError as error:
         raise CommandError("\n".join(f"the host file of {host['name']}: {each}" for each in error.each)) from error
     if power is None:
-        where = f"the host file of {host['name']}" if host else "a host file of its own"
-        raise CommandError(f'{mac}: add to {where}: [power] use = "redfish", address = "https://ADDRESS"')
+        host_file = f"the host file of {host['name']}" if host else "a host file of its own"
+        raise CommandError(f'{mac}: add to {host_file}: [power] use = "redfish", address = "https://ADDRESS"')
     return power
 
 

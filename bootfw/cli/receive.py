@@ -152,13 +152,13 @@ def _number(port: str) -> int:
     return int(port)
 
 
-def _load(where: str) -> bytes:
-    if not where.startswith(("http://", "https://")):
-        with open(where, "rb") as file:
+def _load(location: str) -> bytes:
+    if not location.startswith(("http://", "https://")):
+        with open(location, "rb") as file:
             return file.read()
     import urllib.request  # a third of a second, and not needed for files
 
-    with urllib.request.urlopen(where, timeout=60) as answer:
+    with urllib.request.urlopen(location, timeout=60) as answer:
         content: bytes = answer.read()
         return content
 
@@ -181,15 +181,15 @@ class _Progress:
     def __init__(self, image: str) -> None:
         self._image = image
         self._line = StatusLine()
-        self._began = self._shown = time.monotonic()
+        self._began = self._shown_at = time.monotonic()
 
     def show(self, reception: Reception) -> None:
         """Show it, if it is time."""
         now = time.monotonic()
         text = self._text(reception, now)
         self._line.show(text)
-        if now - self._shown >= _SHOW_INTERVAL and not sys.stderr.isatty():
-            self._shown = now
+        if now - self._shown_at >= _SHOW_INTERVAL and not sys.stderr.isatty():
+            self._shown_at = now
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
 

@@ -85,7 +85,7 @@ def _replay(options: argparse.Namespace) -> int:
     parts = assemble(configuration, reactor, stored.store)
     server = _server_address(packets)
     dry_run = DryRun(reactor, parts, configuration.settings, server, web_urls(configuration), stored.store)
-    requests, found = result_of(reactor, _answered(dry_run, packets))
+    requests, found = result_of(reactor, _replay_packets(dry_run, packets))
     if options.json:
         record = {"requests": requests, "differences": [asdict(each) for each in found]}
         sys.stdout.write(json.dumps(record, indent=2) + "\n")
@@ -103,13 +103,13 @@ def _replay(options: argparse.Namespace) -> int:
 def _server_address(packets: list[Datagram]) -> str:
     """Return the address of the server in the recording."""
     for packet in packets:
-        own = packet.source if packet.outbound else packet.destination
-        if own[0] not in (dhcp4.UNSPECIFIED, "255.255.255.255", "::") and not own[0].startswith("ff"):
-            return own[0]
+        server = packet.source if packet.outbound else packet.destination
+        if server[0] not in (dhcp4.UNSPECIFIED, "255.255.255.255", "::") and not server[0].startswith("ff"):
+            return server[0]
     return own_address("")
 
 
-async def _answered(dry_run: DryRun, packets: list[Datagram]) -> tuple[int, list[Difference]]:
+async def _replay_packets(dry_run: DryRun, packets: list[Datagram]) -> tuple[int, list[Difference]]:
     differences: list[Difference] = []
     requests = 0
     answered: set[tuple[Any, ...]] = set()
@@ -119,14 +119,14 @@ async def _answered(dry_run: DryRun, packets: list[Datagram]) -> tuple[int, list
             if packet.outbound:
                 continue
             if isinstance(packet, Segment):
-                found = await _http_answered(dry_run, number, packet, later)
+                found = await _http_differences(dry_run, number, packet, later)
             elif dry_run.listens(packet.destination[1]):
                 recorded = _answer_to(later, packet)
                 exchange = await dry_run.replay(packet.data, packet.destination[1], packet.source)
-                found = _compared(number, packet.data, recorded, exchange.reply)
+                found = _dhcp_differences(number, packet.data, recorded, exchange.reply)
             elif packet.data[:2] == _READ_REQUEST and (packet.source, packet.data) not in answered:
                 answered.add((packet.source, packet.data))  # not its retransmissions
-                found = await _tftp_answered(dry_run, number, packet, later)
+                found = await _tftp_differences(dry_run, number, packet, later)
             else:
                 continue
             requests += 1
@@ -136,7 +136,7 @@ async def _answered(dry_run: DryRun, packets: list[Datagram]) -> tuple[int, list
     return requests, differences
 
 
-async def _tftp_answered(dry_run: DryRun, number: int, request: Datagram, later: list[Datagram]) -> list[Difference]:
+async def _tftp_differences(dry_run: DryRun, number: int, request: Datagram, later: list[Datagram]) -> list[Difference]:
     recorded = next((each.data for each in later if each.outbound and each.destination == request.source), b"")
     now = await dry_run.replay_tftp(request.data, request.source)
     before, after = _tftp_fields(recorded), _tftp_fields(now)
@@ -144,17 +144,17 @@ async def _tftp_answered(dry_run: DryRun, number: int, request: Datagram, later:
     if before.get("type") != after.get("type"):
         return [Difference(number, name, "answer", _shown_tftp(before), _shown_tftp(after))]
     return [
-        Difference(number, name, what, before.get(what, ""), after.get(what, ""))
-        for what in {**before, **after}
-        if before.get(what) != after.get(what) and not _is_limited_by_mtu(what, before, after)
+        Difference(number, name, field, before.get(field, ""), after.get(field, ""))
+        for field in {**before, **after}
+        if before.get(field) != after.get(field) and not _is_limited_by_mtu(field, before, after)
     ]
 
 
-def _is_limited_by_mtu(what: str, before: dict[str, str], after: dict[str, str]) -> bool:
+def _is_limited_by_mtu(field: str, before: dict[str, str], after: dict[str, str]) -> bool:
     """Return whether the recorded block size was smaller: the MTU of an interface may have limited it."""
-    if what != _BLKSIZE or not {what} <= before.keys() & after.keys():
+    if field != _BLKSIZE or not {field} <= before.keys() & after.keys():
         return False
-    sizes = before[what], after[what]
+    sizes = before[field], after[field]
     return all(map(str.isdecimal, sizes)) and int(sizes[0]) < int(sizes[1])
 
 
@@ -177,7 +177,7 @@ def _shown_tftp(fields: dict[str, str]) -> str:
     return " ".join(filter(None, (fields.get("type", ""), fields.get("code", ""), fields.get("message", ""))))
 
 
-async def _http_answered(dry_run: DryRun, number: int, request: Segment, later: list[Datagram]) -> list[Difference]:
+async def _http_differences(dry_run: DryRun, number: int, request: Segment, later: list[Datagram]) -> list[Difference]:
     """Compare the status: the recording has no more of the response."""
     target = unquote(_second_word(request.data))
     response = next(each.data for each in (*later, request) if each.destination == request.source or each is request)
@@ -210,16 +210,16 @@ def _is_dhcp4(data: bytes) -> bool:
     return data[236:240] == b"\x63\x82\x53\x63" or len(data) >= 300
 
 
-def _compared(number: int, request: bytes, recorded: bytes, now: bytes) -> list[Difference]:
+def _dhcp_differences(number: int, request: bytes, recorded: bytes, now: bytes) -> list[Difference]:
     name = _fields(request).get("type", "request")
     if not recorded or not now:
         texts = [_fields(reply).get("type", "a reply") if reply else NO_ANSWER for reply in (recorded, now)]
         return [] if recorded == now else [Difference(number, name, "answer", texts[0], texts[1])]
     before, after = _fields(recorded), _fields(now)
     return [
-        Difference(number, name, what, before.get(what, ""), after.get(what, ""))
-        for what in {**before, **after}
-        if before.get(what) != after.get(what)
+        Difference(number, name, field, before.get(field, ""), after.get(field, ""))
+        for field in {**before, **after}
+        if before.get(field) != after.get(field)
     ]
 
 
@@ -228,12 +228,12 @@ def _fields(data: bytes) -> dict[str, str]:
     try:
         if not _is_dhcp4(data):
             message6, _ = dhcp6.parse(data)
-            shown = [(f"option {code} {name}", value) for code, name, value in shown_options6(message6.options)]
-            return {"type": message6.kind.name, **dict(shown)}
+            options6 = [(f"option {code} {name}", value) for code, name, value in shown_options6(message6.options)]
+            return {"type": message6.kind.name, **dict(options6)}
         message = dhcp4.parse(data)
     except WireError:
         return {"bytes": data.hex()}
-    named = {f"option {code} {name}": value for code, name, value in shown_options(message.options)}
-    kind = named.pop("option 53 message-type", "BOOTP")
+    options = {f"option {code} {name}": value for code, name, value in shown_options(message.options)}
+    kind = options.pop("option 53 message-type", "BOOTP")
     fields = {"type": kind, "address": message.yiaddr, "next server": message.siaddr}
-    return {**fields, "file field": message.file.decode(errors="replace"), **named}
+    return {**fields, "file field": message.file.decode(errors="replace"), **options}

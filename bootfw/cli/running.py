@@ -118,10 +118,10 @@ class RunningServer:
         """
         return self._call(name, given, _ANSWER_TIMEOUT)
 
-    def _call(self, name: str, given: Mapping[str, Any], timeout: float) -> Iterator[Record]:
+    def _call(self, name: str, arguments: Mapping[str, Any], timeout: float) -> Iterator[Record]:
         try:
             with self._connect(timeout) as connection, connection.makefile("rwb") as lines:
-                lines.write(json.dumps({"do": name, "with": given}).encode() + b"\n")
+                lines.write(json.dumps({"do": name, "with": arguments}).encode() + b"\n")
                 lines.flush()
                 for line in lines:
                     answer = json.loads(line)

@@ -33,29 +33,29 @@ class Snapshot:
 
 def snapshot(configuration: Configuration) -> Snapshot:
     """Read the state of the running server, or the stored state if none runs."""
-    taken = Snapshot()
+    result = Snapshot()
     state = state_of(configuration)
     try:
         server = running(state)
         if server is not None:
-            _of_server(taken, server)
+            _fill_from_server(result, server)
         else:
-            _of_store(taken, configuration, state)
+            _fill_from_store(result, configuration, state)
     except (OSError, BootfwError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        taken.notes.append(f"leases and one-time boots in {state} can't be read, and are ignored here: {reason}")
-    return taken
+        result.notes.append(f"leases and one-time boots in {state} can't be read, and are ignored here: {reason}")
+    return result
 
 
-def _of_server(taken: Snapshot, server: RunningServer) -> None:
+def _fill_from_server(target: Snapshot, server: RunningServer) -> None:
     def records(operation: Callable[[], Iterable[Record]]) -> Sequence[Record]:
         try:
             return list(operation())
         except CommandError:
             return ()  # no plugin of its configuration has this operation
 
-    _keep_leases(taken, records(lambda: server.leases(Selection())), records(server.reservations))
-    nexts = {
+    _save_leases(target, records(lambda: server.leases(Selection())), records(server.reservations))
+    next_boots = {
         record["mac"]: {"file": record["file"], "ordered": record["ordered"]} for record in records(server.next_boots)
     }
     now = time.time()
@@ -63,11 +63,11 @@ def _of_server(taken: Snapshot, server: RunningServer) -> None:
         record["mac"]: {"files": record["files"], "times": record["times"], "until": now + record["seconds"]}
         for record in records(lambda: server.call("looping"))
     }
-    _keep_orders(taken, ORDERS, nexts)
-    _keep_orders(taken, LOOPS, loops)
+    _save_orders(target, ORDERS, next_boots)
+    _save_orders(target, LOOPS, loops)
 
 
-def _of_store(taken: Snapshot, configuration: Configuration, state: Path) -> None:
+def _fill_from_store(target: Snapshot, configuration: Configuration, state: Path) -> None:
     if not os.access(state, os.X_OK) and state.exists():
         raise PermissionError(13, os.strerror(13), os.fspath(state))
     _, store = order_store(configuration)
@@ -75,21 +75,21 @@ def _of_store(taken: Snapshot, configuration: Configuration, state: Path) -> Non
         return
     orders: Any = store
     leases = OfflineLeases(store, configuration.settings)
-    _keep_leases(taken, leases.leases(Selection()), leases.reservations())
+    _save_leases(target, leases.leases(Selection()), leases.reservations())
     for kind in (ORDERS, LOOPS):
         try:
-            _keep_orders(taken, kind, orders.load_orders(kind))
+            _save_orders(target, kind, orders.load_orders(kind))
         finally:
             done(orders.close_orders(kind))
 
 
-def _keep_leases(taken: Snapshot, leases: Iterable[Record], reservations: Iterable[Record]) -> None:
-    done(taken.store.commit([lease_of(lease) for lease in leases]))
+def _save_leases(target: Snapshot, leases: Iterable[Record], reservations: Iterable[Record]) -> None:
+    done(target.store.commit([lease_of(lease) for lease in leases]))
     stored = [
         reservation_of(reservation) for reservation in reservations if reservation.get("origin") != "configuration"
     ]
-    done(taken.store.save_reservations(stored))
+    done(target.store.save_reservations(stored))
 
 
-def _keep_orders(taken: Snapshot, kind: str, orders: Mapping[str, Any]) -> None:
-    done(taken.store.save_orders(kind, dict(orders)))
+def _save_orders(target: Snapshot, kind: str, orders: Mapping[str, Any]) -> None:
+    done(target.store.save_orders(kind, dict(orders)))

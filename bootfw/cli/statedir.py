@@ -81,13 +81,13 @@ def check_offline(state: Path, options: argparse.Namespace, changes: bool, stopp
     :param stopped: whether the command requires that no server runs.
     :raise CommandError: the command may not continue.
     """
-    named = options.config is not None or _VARIABLE in os.environ
-    if options.offline or (named and (stopped or not changes)):
+    is_explicit = options.config is not None or _VARIABLE in os.environ
+    if options.offline or (is_explicit and (stopped or not changes)):
         return
-    what = f"no server runs with the state directory {state}"
-    if not named and changes:
+    reason = f"no server runs with the state directory {state}"
+    if not is_explicit and changes:
         raise CommandError(
-            f"{what}: give your server's configuration with -c FILE, or change the stored state with --offline"
+            f"{reason}: give your server's configuration with -c FILE, or change the stored state with --offline"
         )
     effect = "this takes effect with its next start" if changes else "this is the stored state"
-    sys.stderr.write(f"bootfw: {what}; {effect}\n")
+    sys.stderr.write(f"bootfw: {reason}; {effect}\n")

@@ -48,9 +48,9 @@ def add_status(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
-    shown = command.add_mutually_exclusive_group()
-    shown.add_argument("--json", action="store_true", help="as JSON")
-    shown.add_argument("--watch", action="store_true", help="show it again each second, until interrupted")
+    group = command.add_mutually_exclusive_group()
+    group.add_argument("--json", action="store_true", help="as JSON")
+    group.add_argument("--watch", action="store_true", help="show it again each second, until interrupted")
     command.set_defaults(run=_status, failed=MISUSED)
 
 
@@ -90,16 +90,16 @@ def _lines(record: Record, now: float) -> Iterable[str]:
         f"configuration {record['configuration'] or 'none, so the defaults'}"
     )
     for waiting in record["waiting"]:
-        what = " ".join(str(waiting[key]) for key in ("service", "address", "device") if waiting.get(key))
-        yield printable(f"waiting: {what + ': ' if what else ''}{waiting.get('reason', '')}")
+        description = " ".join(str(waiting[key]) for key in ("service", "address", "device") if waiting.get(key))
+        yield printable(f"waiting: {description + ': ' if description else ''}{waiting.get('reason', '')}")
     yield ""
     rows = [("SERVICE", "ADDRESS", "INTERFACE", "STATE", "SINCE", "REASON")]
     for each in record["sockets"]:
         host = f"[{each['address']}]" if ":" in each["address"] else each["address"]
         since = moment(each["since"]) if each["since"] else ""
         # A network that DHCP serves is no socket: it is "bound" while this host has an address in it.
-        where = each["address"] if "/" in each["address"] else f"{host}:{each['port']}"
-        rows.append((each["service"], where, each["device"], each["state"], since, each["reason"]))
+        address = each["address"] if "/" in each["address"] else f"{host}:{each['port']}"
+        rows.append((each["service"], address, each["device"], each["state"], since, each["reason"]))
     yield table(rows)
     if record["workers"]:
         yield ""
@@ -143,20 +143,20 @@ def _cluster(record: Mapping[str, Any]) -> Iterable[str]:
     """Return the lines about the nodes, and about the store if it can't be reached."""
     rows = [("NODE", "STATE", "ROLE", "TRANSFERS", "HEARD", "VERSION", "ADDRESSES", "SERVES")]
     for node in record["nodes"]:
-        here = node["state"] == "here"
+        is_here = node["state"] == "here"
         state = node["state"]
-        if here and node.get("draining", False):
+        if is_here and node.get("draining", False):
             state = "draining"
-        elif here and not node.get("ready", True):
+        elif is_here and not node.get("ready", True):
             state = "not ready"
-        heard = "this node" if node is record["nodes"][0] else f"{duration(node['heard'])} ago"
+        last_heard = "this node" if node is record["nodes"][0] else f"{duration(node['heard'])} ago"
         # Which ports of which addresses is for --json; here the services are enough.
         services = dict.fromkeys(each.partition(" ")[0] for each in node.get("serves", ()))
         addresses = ", ".join(node.get("addresses", ()))
-        role = node.get("leadership", "") if here else ""
-        transfers = str(node.get("transfers", "")) if here else ""  # a node of an earlier version does not say it
+        role = node.get("leadership", "") if is_here else ""
+        transfers = str(node.get("transfers", "")) if is_here else ""  # a node of an earlier version does not say it
         version = node.get("version", "")
-        rows.append((node["name"], state, role, transfers, heard, version, addresses, ", ".join(services)))
+        rows.append((node["name"], state, role, transfers, last_heard, version, addresses, ", ".join(services)))
     yield table(rows)
     behind = record["behind"]
     if behind is None:
@@ -167,10 +167,10 @@ def _cluster(record: Mapping[str, Any]) -> Iterable[str]:
 
 def duration(seconds: float) -> str:
     """Format a time span in its two largest units: "2 h 3 min"."""
-    left = max(0, round(seconds))
+    remaining = max(0, round(seconds))
     parts: list[str] = []
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, size)
+        count, remaining = divmod(remaining, size)
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])

@@ -48,8 +48,8 @@ def add_storm(commands: Any) -> None:
     parser.add_argument("-n", "--machines", type=int, metavar="N", help="how many machines")
     parser.add_argument("-b", "--boot", action="append", default=[], metavar="NAME[=SHARE]", help="what they boot")
     parser.add_argument("--arrival", choices=("at-once", "poisson", "racks"), help="when they are switched on")
-    for key, what in _NUMBERS.items():
-        parser.add_argument(f"--{key}", type=float, metavar="X", help=what)
+    for key, help_text in _NUMBERS.items():
+        parser.add_argument(f"--{key}", type=float, metavar="X", help=help_text)
     parser.add_argument("--seed", type=int, metavar="N", help="of all that is random")
     parser.add_argument("--interface", default="", metavar="NAME", help="broadcast DHCP messages here")
     parser.add_argument("--server", default="127.0.0.1", metavar="ADDRESS", help="TFTP server of boots without DHCP")
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
     from bootfw.storm.storm import Target, run
 
     changes = {
-        key: value for key in (*_NUMBERS, "machines", "arrival", "seed") if (value := _given(options, key)) is not None
+        key: value for key in (*_NUMBERS, "machines", "arrival", "seed") if (value := _option(options, key)) is not None
     }
     if "rack" in changes:
         changes["rack"] = int(changes["rack"])
@@ -102,8 +102,8 @@ def _run(options: argparse.Namespace) -> int:
         shares = tuple(_share(text, Share) for text in options.boot)
         scenario = read_scenario(options.scenario, shares, changes)
     except ConfigError as error:
-        where = options.scenario or "the command line"
-        raise ConfigErrors([f"{where}: {one}" for one in error.each]) from error
+        source = options.scenario or "the command line"
+        raise ConfigErrors([f"{source}: {one}" for one in error.each]) from error
     if options.list:
         boots = scenario.boots.values()
         if options.json:
@@ -136,7 +136,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if summary.booted == summary.machines else 1
 
 
-def _given(options: argparse.Namespace, key: str) -> Any:
+def _option(options: argparse.Namespace, key: str) -> Any:
     return getattr(options, key.replace("-", "_"))
 
 
@@ -181,10 +181,10 @@ class _Progress:
 
     def __init__(self, machines: int) -> None:
         self._machines = machines
-        self._shown = sys.stderr.isatty()
+        self._is_shown = sys.stderr.isatty()
 
     def __call__(self, progress: Any) -> None:
-        if self._shown:
+        if self._is_shown:
             stages = ", ".join(
                 f"{count} {name}" for name, count in sorted(progress.stages, key=lambda each: -each[1])[:3]
             )
@@ -194,5 +194,5 @@ class _Progress:
 
     def end(self) -> None:
         """Clear the line."""
-        if self._shown:
+        if self._is_shown:
             sys.stderr.write("\r\x1b[K")

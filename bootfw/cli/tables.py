@@ -28,12 +28,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    head, *others = rows
-    shown = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for row in others:
-        shown.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
+    head, *body = rows
+    grid = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for row in body:
+        grid.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
     out = io.StringIO()
-    Console(file=out, force_terminal=True, width=os.get_terminal_size().columns).print(shown)
+    Console(file=out, force_terminal=True, width=os.get_terminal_size().columns).print(grid)
     return out.getvalue().strip("\n")
 
 

@@ -102,21 +102,21 @@ def _wake(options: argparse.Namespace) -> int:
         raise CommandError(f"--interface: {wrong}")
     links, addresses = _present()
     names = options.interface or served(settings, links, addresses)
-    own = [IPv4Address(each.address) for each in addresses if each.family == socket.AF_INET]
+    own_addresses = [IPv4Address(each.address) for each in addresses if each.family == socket.AF_INET]
     unsent = []
     for mac in macs:
         packet = magic_packet(bytes.fromhex(mac.replace(":", "")), password)
         routes = [Route(name, _LIMITED_BROADCAST) for name in dict.fromkeys(names)]
         if not options.interface:
-            routes += [Route("", address) for address in distant_broadcasts(mac, settings, own)]
+            routes += [Route("", address) for address in distant_broadcasts(mac, settings, own_addresses)]
         sent = [str(route) for route in routes if _is_sent(mac, route, packet)]
         if sent:
             sys.stdout.write(f"{mac}: sent {', '.join(sent)}\n")
         else:
             unsent.append(mac)
     if unsent:
-        why = "" if names else "no served interface of Ethernet has an address: give --interface"
-        raise CommandError(f"nothing was sent to {', '.join(unsent)}" + (f": {why}" if why else ""))
+        reason = "" if names else "no served interface of Ethernet has an address: give --interface"
+        raise CommandError(f"nothing was sent to {', '.join(unsent)}" + (f": {reason}" if reason else ""))
     return 0
 
 

@@ -100,7 +100,7 @@ def read_config(path: Path | str | None, environ: Mapping[str, str]) -> tuple[Co
     settings = _settings(document, directory, errors)
     chosen = {section: _choices(section, document[section], errors) for section in PLUGIN_LISTS if section in document}
     chosen |= {section: _single(section, document[section], errors) for section in PLUGIN_TABLES if section in document}
-    return Configuration(settings, chosen, directory, source, origins, frozenset(_given(document))), errors
+    return Configuration(settings, chosen, directory, source, origins, frozenset(_configured_keys(document))), errors
 
 
 def _read_file(source: Path) -> dict[str, Any]:
@@ -129,23 +129,23 @@ def _read_file(source: Path) -> dict[str, Any]:
 
 
 def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigError]) -> Settings:
-    others: list[ConfigError] = []
+    section_errors: list[ConfigError] = []
     read = {
-        section: read_section(section, document.get(section, {}), others) or kind()
+        section: read_section(section, document.get(section, {}), section_errors) or kind()
         for section, kind in SECTIONS.items()
         if section != "bootfw"
     }
     read["http"] = _with_absolute_paths(read["http"], directory)
-    read["persona"] = _personas(document.get("persona", []), others)
-    read["machine"] = _machines(document.get("machine", []), others)
+    read["persona"] = _personas(document.get("persona", []), section_errors)
+    read["machine"] = _machines(document.get("machine", []), section_errors)
     # [bootfw] is read last: "optional" names interfaces, addresses and networks of the others. Where these are wrong,
     # it can't be checked.
     table = document.get("bootfw", {})
-    if others and isinstance(table, dict):
+    if section_errors and isinstance(table, dict):
         table = {key: value for key, value in table.items() if key != "optional"}
-    own: Settings = read_section("bootfw", table, errors, **read) or Settings(**read)
-    errors += others
-    return evolve(own, state_dir=str(directory / own.state_dir)) if own.state_dir else own
+    settings: Settings = read_section("bootfw", table, errors, **read) or Settings(**read)
+    errors += section_errors
+    return evolve(settings, state_dir=str(directory / settings.state_dir)) if settings.state_dir else settings
 
 
 def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:
@@ -177,7 +177,7 @@ def _with_absolute_paths(http: HTTPSettings, directory: Path) -> HTTPSettings:
     return evolve(http, **{name: str(directory / path) for name, path in paths.items() if path})
 
 
-def _given(document: Mapping[str, Any]) -> list[KeyPath]:
+def _configured_keys(document: Mapping[str, Any]) -> list[KeyPath]:
     """Return the paths of the settings that *document* sets."""
     tables = [(section, document[section]) for section in SECTIONS if isinstance(document.get(section), dict)]
     return [(section, key) for section, table in tables for key in table]

@@ -116,7 +116,7 @@ def _plugin_path(name: str, settings: Iterable[str]) -> KeyPath:
         f"{PREFIX}{kind.upper()}_USE" for kind in PLUGIN_TABLES
     ]
     # Compare names without the prefix, which would make all of them similar.
-    keys = [known.removeprefix(PREFIX) for known in (*settings, *patterns)]
+    keys = [variable.removeprefix(PREFIX) for variable in (*settings, *patterns)]
     like = nearest(name.removeprefix(PREFIX), keys).replace('"', f'"{PREFIX}', 1)
     raise ConfigError(f"unknown variable{like}")
 

@@ -155,9 +155,9 @@ def _plugin(kind: str, name: str, plugin: Any) -> str:
 def _table(rows: Iterable[Sequence[str]]) -> str:
     lines = ["| Key | Value | Default | |", "| --- | --- | --- | --- |"]
     for key, value, default, doc in rows:
-        shown = default if default in ("", "*required*") else f"`{default}`"
+        formatted = default if default in ("", "*required*") else f"`{default}`"
         text = _unwrapped(doc)
-        lines.append(f"| `{key}` | {value} | {shown} | {text[:1].upper()}{text[1:]} |")
+        lines.append(f"| `{key}` | {value} | {formatted} | {text[:1].upper()}{text[1:]} |")
     return "\n".join(lines) + "\n"
 
 

@@ -94,5 +94,5 @@ def _read_item(table: Any, kind: type) -> Any:
     takes = [name for name, each in fields_dict(kind).items() if each.metadata.get("table")]
     if not takes or not isinstance(table, dict):
         return read_table(table, keys, kind, kind)
-    known = {key: table[key] for key in table if (key,) in [each.path for each in keys]}
-    return read_table(known, keys, partial(kind, **{takes[0]: table}), kind)
+    own_values = {key: table[key] for key in table if (key,) in [each.path for each in keys]}
+    return read_table(own_values, keys, partial(kind, **{takes[0]: table}), kind)

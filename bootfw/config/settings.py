@@ -540,16 +540,16 @@ def _converts(convert: Callable[[str], object]) -> Callable[[Any, Any, str], Non
 
 
 def _methods(values: Iterable[str]) -> tuple[str, ...]:
-    known = ("multicast", "unicast", "broadcast")
+    supported = ("multicast", "unicast", "broadcast")
 
     def read(method: str) -> str:
-        if method not in known:
+        if method not in supported:
             raise ValueError(f'must be a list of "multicast", "unicast" and "broadcast", not of "{method}"')
         return method
 
     found = convert_all(read, values)
     if not found:
-        raise ValueError(f"must have one of {', '.join(map(quoted, known))}")
+        raise ValueError(f"must have one of {', '.join(map(quoted, supported))}")
     return found
 
 
@@ -711,8 +711,8 @@ class MachineSettings:
     @values.default
     def _values_of_fields(self) -> Mapping[str, Any]:
         identity = {"mac": list(self.mac), "uuid": list(self.uuid), "address": list(self.address)}
-        given = {**identity, "groups": list(self.groups), "image": self.image, "answers": self.answers}
-        return {key: value for key, value in given.items() if value}
+        values = {**identity, "groups": list(self.groups), "image": self.image, "answers": self.answers}
+        return {key: value for key, value in values.items() if value}
 
     def __attrs_post_init__(self) -> None:
         if not self.host_name:

@@ -77,13 +77,13 @@ def options_of(cls: type) -> list[Key]:
     hook = getattr(cls, "configured", None)
     if hook is None:
         return list(_parameters(cls))
-    named = list(_parameters(hook))[1:]
+    parameters = list(_parameters(hook))[1:]
     if inspect.Parameter.VAR_KEYWORD not in {p.kind for p in inspect.signature(hook).parameters.values()}:
-        return named
+        return parameters
     # configured(**options) converts the options itself, so converters and validators of the fields apply to its
     # results only.
     fields = [attrs.evolve(key, attribute=None) for key in _parameters(cls)]
-    return list({key.path: key for key in (*fields, *named)}.values())
+    return list({key.path: key for key in (*fields, *parameters)}.values())
 
 
 def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: type) -> Any:
@@ -99,7 +99,7 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
     collector.errors += _unknown(table, [key.path for key in keys])
     # A required key that is misspelled is reported once, as unknown, and not as missing too.
     guessed = [error.message.partition("did you mean ")[2] for error in collector.errors]
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     converted: dict[str, Any] = {key.name: key.default for key in keys if not key.required}
     wrong: dict[str, list[ConfigError]] = {key.name: [] for key in keys}
     for key in keys:
@@ -112,13 +112,13 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
         except TypeError:  # a value on the path that is not a table has been reported already
             continue
         try:
-            given[key.name] = _read_value(key, value)
-            converted[key.name] = _converted(key, given[key.name])
+            values[key.name] = _read_value(key, value)
+            converted[key.name] = _converted(key, values[key.name])
         except ConfigError as error:
             converted.pop(key.name, None)
             wrong[key.name] += error.each
     for key in keys:
-        if key.attribute is not None and key.attribute.validator and key.name in given and not wrong[key.name]:
+        if key.attribute is not None and key.attribute.validator and key.name in values and not wrong[key.name]:
             try:
                 _validate(key, converted)
             except ConfigError as error:
@@ -129,21 +129,21 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
         with collector.under():
             kind.check_table(table)
     collector.finish()
-    return _instance(make, given, kind)
+    return _instance(make, values, kind)
 
 
 def _unknown(
-    table: Mapping[str, Any], paths: Iterable[tuple[str, ...]], where: tuple[str, ...] = ()
+    table: Mapping[str, Any], paths: Iterable[tuple[str, ...]], table_path: tuple[str, ...] = ()
 ) -> list[ConfigError]:
     """Return errors for unknown keys, in nested tables too, and for values that have to be tables."""
     paths = list(paths)
     known = list(dict.fromkeys(path[0] for path in paths))
-    errors = list(unknown_keys(table, known, where))
+    errors = list(unknown_keys(table, known, table_path))
     for name in known:
         deeper = [path[1:] for path in paths if path[0] == name and len(path) > 1]
         if deeper and name in table:
-            inner = list(mismatches(table[name], dict, (*where, name)))
-            errors += inner or _unknown(table[name], deeper, (*where, name))
+            inner = list(mismatches(table[name], dict, (*table_path, name)))
+            errors += inner or _unknown(table[name], deeper, (*table_path, name))
     return errors
 
 
@@ -200,20 +200,20 @@ def _validate(key: Key, converted: Mapping[str, Any]) -> None:
         key.attribute.validator(SimpleNamespace(**converted), key.attribute, converted[key.name])
 
 
-def _instance(make: Callable[..., Any], given: Mapping[str, Any], kind: type) -> Any:
-    """Return the result of *make* for the values *given*.
+def _instance(make: Callable[..., Any], values: Mapping[str, Any], kind: type) -> Any:
+    """Return the result of *make* for *values*.
 
     :raise ConfigError: the values contradict each other, or *make* passed an invalid value to *kind*.
     """
     try:
-        return make(**given)
+        return make(**values)
     except (ValueError, TypeError) as error:
         if not attrs.has(kind):
             raise ConfigError(_reason(error)) from error
         # The exception does not name the field whose validator raised it, so run the validators one by one.
         with attrs.validators.disabled():
             try:
-                instance = make(**given)
+                instance = make(**values)
             except (ValueError, TypeError):
                 raise ConfigError(_reason(error)) from error
         collector = ErrorCollector()

@@ -97,13 +97,13 @@ class BlockQueue:
         wanted = self._wanted[chunk]
         blocks = tuple(_lowest(wanted, most))
         burst = Burst(chunk, blocks)
-        taken = burst.map
-        if wanted == taken:
+        burst_map = burst.map
+        if wanted == burst_map:
             del self._wanted[chunk]
         else:
-            self._wanted[chunk] = wanted ^ taken
+            self._wanted[chunk] = wanted ^ burst_map
         self._sent[chunk] = sent = self._sent.pop(chunk, None) or deque()
-        sent.append((now, taken))
+        sent.append((now, burst_map))
         self._forget(now - UNREAD)
         return burst
 
@@ -123,8 +123,8 @@ class BlockQueue:
 
     def _sent_since(self, since: float, chunk: int) -> int:
         found = 0
-        for when, sent in reversed(self._sent.get(chunk, ())):
-            if when < since:
+        for sent_at, sent in reversed(self._sent.get(chunk, ())):
+            if sent_at < since:
                 break
             found |= sent
         return found
@@ -143,13 +143,13 @@ class BlockQueue:
             del self._sent[chunk]
 
 
-def _lowest(wanted: int, most: int) -> Iterator[int]:
+def _lowest(block_map: int, most: int) -> Iterator[int]:
     """Yield the lowest blocks of a map, up to *most*, within SPAN."""
-    first = (wanted & -wanted).bit_length() - 1
-    rest = (wanted >> first) & ((1 << min(SPAN, CHUNK_BLOCKS)) - 1)
+    first = (block_map & -block_map).bit_length() - 1
+    remaining = (block_map >> first) & ((1 << min(SPAN, CHUNK_BLOCKS)) - 1)
     for _ in range(most):
-        if not rest:
+        if not remaining:
             return
-        lowest = rest & -rest
+        lowest = remaining & -remaining
         yield first + lowest.bit_length() - 1
-        rest ^= lowest
+        remaining ^= lowest

@@ -84,20 +84,20 @@ class ChunkDigests:
 
     def update(self, content: bytes) -> None:
         """Take the next bytes."""
-        left = memoryview(content)
-        while left:
-            part = left[: CHUNK_SIZE - self._size % CHUNK_SIZE]
+        remaining = memoryview(content)
+        while remaining:
+            part = remaining[: CHUNK_SIZE - self._size % CHUNK_SIZE]
             self._chunk.update(part)
             self._size += len(part)
-            left = left[len(part) :]
+            remaining = remaining[len(part) :]
             if self._size % CHUNK_SIZE == 0:
                 self._complete.append(self._chunk.digest())
                 self._chunk = hashlib.sha256()
 
     def result(self) -> Digests:
         """Return the digests of what has come."""
-        rest = (self._chunk.digest(),) if self._size % CHUNK_SIZE else ()
-        return Digests(self._size, (*self._complete, *rest))
+        last_chunk = (self._chunk.digest(),) if self._size % CHUNK_SIZE else ()
+        return Digests(self._size, (*self._complete, *last_chunk))
 
 
 def _exactly(read: Callable[[int], bytes], length: int) -> bytes:

@@ -40,12 +40,12 @@ def completed(page: str) -> str:
     found = MARK.search(page)
     if found is None:
         raise ValueError("there is no line <!-- images.toml: NAME, ... -->")
-    known = {family.name: family for family in stock().families}
+    families = {family.name: family for family in stock().families}
     parts = []
     for name in families_of(page):
-        if name not in known:
+        if name not in families:
             raise ValueError(f"images.toml has no family {name}")
-        parts.append("\n".join(_of_family(known[name])))
+        parts.append("\n".join(_of_family(families[name])))
     return page[: found.end()] + "\n" + "\n".join(parts)
 
 
@@ -78,9 +78,9 @@ def _of_recipe(recipe: Recipe) -> Iterator[str]:
         yield f"| kernel | `{recipe.kernel}` |"
     if recipe.initrd:
         yield f"| initial RAM disk | {_codes(name.removesuffix('?') for name in recipe.initrd)} |"
-    named = {name: "the image itself" if path == IMAGE else f"`{path}`" for name, path in recipe.named.items()}
-    for name, what in named.items():
-        yield f"| as the file `{name}` | {what} |"
+    files = {name: "the image itself" if path == IMAGE else f"`{path}`" for name, path in recipe.named.items()}
+    for name, content in files.items():
+        yield f"| as the file `{name}` | {content} |"
     if recipe.arguments:
         yield f"| arguments | {_codes([recipe.arguments])} |"
     if recipe.bootif:
@@ -89,8 +89,8 @@ def _of_recipe(recipe: Recipe) -> Iterator[str]:
         yield f"| with answers also | {_codes([recipe.answers])} |"
     if recipe.beside:
         yield f"| with answers also the files beside them | {_codes(recipe.beside)} |"
-    for name, what in recipe.required.items():
-        yield f"| needs `{name}` | {_text(what)} |"
+    for name, description in recipe.required.items():
+        yield f"| needs `{name}` | {_text(description)} |"
     if recipe.firmware != ("bios", "efi"):
         yield f"| firmware | {', '.join(_FIRMWARE[name] for name in recipe.firmware)} |"
     if recipe.loaders != LOADERS:

@@ -165,12 +165,12 @@ def add_resolvers(
 def add_resolvers6(draft: Draft, answer: Answer, networks: Mapping[str, Collection[str]], file_line: Line) -> None:
     """Add the boot files of *answer* for clients of DHCPv6, with the condition that they are in *networks*, since
     clients of DHCPv4 use the same resolvers."""
-    others, draft.resolvers = draft.resolvers, []
+    earlier, draft.resolvers = draft.resolvers, []
     for network, relays in networks.items():
         row = {kind: answer(evolve(kind, network=network, six=True)) for kind in KINDS}
         for conditions in ({"network": network}, *({"relay": relay} for relay in relays)):
             _add_network(draft, conditions, row, file_line)
-    draft.resolvers += others  # these hold in any network, so they come later: the first match counts
+    draft.resolvers += earlier  # these hold in any network, so they come later: the first match counts
 
 
 _Row = Mapping[ClientKind, Choice | None]
@@ -219,7 +219,7 @@ def _add_machine(
             f"{mac} gets no boot file from the old server, and that of other machines here; bootfw can't except one"
         )
         draft.note(file_line, Fate.LEFT_OUT, f"{reason}: give it one that boots its disk, by a by-client resolver")
-    named = {kind: choice for kind, choice in different.items() if choice is not None}
+    choices = {kind: choice for kind, choice in different.items() if choice is not None}
     usual = [choice for kind, choice in own.items() if kind.code in _IPXE_CODES]
     if None not in usual and len({choice.file for choice in usual if choice}) == 1:
         choice = next((choice for choice in usual if choice and choice.server), usual[0])
@@ -229,16 +229,16 @@ def _add_machine(
             draft.note(choice.line or file_line, Fate.ASSUMED, f"{reason}: right if it has {choice.file}")
         _add_client(draft, {"mac": mac}, choice)
         return
-    for persona, choice in _by_persona(named, draft, mac, file_line):
+    for persona, choice in _by_persona(choices, draft, mac, file_line):
         _add_client(draft, {"mac": mac, "persona": persona}, choice)
 
 
 def _by_persona(
-    named: Mapping[ClientKind, Choice], draft: Draft, mac: str, file_line: Line
+    choices: Mapping[ClientKind, Choice], draft: Draft, mac: str, file_line: Line
 ) -> Iterator[tuple[str, Choice]]:
     """Yield (persona, choice). Where the choices of its architectures differ, the usual architecture decides."""
     found: dict[str, list[tuple[ClientKind, Choice]]] = {}
-    for kind, choice in named.items():
+    for kind, choice in choices.items():
         if kind.architecture != "other":
             found.setdefault(kind.persona, []).append((kind, choice))
     for persona, entries in found.items():
@@ -325,8 +325,8 @@ def _without_rare(files: Mapping[str, Choice | None], general: Choice | None) ->
     """Leave out rare architectures with the unconditional boot file. Return the others, and a comment with that
     file."""
     rare = [name for name, choice in files.items() if name not in _COMMON and choice == general]
-    kept = {name: choice for name, choice in files.items() if name not in rare}
-    return kept, f"other architectures: {general.file}" if rare and general is not None else ""
+    remaining = {name: choice for name, choice in files.items() if name not in rare}
+    return remaining, f"other architectures: {general.file}" if rare and general is not None else ""
 
 
 def _add_by_architecture(draft: Draft, files: Mapping[str, Choice], rare: str) -> None:

@@ -143,8 +143,10 @@ class _System:
         """Add the reservations; yield the hardware addresses."""
         interfaces = self.item.values.get("interfaces")
         for name, each in interfaces.items() if isinstance(interfaces, dict) else ():
-            shown = {key: value for key, value in each.items() if value not in ("", "na", [], False, None, _INHERITED)}
-            line = Line(self.item.file, 0, f"interfaces.{name} = {json.dumps(shown)}")
+            configured = {
+                key: value for key, value in each.items() if value not in ("", "na", [], False, None, _INHERITED)
+            }
+            line = Line(self.item.file, 0, f"interfaces.{name} = {json.dumps(configured)}")
             try:
                 mac = mac_text(str(each.get("mac_address") or ""))
             except ValueError:
@@ -157,19 +159,19 @@ class _System:
             yield mac
 
     def _reserve(self, line: Line, mac: str, interface: Mapping[str, Any]) -> None:
-        given = str(interface.get("ip_address") or "")
-        if not given:
+        text = str(interface.get("ip_address") or "")
+        if not text:
             self.draft.note(line, Fate.EXPRESSED, "mac in [[machine]]")
             return
         try:
-            address = ip_address(given)
+            address = ip_address(text)
         except ValueError:
-            self.draft.note(line, Fate.LEFT_OUT, f"{given} is not an address")
+            self.draft.note(line, Fate.LEFT_OUT, f"{text} is not an address")
             return
         subnet = self.draft.subnet_of(address)
         if subnet is None:
-            why = f"no subnet has {given}: import the configuration of the DHCP server with it"
-            self.draft.note(line, Fate.LEFT_OUT, why)
+            reason = f"no subnet has {text}: import the configuration of the DHCP server with it"
+            self.draft.note(line, Fate.LEFT_OUT, reason)
             return
         if any(mac == host.values.get("mac") for host in subnet.below):
             self.draft.note(line, Fate.UNNEEDED, "the configuration of the DHCP server has it already")
@@ -188,8 +190,8 @@ class _System:
             return {}
         line = self.item.line("power_address")
         if kind != "redfish":
-            why = f"{kind or 'this type'}: bootfw switches machines by Redfish, or by a plugin: docs/howto/power.md"
-            self.draft.note(line, Fate.LEFT_OUT, why)
+            reason = f"{kind or 'this type'}: bootfw switches machines by Redfish, or by a plugin: docs/howto/power.md"
+            self.draft.note(line, Fate.LEFT_OUT, reason)
             return {}
         self.draft.note(line, Fate.ASSUMED, "write the password into a file, and name it: password-file")
         found = {"use": "redfish", "address": address, "user": self.item.text("power_user")}

@@ -304,30 +304,30 @@ class _DhcpdReader:
         else:
             self.note(item, UNNEEDED, "how dhcpd is started")
 
-    def _permit(self, item: Statement, verb: str, what: str, scope: _Scope) -> None:
+    def _permit(self, item: Statement, verb: str, subject: str, scope: _Scope) -> None:
         inside = scope.blocks[-1].words[:1] if scope.blocks else []
         if inside in (["pool"], ["pool6"]):
             return  # read with the pool
-        if inside == ["host"] and what == "booting" and verb != "allow":
+        if inside == ["host"] and subject == "booting" and verb != "allow":
             mac = _mac(scope.blocks[-1])
             if mac:
                 self.draft.append("dhcp", "ignore", mac, item.line)
             else:
                 self.note(item, LEFT_OUT, "bootfw ignores machines by their hardware addresses only")
-        elif what == "unknown-clients":
+        elif subject == "unknown-clients":
             if verb == "allow":
                 self.note(item, UNNEEDED, "the default")
             # deny: read with the subnets
-        elif what in ("booting", "bootp", "leasequery", "declines", "client-updates", "duplicates"):
-            fate = UNNEEDED if what in ("client-updates", "leasequery") or verb == "allow" else LEFT_OUT
-            reason = "bootfw does" if fate is UNNEEDED else f"bootfw can't refuse {what}"
+        elif subject in ("booting", "bootp", "leasequery", "declines", "client-updates", "duplicates"):
+            fate = UNNEEDED if subject in ("client-updates", "leasequery") or verb == "allow" else LEFT_OUT
+            reason = "bootfw does" if fate is UNNEEDED else f"bootfw can't refuse {subject}"
             self.note(
-                item, fate, "set bootp in [[dhcp.subnet]] for addresses of the pool" if what == "bootp" else reason
+                item, fate, "set bootp in [[dhcp.subnet]] for addresses of the pool" if subject == "bootp" else reason
             )
-        elif what == "known-clients" and verb == "allow":
+        elif subject == "known-clients" and verb == "allow":
             self.note(item, UNNEEDED, "they are served")
         else:
-            self.note(item, LEFT_OUT, f"bootfw has no subnets for some clients ({what}), only pools")
+            self.note(item, LEFT_OUT, f"bootfw has no subnets for some clients ({subject}), only pools")
 
     # What comes out
 
@@ -371,12 +371,12 @@ class _DhcpdReader:
         for block in blocks:
             of_pool = block.words[:1] in (["pool"], ["pool6"])
             conditions = self._pool_conditions(block) if of_pool else None
-            given: list[Value] = [] if conditions else pool
+            spans: list[Value] = [] if conditions else pool
             for item in block.items:
                 if isinstance(item, Statement):
-                    self._subnet_statement(item, table, network, given, of_pool)
+                    self._subnet_statement(item, table, network, spans, of_pool)
             if conditions:
-                of_classes += [(conditions, str(span), block.line) for span in given]
+                of_classes += [(conditions, str(span), block.line) for span in spans]
         if not pool and of_classes and all(conditions == {"known": True} for conditions, _, _ in of_classes):
             table.set("known-clients-only", True, of_classes[0][2])
             pool = [span for _, span, _ in of_classes]
@@ -532,24 +532,24 @@ class _DhcpdReader:
         inside = [subnet for subnet in map(self.draft.subnet_of, map(ip_address, addresses)) if subnet is not None]
         six = any(":" in address for address in addresses)
         subnets = self.draft.subnets6 if six else self.draft.subnets
-        where = inside[0] if inside else subnets[0] if len(subnets) == 1 and not addresses else None
-        if where is None:
+        subnet = inside[0] if inside else subnets[0] if len(subnets) == 1 and not addresses else None
+        if subnet is None:
             reason = f"{addresses[0]} is in no subnet" if addresses else "it is not known which subnet it belongs to"
             fate = LEFT_OUT if addresses or not self._has_boot_file(host) else EXPRESSED
             self.note(item, fate, reason if fate is LEFT_OUT else "its boot file")
             return
         if len(addresses) > 1:
             self.note(item, LEFT_OUT, f"a host has one address in bootfw: {', '.join(addresses[1:])} is left out")
-        if six or where.header.startswith("[[dhcp6"):
+        if six or subnet.header.startswith("[[dhcp6"):
             values.pop("hostname", None)
-        table = self.draft.host(where, values | ({"address": addresses[0]} if addresses else {}), item.line)
+        table = self.draft.host(subnet, values | ({"address": addresses[0]} if addresses else {}), item.line)
         self.note(item, EXPRESSED, table.header)
         for each in item.items:
             if not isinstance(each, Statement):
                 continue
             words = each.words
-            own = words[:1] == ["option"] and words[1:2] not in (["host-name"], ["dhcp-client-identifier"])
-            if own and len(words) > 2:
+            is_option = words[:1] == ["option"] and words[1:2] not in (["host-name"], ["dhcp-client-identifier"])
+            if is_option and len(words) > 2:
                 self._option(each, table, words[1], words[2:])
             elif words[0] in (
                 "hardware",
@@ -642,35 +642,37 @@ class _DhcpdReader:
         """Return the boot file that dhcpd names to such a client. Statements are run in the order subnet, pool,
         classes, host, and later ones win (ack_lease() in dhcp.c)."""
         result: dict[str, Statement] = {}
-        taken: dict[str, list[Line]] = {}
+        condition_lines: dict[str, list[Line]] = {}
         blocks = list(scope.blocks)
         last = blocks[-1] if blocks else None
         if last is not None:
             blocks += _pools(last)
         for block in blocks:
-            self._run(block.items, kind, result, taken, [])
+            self._run(block.items, kind, result, condition_lines, [])
         for name, each in self.classes.items():
             member = kind.mac in self.members.get(name, ())
             if each.condition is not None:
                 member = self._holds(each.condition, kind, each.block.line)
             if member:
-                self._run(each.block.items, kind, result, taken, [])
+                self._run(each.block.items, kind, result, condition_lines, [])
         for host in self.hosts:
             if host.mac and host.mac == kind.mac:
                 for block in (*host.scope.blocks[1:], host.block):
                     if block not in blocks:
-                        self._run(block.items, kind, result, taken, [])
-        return self._choice(result, taken)
+                        self._run(block.items, kind, result, condition_lines, [])
+        return self._choice(result, condition_lines)
 
-    def _choice(self, result: Mapping[str, Statement], taken: Mapping[str, list[Line]]) -> Choice | None:
-        named = result.get("filename") or result.get("bootfile-name")
-        if named is None:
+    def _choice(self, result: Mapping[str, Statement], condition_lines: Mapping[str, list[Line]]) -> Choice | None:
+        file_statement = result.get("filename") or result.get("bootfile-name")
+        if file_statement is None:
             return None
-        file = unquoted(named.words[-1])
+        file = unquoted(file_statement.words[-1])
         if not file:
             return None
-        if named.words[-1] == ")" or named.words[1] == "=":
-            self._bad_conditions[named.line] = "bootfw computes no file names: a placeholder such as {mac} may do"
+        if file_statement.words[-1] == ")" or file_statement.words[1] == "=":
+            self._bad_conditions[file_statement.line] = (
+                "bootfw computes no file names: a placeholder such as {mac} may do"
+            )
             return None
         server = result.get("next-server") or result.get("tftp-server-name")
         address = unquoted(server.words[-1]) if server is not None else ""
@@ -678,9 +680,13 @@ class _DhcpdReader:
             assert server is not None
             self._bad_conditions[server.line] = f"server must be an address in bootfw: write that of {address}"
             address = ""
-        self.used |= {named.line, *taken.get("filename", []), *taken.get("bootfile-name", [])}
+        self.used |= {
+            file_statement.line,
+            *condition_lines.get("filename", []),
+            *condition_lines.get("bootfile-name", []),
+        }
         if server is not None:
-            self.used |= {server.line, *taken.get(server.words[0], [])}
+            self.used |= {server.line, *condition_lines.get(server.words[0], [])}
         settings = {}
         for name in ("configfile", "pathprefix", "reboottime"):
             if name in result:
@@ -693,7 +699,7 @@ class _DhcpdReader:
             settings.get("configfile", ""),
             settings.get("pathprefix", ""),
             int(reboot) if reboot.isdecimal() else None,
-            line=named.line,
+            line=file_statement.line,
         )
 
     def _run(
@@ -701,7 +707,7 @@ class _DhcpdReader:
         items: Sequence[Item],
         kind: ClientKind,
         result: dict[str, Statement],
-        taken: dict[str, list[Line]],
+        condition_lines: dict[str, list[Line]],
         above: list[Line],
     ) -> None:
         """Run the statements for a client. Of an if with its elsif and else, run the first whose condition holds."""
@@ -711,7 +717,7 @@ class _DhcpdReader:
                 key = _boot_key(item)
                 if key:
                     result[key] = item
-                    taken[key] = list(above)
+                    condition_lines[key] = list(above)
                 continue
             match item.words:
                 case ["if", *condition]:
@@ -725,7 +731,7 @@ class _DhcpdReader:
                 case _:
                     continue
             if holds:
-                self._run(item.items, kind, result, taken, [*above, item.line])
+                self._run(item.items, kind, result, condition_lines, [*above, item.line])
 
     def _holds(self, condition: Condition, kind: ClientKind, line: Line) -> bool:
         try:

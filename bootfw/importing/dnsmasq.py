@@ -309,13 +309,13 @@ class _DnsmasqReader:
 
     def _dhcp_range(self, value: str, line: Line) -> None:
         words = _words(value)
-        tags, sets, rest = _conditions(words, set_first=True)
-        if not rest:
+        tags, sets, arguments = _conditions(words, set_first=True)
+        if not arguments:
             raise ValueError("it has no addresses")
-        if any(":" in word for word in rest[:2]):
-            self._range6(rest, line)
+        if any(":" in word for word in arguments[:2]):
+            self._range6(arguments, line)
             return
-        start, *others = rest
+        start, *others = arguments
         start = start.removesuffix(",")
         modes = [word for word in others if word in _MODES]
         addresses = [word for word in others if is_address(word, 4)]
@@ -347,17 +347,17 @@ class _DnsmasqReader:
         else:
             self.draft.note(line, EXPRESSED, "[[dhcp.subnet]]")
 
-    def _range6(self, rest: list[str], line: Line) -> None:
-        modes = [word for word in rest if word in _MODES]
-        if any(word.startswith("constructor:") for word in rest):
+    def _range6(self, arguments: list[str], line: Line) -> None:
+        modes = [word for word in arguments if word in _MODES]
+        if any(word.startswith("constructor:") for word in arguments):
             raise ValueError("bootfw takes no network from an interface: write [[dhcp6.subnet]] with the network")
         if any(mode.startswith(("ra-", "slaac")) for mode in modes):
             raise ValueError("bootfw sends no router advertisements: use radvd or systemd-networkd")
-        addresses = [word for word in rest if is_address(word, 6)]
+        addresses = [word for word in arguments if is_address(word, 6)]
         if not addresses:
             raise ValueError("it has no IPv6 address")
-        lengths = [word for word in rest if re.fullmatch(r"\d{1,3}", word) and 64 <= int(word) <= 128]
-        lease = next((word for word in rest if word == "infinite" or re.fullmatch(r"\d+[smhdw]", word)), "")
+        lengths = [word for word in arguments if re.fullmatch(r"\d{1,3}", word) and 64 <= int(word) <= 128]
+        lease = next((word for word in arguments if word == "infinite" or re.fullmatch(r"\d+[smhdw]", word)), "")
         network = network_of(addresses[0], lengths[0] if lengths else "64")
         subnet = self.draft.subnet(network)
         subnet.comments.append(str(line))
@@ -370,9 +370,9 @@ class _DnsmasqReader:
 
     def _dhcp_host(self, value: str, line: Line) -> None:
         words = _words(value)
-        tags, sets, rest = _conditions(words)
+        tags, sets, arguments = _conditions(words)
         macs, others, address, address6, client_id = [], [], "", "", ""
-        for word in rest:
+        for word in arguments:
             found = _MAC.fullmatch(word)
             if found:
                 macs.append(":".join(part.zfill(2) for part in re.split("[:-]", found["mac"].lower())))
@@ -436,17 +436,17 @@ class _DnsmasqReader:
             values["other-macs"] = list(macs[1:])
         if client_id and not address6:
             values["client-id"] = client_id
-        where = self.draft.subnet_of(ip_address(address)) if address else None
+        subnet = self.draft.subnet_of(ip_address(address)) if address else None
         if address6:
             self._add_host6(line, dict(values), client_id, address6)
         if not address and not names and not times and (address6 or sets):
             self.draft.note(line, EXPRESSED, "its boot file and options")
-        elif address and where is None:
+        elif address and subnet is None:
             raise ValueError(f"{address} is in no dhcp-range, and so in no [[dhcp.subnet]]")
-        elif where is not None or len(self.draft.subnets) == 1:
+        elif subnet is not None or len(self.draft.subnets) == 1:
             values |= {"address": address} if address else {}
             values |= {"hostname": names[0]} if names else {}
-            table = self.draft.host(where or self.draft.subnets[0], values, line)
+            table = self.draft.host(subnet or self.draft.subnets[0], values, line)
             for tag in sets:
                 self._hosts_with.setdefault(tag, []).append(table)
             self.draft.note(line, EXPRESSED, "[[dhcp.subnet.host]]")
@@ -454,10 +454,10 @@ class _DnsmasqReader:
             raise ValueError("it has no address, and it is not known which [[dhcp.subnet]] it belongs to")
 
     def _add_host6(self, line: Line, values: dict[str, Value], duid: str, address: str) -> None:
-        where = self.draft.subnet_of(ip_address(address))
-        if where is None:
+        subnet = self.draft.subnet_of(ip_address(address))
+        if subnet is None:
             raise ValueError(f"{address} is in no dhcp-range, and so in no [[dhcp6.subnet]]")
-        self.draft.host(where, values | ({"duid": duid} if duid else {}) | {"address": address}, line)
+        self.draft.host(subnet, values | ({"duid": duid} if duid else {}) | {"address": address}, line)
         self.draft.note(line, EXPRESSED, "[[dhcp6.subnet.host]]")
 
     def _dhcp_rapid_commit(self, value: str, line: Line) -> None:
@@ -468,10 +468,10 @@ class _DnsmasqReader:
     # Tags
 
     def _dhcp_mac(self, value: str, line: Line) -> None:
-        _, sets, rest = _conditions(_words(value), set_first=True)
-        found = _MAC.fullmatch(rest[0]) if rest else None
+        _, sets, arguments = _conditions(_words(value), set_first=True)
+        found = _MAC.fullmatch(arguments[0]) if arguments else None
         if found is None:
-            raise ValueError(f"{rest[0] if rest else 'nothing'} is no hardware address")
+            raise ValueError(f"{arguments[0] if arguments else 'nothing'} is no hardware address")
         if "*" in found["mac"]:
             for tag in sets:
                 self._unknown_tags[tag] = (
@@ -485,10 +485,10 @@ class _DnsmasqReader:
         self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
 
     def _dhcp_match(self, value: str, line: Line) -> None:
-        _, sets, rest = _conditions(_words(value), set_first=True)
-        if not rest:
+        _, sets, arguments = _conditions(_words(value), set_first=True)
+        if not arguments:
             raise ValueError("it names no option")
-        name, *values = rest
+        name, *values = arguments
         if name.startswith("option6:"):
             self._match6(line, sets, name.removeprefix("option6:"), ",".join(values))
             return
@@ -507,14 +507,14 @@ class _DnsmasqReader:
         self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
 
     def _dhcp_vendorclass(self, value: str, line: Line) -> None:
-        _, sets, rest = _conditions(_words(value), set_first=True)
-        if any(word.startswith("enterprise:") for word in rest):
+        _, sets, arguments = _conditions(_words(value), set_first=True)
+        if any(word.startswith("enterprise:") for word in arguments):
             raise ValueError("bootfw has no condition on the enterprise of a vendor class")
-        self._match(line, sets, 60, ",".join(rest))
+        self._match(line, sets, 60, ",".join(arguments))
 
     def _dhcp_userclass(self, value: str, line: Line) -> None:
-        _, sets, rest = _conditions(_words(value), set_first=True)
-        self._match(line, sets, 77, ",".join(rest))
+        _, sets, arguments = _conditions(_words(value), set_first=True)
+        self._match(line, sets, 77, ",".join(arguments))
 
     def _cannot_compare(self, tags: Sequence[str], reason: str) -> None:
         for tag in tags:
@@ -532,7 +532,7 @@ class _DnsmasqReader:
             return expected in sent if text else sent.startswith(expected)
 
         self._setters.append(_Setter(line, sets, matches))
-        known = code in (93, 94, 175) or any(matches(kind) for kind in KINDS)
+        comparable = code in (93, 94, 175) or any(matches(kind) for kind in KINDS)
         if code in (60, 77) and value:
             key = "vendor-class" if code == 60 else "user-class"
             for tag in sets:
@@ -540,7 +540,7 @@ class _DnsmasqReader:
         elif code == 93:
             for tag in sets:
                 self._classes_with.setdefault(tag, ("vendor-class", f"PXEClient:Arch:{int.from_bytes(expected):05d}"))
-        if known:
+        if comparable:
             self.draft.note(line, EXPRESSED, "as a condition of what has its tag")
         elif code in (60, 77):
             self._cannot_compare(sets, f"is set for clients with {value}, which need a [[persona]]")
@@ -590,18 +590,18 @@ class _DnsmasqReader:
     # Boot files
 
     def _dhcp_boot(self, value: str, line: Line) -> None:
-        tags, _, rest = _conditions(_words(value, keep_empty=True))
-        self._rules.setdefault("dhcp-boot", []).append(_Rule(line, tags, tuple(rest)))
+        tags, _, arguments = _conditions(_words(value, keep_empty=True))
+        self._rules.setdefault("dhcp-boot", []).append(_Rule(line, tags, tuple(arguments)))
 
     def _pxe_service(self, value: str, line: Line) -> None:
-        tags, _, rest = _conditions(_words(value, keep_empty=True))
-        if len(rest) < 2:
+        tags, _, arguments = _conditions(_words(value, keep_empty=True))
+        if len(arguments) < 2:
             raise ValueError("it needs a kind of client and a description")
-        known = ARCHITECTURES.get(rest[0].lower())
-        if known is None and not rest[0].isdecimal():
-            raise ValueError(f"{rest[0]} is no kind of client; dnsmasq names the kinds as X86PC and X86-64_EFI")
-        code = int(rest[0]) if known is None else known
-        file, server = (*rest[2:], "", "")[:2]
+        architecture = ARCHITECTURES.get(arguments[0].lower())
+        if architecture is None and not arguments[0].isdecimal():
+            raise ValueError(f"{arguments[0]} is no kind of client; dnsmasq names the kinds as X86PC and X86-64_EFI")
+        code = int(arguments[0]) if architecture is None else architecture
+        file, server = (*arguments[2:], "", "")[:2]
         if file.isdecimal() and file != "0":
             raise ValueError("bootfw knows no PXE boot server types: name the file")
         if server and not is_address(server, 4):
@@ -610,12 +610,12 @@ class _DnsmasqReader:
         # A name without a dot gets the number of the layer (rfc2131.c), which is 0 for the first file.
         if file and "." not in file:
             file = f"{file}.0"
-        self._services.append(_Service(_Rule(line, tags, ()), code, rest[1], file, server))
+        self._services.append(_Service(_Rule(line, tags, ()), code, arguments[1], file, server))
 
     def _pxe_prompt(self, value: str, line: Line) -> None:
-        tags, _, rest = _conditions(_words(value))
-        timeout = int(rest[1]) if len(rest) > 1 else 255
-        self._prompt = rest[0] if rest else "", min(timeout, 255)
+        tags, _, arguments = _conditions(_words(value))
+        timeout = int(arguments[1]) if len(arguments) > 1 else 255
+        self._prompt = arguments[0] if arguments else "", min(timeout, 255)
         if tags:
             self.draft.note(line, ASSUMED, "all clients get the prompt, whatever their tags")
         if not any(service.code == 0 for service in self._services):
@@ -625,15 +625,15 @@ class _DnsmasqReader:
 
     def _boot_files(self) -> None:
         boots, services = self._rules.get("dhcp-boot", []), self._services
-        named = [rule for rule in self._rules.get("option", []) if _is_boot_option(rule)]
-        lines = [rule.line for rule in (*boots, *named)] + [service.rule.line for service in services]
+        option_rules = [rule for rule in self._rules.get("option", []) if _is_boot_option(rule)]
+        lines = [rule.line for rule in (*boots, *option_rules)] + [service.rule.line for service in services]
         if not lines:
             return
         if not self._ranges:
             for line in lines:
                 self.draft.note(line, UNNEEDED, "without dhcp-range dnsmasq does not answer DHCP requests")
             return
-        self._report_rules([*boots, *named, *(service.rule for service in services)])
+        self._report_rules([*boots, *option_rules, *(service.rule for service in services)])
         networks = dict.fromkeys(str(each.network) for each in self._ranges)
         several = dict.fromkeys(networks, ()) if len(networks) > 1 else {}
         add_resolvers(self.draft, self._answer, list(self._host_tags), Line(lines[0].file, 0), several)
@@ -690,13 +690,13 @@ class _DnsmasqReader:
         if kind.code == 41 and any("Raspberry Pi Boot" in each.description for each in self._services):
             self._files_used |= {e.rule.line for e in self._services if "Raspberry Pi Boot" in e.description}
             return Choice("bootcode.bin")
-        named = self._named(boot, tags)
-        if service is not None and self._takes_service(kind, tags, named is not None):
+        choice = self._boot_choice(boot, tags)
+        if service is not None and self._takes_service(kind, tags, choice is not None):
             self._files_used.add(service.rule.line)
             return Choice(service.file, service.server, *self._pxelinux(tags), line=service.rule.line)
-        if named is not None and named.line is not None:
-            self._files_used.add(named.line)
-        return named
+        if choice is not None and choice.line is not None:
+            self._files_used.add(choice.line)
+        return choice
 
     def _takes_service(self, kind: ClientKind, tags: frozenset[str], is_named: bool) -> bool:
         """Return whether a client loads the file of its pxe-service, where dhcp-boot may name one too.
@@ -711,7 +711,7 @@ class _DnsmasqReader:
             return self._ranges[0].proxy
         return not kind.ipxe
 
-    def _named(self, boot: _Rule | None, tags: frozenset[str]) -> Choice | None:
+    def _boot_choice(self, boot: _Rule | None, tags: frozenset[str]) -> Choice | None:
         options = {_code(rule.words[0]): rule for rule in self._rules.get("option", []) if rule.holds(tags)}
         if boot is None:
             file = options.get(67)
@@ -778,37 +778,37 @@ class _DnsmasqReader:
     # Options
 
     def _dhcp_option(self, value: str, line: Line) -> None:
-        tags, _, rest = _conditions(_words(value))
-        rest = [word for word in rest if word]
-        if not rest:
+        tags, _, arguments = _conditions(_words(value))
+        arguments = [word for word in arguments if word]
+        if not arguments:
             raise ValueError("it names no option")
-        if rest[0].startswith("vendor:"):
-            vendor = rest[0].removeprefix("vendor:")
+        if arguments[0].startswith("vendor:"):
+            vendor = arguments[0].removeprefix("vendor:")
             if vendor.startswith("PXEClient"):
                 self.draft.note(line, UNNEEDED, "bootfw makes option 43 for PXE clients itself")
                 return
             raise ValueError(
                 f'write it into options.vendor-specific of a [[dhcp.class]] with vendor-class = "{vendor}"'
             )
-        if rest[0].startswith(("encap:", "vi-encap:")):
+        if arguments[0].startswith(("encap:", "vi-encap:")):
             raise ValueError("write its bytes as an option of the [[dhcp.subnet]]")
-        if rest[0].startswith("option6:"):
-            self._option6(rest, tags, line)
+        if arguments[0].startswith("option6:"):
+            self._option6(arguments, tags, line)
             return
-        _code(rest[0])
-        self._rules.setdefault("option", []).append(_Rule(line, tags, tuple(rest)))
+        _code(arguments[0])
+        self._rules.setdefault("option", []).append(_Rule(line, tags, tuple(arguments)))
 
-    def _option6(self, rest: Sequence[str], tags: Sequence[str], line: Line) -> None:
-        name = rest[0].removeprefix("option6:")
+    def _option6(self, arguments: Sequence[str], tags: Sequence[str], line: Line) -> None:
+        name = arguments[0].removeprefix("option6:")
         code = int(name) if name.isdecimal() else OPTIONS6.get(name)
         if code is None:
             raise ValueError(f"{name} is not an option that bootfw import knows: give its number")
         if code == 59:
-            self._rules.setdefault("option6-boot", []).append(_Rule(line, tuple(tags), tuple(rest[1:])))
+            self._rules.setdefault("option6-boot", []).append(_Rule(line, tuple(tags), tuple(arguments[1:])))
             return
         if tags or not self.draft.subnets6:
             raise ValueError("set it in the [[dhcp6.subnet]] that it is for")
-        words = [word.strip("[]") for word in rest[1:]]
+        words = [word.strip("[]") for word in arguments[1:]]
         if "::" in words:
             raise ValueError("[::] is the address of dnsmasq: write that of this server")
         key, value = option(code, words, six=True)
@@ -867,10 +867,10 @@ class _DnsmasqReader:
             self.draft.note(rule.line, EXPRESSED, "it is not sent")
             return
         if "0.0.0.0" in words:
-            own = self._own_addresses[0] if len(self._own_addresses) == 1 else ""
-            if not own:
+            own_address = self._own_addresses[0] if len(self._own_addresses) == 1 else ""
+            if not own_address:
                 raise ValueError("0.0.0.0 is the address of dnsmasq itself: write that of this server")
-            words = [own if word == "0.0.0.0" else word for word in words]
+            words = [own_address if word == "0.0.0.0" else word for word in words]
         if code in (51, 58, 59):
             words = [str(_seconds(words[0]))]
         for table in tables:
@@ -904,7 +904,9 @@ class _DnsmasqReader:
         """Return the conditions of a [[dhcp.class]] that hold where *tags* are set; None: it has none for them."""
         found: dict[str, Value] = {}
         for tag in tags:
-            macs = [mac for mac, own in self._host_tags.items() if tag in own] + self._mac_prefixes.get(tag, [])
+            macs = [mac for mac, host_tags in self._host_tags.items() if tag in host_tags] + self._mac_prefixes.get(
+                tag, []
+            )
             key: str
             value: Value
             if tag in ("known", "!known"):
@@ -935,11 +937,11 @@ class _DnsmasqReader:
             if each.proxy:
                 continue
             subnet = self.draft.subnet(each.network)
-            own = [address for address in self._own_addresses if ip_address(address) in each.network]
+            own_addresses = [address for address in self._own_addresses if ip_address(address) in each.network]
             missing = [key for key in ("router", "dns") if key not in subnet.values]
-            if missing and own:
+            if missing and own_addresses:
                 for key in missing:
-                    subnet.set(key, own[0], "dnsmasq's own address, which it sends by default")
+                    subnet.set(key, own_addresses[0], "dnsmasq's own address, which it sends by default")
             elif missing:
                 keys = " and ".join(f'{key} = "..."' for key in missing)
                 reason = (
@@ -1022,35 +1024,35 @@ def _words(value: str, keep_empty: bool = False) -> list[str]:
 
 
 def _conditions(words: Sequence[str], set_first: bool = False) -> tuple[tuple[str, ...], tuple[str, ...], list[str]]:
-    """Return (tags that are conditions, tags that are set, the other words).
+    """Return (tags that are conditions, tags that are set, the arguments).
 
     :param set_first: an old form without "set:" has the tag as its first word, and "net:" sets it.
     """
     tags: list[str] = []
     sets: list[str] = []
-    rest: list[str] = []
+    arguments: list[str] = []
     for at, word in enumerate(words):
         prefix, colon, name = word.partition(":")
         if colon and prefix == "set":
             sets.append(name)
         elif colon and prefix in ("tag", "net"):
             (sets if set_first and prefix == "net" else tags).append(name.replace("#", "!", 1))
-        elif word.startswith("#") and not rest:
+        elif word.startswith("#") and not arguments:
             tags.append("!" + word[1:])
         elif set_first and at == 0 and re.fullmatch(r"[A-Za-z_][\w-]*", word):
             sets.append(word)
         else:
-            rest.append(word)
-    return tuple(tags), tuple(sets), rest
+            arguments.append(word)
+    return tuple(tags), tuple(sets), arguments
 
 
 def _code(name: str) -> int:
-    word = name.removeprefix("option:")
-    if word.isdecimal():
-        return int(word)
-    if word not in OPTIONS:
-        raise ValueError(f"{word} is not an option that bootfw import knows: give its number")
-    return OPTIONS[word]
+    code_or_name = name.removeprefix("option:")
+    if code_or_name.isdecimal():
+        return int(code_or_name)
+    if code_or_name not in OPTIONS:
+        raise ValueError(f"{code_or_name} is not an option that bootfw import knows: give its number")
+    return OPTIONS[code_or_name]
 
 
 def _is_boot_option(rule: _Rule) -> bool:

@@ -233,10 +233,10 @@ class _KeaReader:
             found = "vendor-class", name.removeprefix("VENDOR_CLASS_")
         return {found[0]: found[1]} if found else None
 
-    def _members(self, node: Node, known: Sequence[str]) -> None:
+    def _members(self, node: Node, handled: Sequence[str]) -> None:
         """Note the outcome of the keys that no other method reads."""
         for name, member in node.members.items():
-            if name in known:
+            if name in handled:
                 if name in _LISTS and not isinstance(member.value, list):
                     self.draft.note(member.line, LEFT_OUT, f"{name}: it must be a list")
                 elif name in ("next-server", "boot-file-name"):
@@ -255,10 +255,10 @@ class _KeaReader:
                 self.draft.note(member.line, LEFT_OUT, f"{name}: {reason}")
 
     def _global(self, root: Node, subnet_key: str) -> None:
-        known = {subnet_key, "shared-networks", "option-data", "client-classes", "reservations", "option-def", *_BOOT}
-        known |= {"valid-lifetime", "renew-timer", "rebind-timer", "interfaces-config", "authoritative"}
-        known |= {"match-client-id", "rapid-commit"}
-        self._members(root, [*known])
+        handled = {subnet_key, "shared-networks", "option-data", "client-classes", "reservations", "option-def", *_BOOT}
+        handled |= {"valid-lifetime", "renew-timer", "rebind-timer", "interfaces-config", "authoritative"}
+        handled |= {"match-client-id", "rapid-commit"}
+        self._members(root, [*handled])
         interfaces = root.members.get("interfaces-config")
         if interfaces is not None:
             for each in interfaces.items("interfaces"):
@@ -328,7 +328,7 @@ class _KeaReader:
                 self.draft.note(rapid.line, EXPRESSED, f"rapid-commit in {table.header}")
         for each in node.items("reservations"):
             self._reservation(each, table)
-        known = (
+        handled = (
             "subnet",
             "pools",
             "option-data",
@@ -338,7 +338,7 @@ class _KeaReader:
             "rebind-timer",
             "relay",
         )
-        self._members(node, (*known, "rapid-commit", *_BOOT))
+        self._members(node, (*handled, "rapid-commit", *_BOOT))
         return network
 
     def _code(self, node: Node) -> int | None:

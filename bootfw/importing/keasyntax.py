@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     r"|(?P<mark>[{}\[\],:])|(?P<word>[-+.\w]+)",
     re.DOTALL,
 )
-_WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
+_LITERALS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
 _DEEPEST = 60
 """Of values in values."""
 
@@ -90,8 +90,8 @@ class _Reader:
             value = self._string(token)
         elif kind == "include":
             return self._include(token, line)
-        elif token in _WORDS:
-            value = _WORDS[token]
+        elif token in _LITERALS:
+            value = _LITERALS[token]
         elif re.fullmatch(r"-?\d{1,18}", token):
             value = int(token)
         elif re.fullmatch(r"-?\d{1,18}\.\d{1,18}", token):

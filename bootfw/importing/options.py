@@ -30,8 +30,8 @@ def option(code: int, words: Sequence[str], six: bool = False, kind: str = "") -
     :param kind: its type, where the other server declares one: a type of bootfw.dhcp.optionvalues.
     :raise ValueError: it can't be set in bootfw; the message says why.
     """
-    name, known = (_NAMES6 if six else _NAMES4).get(code, (str(code), ""))
-    value = _of_kind(known, words) if known and not (kind and kind != known) else _typed(words, kind)
+    name, known_kind = (_NAMES6 if six else _NAMES4).get(code, (str(code), ""))
+    value = _of_kind(known_kind, words) if known_kind and not (kind and kind != known_kind) else _typed(words, kind)
     try:
         (option_values6 if six else option_values)({name: value})
     except ConfigError as error:
@@ -62,14 +62,14 @@ def set_option(table: Table, code: int, words: Sequence[str], line: Line, kind: 
         table.set(key, [str(ipv4(word)) for word in words], line)
 
 
-def _of_kind(kind: str, words: Sequence[str]) -> Value:
+def _of_kind(kind: str, values: Sequence[str]) -> Value:
     if kind in ("addresses", "domains", "strings", "address-pairs"):
-        return [word for word in words if word]
+        return [value for value in values if value]
     if kind == "uint16s":
-        return [_number(word) for word in words]
+        return [_number(value) for value in values]
     if kind == "routes":
-        return _routes(words)
-    one = ",".join(words)
+        return _routes(values)
+    one = ",".join(values)
     if kind == "boolean":
         if one.lower() not in _TRUE + _FALSE:
             raise ValueError(f"must be true or false, not {one}")
@@ -83,16 +83,16 @@ def _of_kind(kind: str, words: Sequence[str]) -> Value:
     return one
 
 
-def _typed(words: Sequence[str], kind: str) -> Value:
+def _typed(values: Sequence[str], kind: str) -> Value:
     """Return a value with its type, ``{ TYPE = VALUE }``.
 
-    :param kind: the type; "": it is guessed from the words.
+    :param kind: the type; "": it is guessed from the values.
     """
     if kind:
-        return {kind: _of_kind(kind, words)}
-    if words and all(is_address(word) for word in words):
-        return {"addresses": list(words)}
-    one = ",".join(words)
+        return {kind: _of_kind(kind, values)}
+    if values and all(is_address(value) for value in values):
+        return {"addresses": list(values)}
+    one = ",".join(values)
     if one and _HEX.fullmatch(one):
         return {"bytes": _bytes(one)}
     if re.fullmatch(r"\d+[bsi]?", one):
@@ -101,20 +101,20 @@ def _typed(words: Sequence[str], kind: str) -> Value:
     return {"text": one}
 
 
-def _routes(words: Sequence[str]) -> list[Value]:
-    if len(words) % 2:
+def _routes(values: Sequence[str]) -> list[Value]:
+    if len(values) % 2:
         raise ValueError("must be pairs of a network and its router")
-    return [f"{network if '/' in network else network + '/32'} {router}" for network, router in _pairs(words)]
+    return [f"{network if '/' in network else network + '/32'} {router}" for network, router in _pairs(values)]
 
 
-def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
-    return list(zip(words[::2], words[1::2], strict=True))
+def _pairs(values: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
-def _number(word: str) -> int:
-    if not re.fullmatch(r"-?\d+[bsi]?|0x[0-9a-fA-F]+", word):
-        raise ValueError(f"must be a number, not {word}")
-    return int(word.rstrip("bsi") if not word.startswith("0x") else word, 0 if word.startswith("0x") else 10)
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?\d+[bsi]?|0x[0-9a-fA-F]+", text):
+        raise ValueError(f"must be a number, not {text}")
+    return int(text.rstrip("bsi") if not text.startswith("0x") else text, 0 if text.startswith("0x") else 10)
 
 
 def _bytes(text: str) -> str:

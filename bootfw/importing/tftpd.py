@@ -88,8 +88,8 @@ def _read_variables(draft: Draft, name: str, text: str, load: Callable[[Path], s
             draft.note(line, Fate.LEFT_OUT, "this is not a variable: write what it does into the configuration")
             continue
         try:
-            words = shlex.split(found["value"], comments=True)
-            _variable(draft, found["name"], " ".join(words), line, load, hpa)
+            arguments = shlex.split(found["value"], comments=True)
+            _variable(draft, found["name"], " ".join(arguments), line, load, hpa)
         except ValueError as error:
             draft.note(line, Fate.LEFT_OUT, f"it can't be read: {error}")
 
@@ -162,8 +162,8 @@ def _root(draft: Draft, root: str, line: Line) -> None:
 
 
 def _clients(draft: Draft, key: str, value: str, line: Line) -> None:
-    for word in value.replace(",", " ").split():
-        draft.append("bootfw", key, word, line)
+    for client in value.replace(",", " ").split():
+        draft.append("bootfw", key, client, line)
 
 
 def _listen(draft: Draft, value: str, line: Line) -> None:
@@ -182,10 +182,10 @@ def _listen(draft: Draft, value: str, line: Line) -> None:
         draft.append("tftp", "listen", f"[{address}]:{number}" if ":" in address else f"{address}:{number}", line)
 
 
-def _options(draft: Draft, words: Sequence[str], line: Line, load: Callable[[Path], str], hpa: bool) -> None:
-    if not words:
+def _options(draft: Draft, arguments: Sequence[str], line: Line, load: Callable[[Path], str], hpa: bool) -> None:
+    if not arguments:
         draft.note(line, Fate.UNNEEDED, "it is empty")
-    for name, value in _parsed(words, hpa):
+    for name, value in _parsed(arguments, hpa):
         match name:
             case "":
                 _root(draft, value, line)
@@ -237,9 +237,9 @@ def _groups(draft: Draft, value: str, line: Line) -> None:
         )
 
 
-def _parsed(words: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:
+def _parsed(arguments: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:
     """Yield (long name, value) of each option, and ("", path) of a directory."""
-    left = list(words)
+    remaining = list(arguments)
     with_value = {
         "address",
         "user",
@@ -253,23 +253,23 @@ def _parsed(words: Sequence[str], hpa: bool) -> Iterator[tuple[str, str]]:
     }
     with_value |= {"umask", "tftpd-timeout", "retry-timeout", "mcast-port", "mcast-addr", "mcast-ttl", "maxthread"}
     with_value |= {"mtftp", "port", "bind-address", "group", "logfile", "pcre", "verbosity"}
-    while left:
-        word = left.pop(0)
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            if not equals and name in with_value and left:
-                value = left.pop(0)
+    while remaining:
+        argument = remaining.pop(0)
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            if not equals and name in with_value and remaining:
+                value = remaining.pop(0)
             yield name, value
-        elif word.startswith("-") and len(word) > 1:
-            letters = word[1:]
+        elif argument.startswith("-") and len(argument) > 1:
+            letters = argument[1:]
             for at, letter in enumerate(letters):
                 name = _SHORT.get(letter, letter)
                 if letter in _HPA_VALUES and hpa:
-                    yield name, letters[at + 1 :] or (left.pop(0) if left else "")
+                    yield name, letters[at + 1 :] or (remaining.pop(0) if remaining else "")
                     break
                 yield name, ""
         else:
-            yield "", word
+            yield "", argument
 
 
 def _remap(draft: Draft, path: str, line: Line, load: Callable[[Path], str]) -> None:
@@ -282,13 +282,13 @@ def _remap(draft: Draft, path: str, line: Line, load: Callable[[Path], str]) -> 
         )
         return
     for rule in _lines(path, text):
-        words = rule.text.split()
-        operation, pattern = words[0], words[1] if len(words) > 1 else ""
-        if re.fullmatch(r"r?g?r?", operation) and pattern in ("\\\\", r"\\") and words[2:3] == ["/"]:
+        fields = rule.text.split()
+        operation, pattern = fields[0], fields[1] if len(fields) > 1 else ""
+        if re.fullmatch(r"r?g?r?", operation) and pattern in ("\\\\", r"\\") and fields[2:3] == ["/"]:
             draft.note(rule, Fate.UNNEEDED, "bootfw serves paths with backslashes")
-        elif "i" in operation and "r" not in operation and not words[2:]:
+        elif "i" in operation and "r" not in operation and not fields[2:]:
             draft.note(rule, Fate.LEFT_OUT, "set ignore-case = true in [[backend]] for names in other case")
-        elif re.fullmatch(r"r?g?r?", operation) and pattern == "^/" and not words[2:3]:
+        elif re.fullmatch(r"r?g?r?", operation) and pattern == "^/" and not fields[2:3]:
             draft.note(rule, Fate.UNNEEDED, "bootfw serves paths below the root, with a slash in front or without one")
         else:
             reason = (

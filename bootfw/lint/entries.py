@@ -121,10 +121,10 @@ def _permission(entry: Entry, user: User) -> Iterator[Finding]:
         return
     bit = 1 if stat.S_ISDIR(status.st_mode) else 4
     if not user.may(status, bit):
-        what = "go through it" if bit == 1 else "read it"
+        action = "go through it" if bit == 1 else "read it"
         yield Finding(
             str(entry.where),
             "unreadable",
-            f"{user.name} may not {what} (mode {stat.S_IMODE(status.st_mode):03o})",
+            f"{user.name} may not {action} (mode {stat.S_IMODE(status.st_mode):03o})",
             f"chmod {'a+rx' if bit == 1 else 'a+r'}",
         )

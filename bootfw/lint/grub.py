@@ -67,8 +67,8 @@ def _words(line: str) -> list[str]:
 
 def _names(words: list[str]) -> list[str]:
     """Return the files on this server that a statement names, except for paths that depend on a variable."""
-    named = [word for word in words[1:] if not word.startswith("--")]
+    arguments = [word for word in words[1:] if not word.startswith("--")]
     if words[0] not in _INITRD:
-        named = named[:1]
-    names = [_PREFIX.sub("", _NETWORK.sub("", name, count=1), count=1) for name in named]
+        arguments = arguments[:1]
+    names = [_PREFIX.sub("", _NETWORK.sub("", name, count=1), count=1) for name in arguments]
     return [path for name in names if "(" not in name and name[:1] != "+" and (path := local(name))]

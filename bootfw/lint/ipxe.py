@@ -81,11 +81,11 @@ def check_circles(tree: Tree) -> Iterator[Finding]:
             cycle = chain[chain.index(path) :]
             reported.update(cycle)
             file, line, _ = following[path]
-            others = " and ".join(cycle[1:])
+            chained = " and ".join(cycle[1:])
             yield Finding(
                 f"{file.where}:{line}",
                 "loop",
-                f"it chains {others}, which chains this script again" if others else "it chains itself, without end",
+                f"it chains {chained}, which chains this script again" if chained else "it chains itself, without end",
                 "end the script with a command that boots, or with exit",
             )
 

@@ -133,7 +133,7 @@ def check_module(tree: Tree, file: Served) -> Iterator[Finding]:
 def kind(file: Served) -> str:
     """Return the kind of a file for a message, such as "an iPXE script"."""
     head = file.head
-    known = {
+    kinds = {
         b"": "empty",
         b"\x7fELF": "an ELF object",
         b"\x1f\x8b": "compressed by gzip",
@@ -143,10 +143,10 @@ def kind(file: Served) -> str:
         b"MZ": "a DOS program",
     }
     if not head:
-        return known[b""]
-    for magic, words in known.items():
+        return kinds[b""]
+    for magic, description in kinds.items():
         if magic and head.lstrip().startswith(magic):
-            return words
+            return description
     return "text" if b"\0" not in head and head.isascii() else "a BIOS program or something else"
 
 

@@ -52,39 +52,39 @@ class _Reading:
                 yield from self._statement(file, number, [words[0].lower(), *words[1:]], depth)
         yield from self._label_ends(file)
         if depth == 0 and self.default is not None:
-            source, number, word = self.default
-            if word not in self.labels and word.endswith(".c32"):
-                yield from self._named(source, number, word)
+            source, number, name = self.default
+            if name not in self.labels and name.endswith(".c32"):
+                yield from self._named_file(source, number, name)
 
     def _statement(self, file: Served, number: int, words: list[str], depth: int) -> Iterator[Finding]:
-        keyword, rest = words[0], words[1:]
-        if keyword == "menu" and rest and rest[0].lower() == "include":
-            keyword, rest = "include", rest[1:]
-        if not rest:
+        keyword, arguments = words[0], words[1:]
+        if keyword == "menu" and arguments and arguments[0].lower() == "include":
+            keyword, arguments = "include", arguments[1:]
+        if not arguments:
             return
         if keyword == "label":
             yield from self._label_ends(file)
-            self.label = self.labels[rest[0]] = _Label(number)
+            self.label = self.labels[arguments[0]] = _Label(number)
         elif keyword == "default":
-            self.default = file, number, rest[0]
+            self.default = file, number, arguments[0]
         elif keyword == "path":
-            self.path += [part for word in rest for part in word.split(":") if part]
+            self.path += [part for argument in arguments for part in argument.split(":") if part]
         elif keyword == "include":
             # PXELINUX ignores a missing include, and configurations of distributions rely on this.
-            found = self._find(local(rest[0]))
+            found = self._find(local(arguments[0]))
             if found is not None and depth < _NESTED:
                 yield from self.read(found, depth + 1)
         elif keyword == "ui":
-            yield from self._named(file, number, rest[0])
+            yield from self._named_file(file, number, arguments[0])
         elif keyword in _KERNELS:
-            found = yield from self._named(file, number, rest[0])
+            found = yield from self._named_file(file, number, arguments[0])
             if self.label is not None and keyword in ("kernel", "linux"):
                 self.label.kernel = found
         elif keyword == "initrd":
-            yield from self._initrd(file, number, rest[0])
+            yield from self._initrd(file, number, arguments[0])
         elif keyword == "append":
-            for word in rest:
-                name, _, value = word.partition("=")
+            for argument in arguments:
+                name, _, value = argument.partition("=")
                 if name == "initrd" and value:
                     yield from self._initrd(file, number, value)
                 elif self.label is not None and name in ("root", "nfsroot", "initrd"):
@@ -94,9 +94,9 @@ class _Reading:
         if self.label is not None:
             self.label.initrd = True
         for name in names.split(","):
-            yield from self._named(file, number, name)
+            yield from self._named_file(file, number, name)
 
-    def _named(self, file: Served, number: int, name: str) -> Generator[Finding, None, Served | None]:
+    def _named_file(self, file: Served, number: int, name: str) -> Generator[Finding, None, Served | None]:
         path = local(name.removeprefix("::"))
         if not path:
             return None

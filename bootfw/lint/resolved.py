@@ -31,21 +31,21 @@ def check_resolvers(tree: Tree, resolvers: Sequence[tuple[str, IBootFileResolver
         for listed in resolver.boot_files():
             if listed.file.server is not None or listed.file.content is not None:
                 continue  # it is on another server, or the resolver generates it
-            what = f"[[resolver]] {name}" + (f", {listed.option}" if listed.option else "")
-            yield from _check(tree, what, listed.architecture.removesuffix("-http"), listed.file.name)
-            yield from _check_configuration(tree, what, listed.file)
+            source = f"[[resolver]] {name}" + (f", {listed.option}" if listed.option else "")
+            yield from _check(tree, source, listed.architecture.removesuffix("-http"), listed.file.name)
+            yield from _check_configuration(tree, source, listed.file)
 
 
-def _check_configuration(tree: Tree, what: str, file: BootFile) -> Iterator[Finding]:
+def _check_configuration(tree: Tree, source: str, file: BootFile) -> Iterator[Finding]:
     """Report a missing configuration file of PXELINUX (RFC 5071): below the prefix, or else beside the program."""
     path = file.pathprefix + file.configfile
     if not file.configfile or not tree.complete or any(sign in path + file.name for sign in ("{", "$", "::", "://")):
         return
     if tree.nearest(relative(path), "" if path.startswith("/") else relative(file.name).rpartition("/")[0]) is None:
-        yield Finding(what, "missing", f"its configfile is {path}, which is not there", "put it there")
+        yield Finding(source, "missing", f"its configfile is {path}, which is not there", "put it there")
 
 
-def _check(tree: Tree, what: str, architecture: str, name: str) -> Iterator[Finding]:
+def _check(tree: Tree, source: str, architecture: str, name: str) -> Iterator[Finding]:
     path = _OURS.sub("/", name, count=1)
     if "{" in path or "$" in path or "://" in path:
         return
@@ -54,7 +54,7 @@ def _check(tree: Tree, what: str, architecture: str, name: str) -> Iterator[Find
         if tree.complete:
             other = tree.other_spelling(relative(path), "")
             remedy = f"there is {other}: upper and lower case are not the same" if other else "put it there"
-            yield Finding(what, "missing", f"it names {name}, which is not there", remedy)
+            yield Finding(source, "missing", f"it names {name}, which is not there", remedy)
         return
     if file.is_generated:
         return
@@ -64,27 +64,27 @@ def _check(tree: Tree, what: str, architecture: str, name: str) -> Iterator[Find
         yield Finding(
             file.where,
             "program",
-            f"{what} names it, and it is no UEFI program: it is {kind(file)}",
+            f"{source} names it, and it is no UEFI program: it is {kind(file)}",
             f"name a program for {NAMES.get(machine, machine)}",
         )
     elif program is not None and machine and program.machine != machine:
         yield Finding(
             file.where,
             "architecture",
-            f"{what} names it, and it is a program for {NAMES.get(program.machine, program.machine)}",
+            f"{source} names it, and it is a program for {NAMES.get(program.machine, program.machine)}",
             f"name one for {NAMES.get(machine, machine)}",
         )
     elif program is not None and architecture == "x86-bios":
         yield Finding(
             file.where,
             "program",
-            f"{what} names it, and it is a program for {NAMES.get(program.machine, program.machine)}",
+            f"{source} names it, and it is a program for {NAMES.get(program.machine, program.machine)}",
             "BIOS starts programs such as undionly.kpxe and pxelinux.0",
         )
     if file.size > LARGEST and not _DISK.search(file.name) and architecture != "ipxe":
         yield Finding(
             file.where,
             "size",
-            f"{what} names it, and {file.size} bytes are more than 65,535 blocks of 512",
+            f"{source} names it, and {file.size} bytes are more than 65,535 blocks of 512",
             "firmware without larger blocks (blksize) can't fetch it by TFTP: load it by iPXE or GRUB",
         )

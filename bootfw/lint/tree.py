@@ -112,7 +112,7 @@ class Tree:
     generates: Callable[[str], bool] = lambda path: False
     unlisted: list[tuple[Path, str]] = field(factory=list, init=False)
     """(directory, reason) of those that can't be listed. Filled when ``entries`` is computed."""
-    _known: dict[str, Served | None] = field(factory=dict, init=False)
+    _found: dict[str, Served | None] = field(factory=dict, init=False)
 
     @cached_property
     def entries(self) -> Sequence[Entry]:
@@ -133,16 +133,16 @@ class Tree:
 
     def find(self, path: str) -> Served | None:
         """Return the file that a client gets for *path*; None: there is none."""
-        if path not in self._known:
-            found = _served(self.backend, path, self._where(path))
+        if path not in self._found:
+            found = _served(self.backend, path, self._host_path(path))
             if found is None and self.generates(path):
                 found = Served(path, path, lambda: MemoryReader(b""), True)
-            self._known[path] = found
-        return self._known[path]
+            self._found[path] = found
+        return self._found[path]
 
     def found_by(self, backend: Any, path: str) -> Served | None:
         """Return the file that *backend* alone has at *path*; None: there is none."""
-        return _served(backend, path, self._where(path))
+        return _served(backend, path, self._host_path(path))
 
     def nearest(self, path: str, directory: str) -> Served | None:
         """Return the file at *path* in *directory* or in a directory above it; None: there is none.
@@ -175,7 +175,7 @@ class Tree:
                 names[_identity(str(entry.where))].append(entry.path.rpartition("/")[0])
         return names
 
-    def _where(self, path: str) -> str:
+    def _host_path(self, path: str) -> str:
         # os.path.isfile returns False for any error; Path.is_file raises for a name that is too long.
         return next((str(root / path) for root, _ in self.roots if os.path.isfile(root / path)), path)
 
@@ -227,9 +227,9 @@ def _served(backend: Any, path: str, where: str) -> Served | None:
     return served
 
 
-def _identity(where: str) -> Any:
+def _identity(path: str) -> Any:
     try:
-        status = os.stat(where)
+        status = os.stat(path)
     except OSError:
-        return where
+        return path
     return status.st_dev, status.st_ino

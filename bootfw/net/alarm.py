@@ -32,7 +32,7 @@ _Entry = list[Any]
 """[time, serial number, owner] in the heap. The number is unique, so owners are never compared. The time is never later
 than the owner's deadline. With None in the place of its owner an entry is dead, and is dropped at the top of the
 heap."""
-_WHEN, _NUMBER, _OWNER = 0, 1, 2
+_TIME, _NUMBER, _OWNER = 0, 1, 2
 
 
 class Alarm(Generic[Owner]):
@@ -66,7 +66,7 @@ class Alarm(Generic[Owner]):
         if entry is not None:
             # The usual case, once for each packet: the deadline has moved later. The entry stays, and _serve() finds
             # the new deadline when the old time has come.
-            if entry[_WHEN] <= deadline:
+            if entry[_TIME] <= deadline:
                 return
             # A heap can't remove an entry from its middle: leave a dead one, and push another.
             entry[_OWNER] = None
@@ -107,12 +107,12 @@ class Alarm(Generic[Owner]):
         if not self._entries:
             self._heap.clear()
             return
-        when = self._heap[0][_WHEN]
-        if self._call is not None and self._call_at <= when:
+        earliest = self._heap[0][_TIME]
+        if self._call is not None and self._call_at <= earliest:
             return
         # reset() keeps the one delayed call. Cancelled calls would stay in the reactor's own heap until it sweeps them.
-        delay = max(0.0, when - self._clock.seconds())
-        self._call_at = when
+        delay = max(0.0, earliest - self._clock.seconds())
+        self._call_at = earliest
         if self._call is None:
             self._call = self._clock.callLater(delay, self._wake)
         else:
@@ -125,7 +125,7 @@ class Alarm(Generic[Owner]):
         now = self._clock.seconds()
         try:
             for _ in range(_PER_WAKE_UP):
-                if not self._heap or self._heap[0][_WHEN] > now:
+                if not self._heap or self._heap[0][_TIME] > now:
                     break
                 self._serve(heappop(self._heap), now)
         finally:
@@ -149,7 +149,7 @@ class Alarm(Generic[Owner]):
             self._entries[owner] = entry
         # The deadline is later than this entry: reuse the entry for it.
         self._order += 1
-        entry[_WHEN], entry[_NUMBER] = next_deadline, self._order
+        entry[_TIME], entry[_NUMBER] = next_deadline, self._order
         heappush(self._heap, entry)
 
     def _call_ring(self, owner: Owner, now: float) -> float | None:

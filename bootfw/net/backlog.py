@@ -121,8 +121,8 @@ class Backlog:
             self._began = now
         self._trimmed = now
         share = LASTING_SHARE if now - self._began > LASTING else 1.0
-        most = inf if self._per_address is None else self._per_address()
-        of_relays, shared = ALL_RELAYS * most, now - self._shared_at < RELAY_ALONE
+        per_address = inf if self._per_address is None else self._per_address()
+        of_relays, shared = ALL_RELAYS * per_address, now - self._shared_at < RELAY_ALONE
         # The buckets of relays are filled and emptied also while a relay is alone, so that its limit takes effect with
         # the first request of another address.
         sent, kept, stale = self._sent, [], False
@@ -135,19 +135,19 @@ class Backlog:
                 continue
             address = peer[0]
             sent[address] += 1
-            if most == inf or _is_exempt(address):
-                over = ""
+            if per_address == inf or _is_exempt(address):
+                exceeded = ""
             elif not kind.relayed:
-                over = _ONE_ADDRESS if sent[address] > most else ""
-            elif not self._relays.take(address, most, RELAY_BURST * most, now):
-                over = _ONE_RELAY if shared else ""
+                exceeded = _ONE_ADDRESS if sent[address] > per_address else ""
+            elif not self._relays.take(address, per_address, RELAY_BURST * per_address, now):
+                exceeded = _ONE_RELAY if shared else ""
             elif not self._all_relays.take("", of_relays, RELAY_BURST * of_relays, now):
-                over = _ALL_RELAYS if shared else ""
+                exceeded = _ALL_RELAYS if shared else ""
             else:
-                over = ""
-            if over:
+                exceeded = ""
+            if exceeded:
                 excess += 1
-                sender, limit = peer, over
+                sender, limit = peer, exceeded
             elif waited > share * kind.patience:
                 self._stale[kind.name] += 1
                 stale = True
@@ -156,7 +156,7 @@ class Backlog:
         if len(sent) > 1:
             self._shared_at = now
         if excess:
-            self._excess.count(limit.format(most=most, of_relays=of_relays), sender, now, excess)
+            self._excess.count(limit.format(most=per_address, of_relays=of_relays), sender, now, excess)
         if stale:
             self._waited = waited
             self._limit.due(now)

@@ -68,7 +68,7 @@ class WantedSocket:
     """When it entered its state, in seconds of the clock."""
     index: int = field(default=0, init=False)
     """Index of the interface that it is bound to; 0: it has no port yet, or is on all interfaces."""
-    _where: Address | None = field(default=None, init=False)
+    _bound_address: Address | None = field(default=None, init=False)
     """The address of the open port. A port forgets it when it is closed, and the reactor may close it before we do."""
 
     @property
@@ -99,8 +99,8 @@ class WantedSocket:
     @property
     def where(self) -> Address:
         """The address; with port 0, the port that the kernel chose."""
-        if self._where is not None:
-            return self._where
+        if self._bound_address is not None:
+            return self._bound_address
         if self.port is None:
             return self.address[0], self.address[1]
         bound = self.port.getHost()
@@ -108,7 +108,7 @@ class WantedSocket:
         zone = str(self.address[0]).partition("%")[2]
         host = f"{bound.host}%{zone}" if zone and "%" not in bound.host else bound.host
         if bound.port:  # else its interface does not exist yet
-            self._where = host, bound.port
+            self._bound_address = host, bound.port
         return host, bound.port
 
     def status(self) -> SocketStatus:
@@ -144,7 +144,7 @@ class Bindings:
         self._publish = publish
         self._opens_later = opens_later
         self._follow = follow and IReactorFDSet.providedBy(reactor)
-        self._wanted: list[WantedSocket] = []
+        self._wanted_sockets: list[WantedSocket] = []
         self._alarm: Alarm[WantedSocket] = Alarm(reactor, self._tick)
         self._changes: Changes | None = None
         self._started = False
@@ -152,12 +152,14 @@ class Bindings:
 
     def __iter__(self) -> Iterator[WantedSocket]:
         """The wanted sockets, in the order in which they were added."""
-        return iter(self._wanted)
+        return iter(self._wanted_sockets)
 
     @property
     def ready(self) -> bool:
         """Whether the service has started, and every wanted socket that is not optional is bound."""
-        return self._started and not any(each.state is not State.BOUND and not each.optional for each in self._wanted)
+        return self._started and not any(
+            each.state is not State.BOUND and not each.optional for each in self._wanted_sockets
+        )
 
     def add(self, wanted: WantedSocket) -> None:
         """Open a socket, and look after it until close() or drop().
@@ -165,7 +167,7 @@ class Bindings:
         :raise CannotListenError: it can't be opened and is not optional, or can't be waited for.
         """
         self._subscribe(wanted)
-        self._wanted.append(wanted)
+        self._wanted_sockets.append(wanted)
         self._enter(wanted)
         wanted.is_added = True
 
@@ -187,7 +189,7 @@ class Bindings:
 
     def drop(self, wanted: WantedSocket) -> None:
         """Stop looking after a socket. Its port, if there is one, stays open."""
-        self._wanted.remove(wanted)
+        self._wanted_sockets.remove(wanted)
         self._alarm.forget(wanted)
         wanted.states.handle(Input.CLOSE)
         self.check_ready()
@@ -207,14 +209,14 @@ class Bindings:
         if self._changes is not None:
             self._changes.close()
             self._changes = None
-        wanted, self._wanted = self._wanted, []
-        for each in wanted:
+        wanted_sockets, self._wanted_sockets = self._wanted_sockets, []
+        for each in wanted_sockets:
             each.states.handle(Input.CLOSE)
-        return wanted
+        return wanted_sockets
 
     def statuses(self) -> tuple[SocketStatus, ...]:
         """Return the state of every wanted socket, as an operator sees it."""
-        return tuple(each.status() for each in self._wanted)
+        return tuple(each.status() for each in self._wanted_sockets)
 
     # Interfaces and addresses that appear and disappear
 
@@ -235,7 +237,7 @@ class Bindings:
 
         The reported changes themselves are not used, since some may be lost.
         """
-        for wanted in tuple(self._wanted):
+        for wanted in tuple(self._wanted_sockets):
             if wanted.is_anywhere or wanted.state is State.CLOSED:
                 continue
             missing = wanted.missing()
@@ -375,7 +377,7 @@ def _refuse_other_holders(sockets: Sequence[socket.socket], wanted: WantedSocket
     :raise OSError: another program has the port on the interface.
     """
     protocol = "udp" if sockets[0].type == socket.SOCK_DGRAM else "tcp"
-    own = {str(os.fstat(sock.fileno()).st_ino) for sock in sockets}
-    holder = who_holds(wanted.address[1], sockets[0].family, protocol, wanted.interface, own)
+    own_inodes = {str(os.fstat(sock.fileno()).st_ino) for sock in sockets}
+    holder = who_holds(wanted.address[1], sockets[0].family, protocol, wanted.interface, own_inodes)
     if holder:
         raise OSError(errno.EADDRINUSE, f"{os.strerror(errno.EADDRINUSE)} by {holder}")

@@ -111,7 +111,7 @@ class ControlProtocol(LineOnlyReceiver):
     def _run(self, line: bytes) -> Any:
         try:
             request = json.loads(line)
-            name, given = request["do"], request.get("with", {})
+            name, arguments = request["do"], request.get("with", {})
             operation = self._operations.get(name)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ControlError("this server does not understand the request; is it of another version?") from None
@@ -120,9 +120,9 @@ class ControlProtocol(LineOnlyReceiver):
                 f'this server has no operation "{name}": its configuration has nothing to do with it, '
                 "or it is of another version"
             )
-        if not isinstance(given, dict):
-            raise ControlError(f'"with" must be an object, not {given!r}')
-        return operation(given)
+        if not isinstance(arguments, dict):
+            raise ControlError(f'"with" must be an object, not {arguments!r}')
+        return operation(arguments)
 
     def _returned(self, records: Iterable[Mapping[str, Any]]) -> None:
         self._records = iter(records)
@@ -211,8 +211,8 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
 
 
 def _can_not(path: Path, code: int | None) -> CannotListenError:
-    fault = OSError(code, os.strerror(code or 0))
-    return CannotListenError(None, os.fspath(path), fault)
+    os_error = OSError(code, os.strerror(code or 0))
+    return CannotListenError(None, os.fspath(path), os_error)
 
 
 def done(answer: "Deferred[Any]", *records: Mapping[str, Any]) -> "Deferred[Any]":

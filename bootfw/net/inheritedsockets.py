@@ -43,10 +43,10 @@ class InheritedSocket:
     """Whether it was closed by a reload, whose configuration does not want it."""
 
     def __str__(self) -> str:
-        where = self.sock.getsockname()[:2]
+        address = self.sock.getsockname()[:2]
         kind = "TCP" if self.sock.type == socket.SOCK_STREAM else "UDP"
         device = f" on {self.device}" if self.device else ""
-        return f'inherited socket "{self.name}" (descriptor {self.descriptor}, {kind} {address_text(where)}{device})'
+        return f'inherited socket "{self.name}" (descriptor {self.descriptor}, {kind} {address_text(address)}{device})'
 
     @property
     def device(self) -> str:
@@ -60,10 +60,10 @@ class InheritedSocket:
     def difference(self, service: str, address: ListenAddress, device: str) -> str:
         """Return how it differs from the wanted socket; "": it does not."""
         stream = service in _STREAM
-        family, where = resolve(*address)
+        family, sockaddr = resolve(*address)
         if self.sock.type != (socket.SOCK_STREAM if stream else socket.SOCK_DGRAM):
             return f"{service} needs {'TCP' if stream else 'UDP'}"
-        if self.sock.family != family.number or self.sock.getsockname() != where:
+        if self.sock.family != family.number or self.sock.getsockname() != sockaddr:
             return f"{service} listens on {address_text(address)}"
         if stream and not self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return "it is a connection, not a listening socket (Accept=no)"
@@ -103,7 +103,7 @@ def inherited_sockets(environ: MutableMapping[str, str], first: int = _FIRST) ->
     if process != str(os.getpid()) or not count.isdecimal():
         return []
     names += ["unknown"] * (int(count) - len(names))
-    return [_inherited(first + n, names[n] or "unknown") for n in range(int(count))]
+    return [_inherited(first + number, names[number] or "unknown") for number in range(int(count))]
 
 
 def _inherited(descriptor: int, name: str) -> InheritedSocket:

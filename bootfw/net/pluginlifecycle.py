@@ -66,7 +66,7 @@ class PluginLifecycle:
         :raise StateError: from IStartable.start(); then none of them is started.
         """
         try:
-            self._start([plugin for plugin in plugins if not _has(self._plugins, plugin[1])])
+            self._start([plugin for plugin in plugins if not _contains(self._plugins, plugin[1])])
         except BaseException:
             self.drop_new(plugins)
             raise
@@ -74,7 +74,7 @@ class PluginLifecycle:
     def drop_new(self, plugins: Sequence[tuple[str, Any]]) -> None:
         """Undo start_new()."""
         for _, plugin in plugins:
-            if not _has(self._plugins, plugin):
+            if not _contains(self._plugins, plugin):
                 self.retire(plugin)
 
     def replace(self, plugins: Sequence[tuple[str, Any]]) -> Sequence[Callable[[], object]]:
@@ -85,7 +85,7 @@ class PluginLifecycle:
         operations = self.operations()
         before, self._plugins = self._plugins, plugins
         self.offer(self.operations(), operations)
-        return [partial(self.retire, plugin) for _, plugin in before if not _has(plugins, plugin)]
+        return [partial(self.retire, plugin) for _, plugin in before if not _contains(plugins, plugin)]
 
     def offer(self, operations: Mapping[str, Operation], before: Iterable[str]) -> None:
         """Have the control socket offer *operations* in place of those that are named in *before*."""
@@ -95,7 +95,7 @@ class PluginLifecycle:
 
     def retire(self, plugin: Any) -> None:
         """Close a plugin that is not used any more, if it was started."""
-        # By identity, here and in _has(): two plugins that are equal may be two objects, and each has to be closed.
+        # By identity, here and in _contains(): two equal plugins may be two objects, and each has to be closed.
         if any(each is plugin for each in self._started):
             self._started = [each for each in self._started if each is not plugin]
             maybeDeferred(plugin.close).addErrback(
@@ -151,16 +151,18 @@ class PluginLifecycle:
     def operations(self) -> dict[str, Operation]:
         """Return the operations of the plugins that are IOperable."""
         operations: dict[str, Operation] = {}
-        instead: dict[str, Operation] = {}
+        standby_operations: dict[str, Operation] = {}
         for _, plugin in self._plugins:
             if IOperable.providedBy(plugin):
                 operations.update(plugin.operations())
             if IStandbyOperable.providedBy(plugin):
-                instead.update(plugin.standby_operations())
+                standby_operations.update(plugin.standby_operations())
         admit = self._admit
         if admit is None:
             return operations
-        return {name: partial(_run_admitted, admit, each, instead.get(name)) for name, each in operations.items()}
+        return {
+            name: partial(_run_admitted, admit, each, standby_operations.get(name)) for name, each in operations.items()
+        }
 
     def close_plugins(self) -> "Deferred[Any]":
         """Close the plugins that were started; start() starts them again.
@@ -185,16 +187,16 @@ class PluginLifecycle:
 
 
 def _run_admitted(
-    admit: Callable[[], None], operation: Operation, instead: Operation | None, given: Mapping[str, Any]
+    admit: Callable[[], None], operation: Operation, standby_operation: Operation | None, arguments: Mapping[str, Any]
 ) -> Any:
     try:
         admit()
     except ControlError:
-        if instead is None:
+        if standby_operation is None:
             raise
-        return instead(given)
-    return operation(given)
+        return standby_operation(arguments)
+    return operation(arguments)
 
 
-def _has(plugins: Sequence[tuple[str, Any]], plugin: Any) -> bool:
+def _contains(plugins: Sequence[tuple[str, Any]], plugin: Any) -> bool:
     return any(each is plugin for _, each in plugins)

@@ -12,6 +12,6 @@ Publish = Callable[[Event], None]
 def report_dropped(reactor: Any, settings: Callable[[], Settings], publish: Publish, interface: str) -> None:
     """Publish that a request arrived on an interface that is not served; called once for each interface."""
     names, excepted = settings().interfaces, settings().except_interfaces
-    why = "except-interfaces lists it" if interface in excepted else f"interfaces lists {', '.join(names)} only"
-    problem = f"requests that arrive on it are dropped: [bootfw] {why}"
+    reason = "except-interfaces lists it" if interface in excepted else f"interfaces lists {', '.join(names)} only"
+    problem = f"requests that arrive on it are dropped: [bootfw] {reason}"
     publish(InterfaceProblem(reactor.seconds(), interface, problem))

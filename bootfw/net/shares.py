@@ -14,25 +14,25 @@ class Shares:
     def __init__(self) -> None:
         self.total = 0
         """Places that are taken."""
-        self._taken: dict[str, int] = {}
+        self._places: dict[str, int] = {}
 
     def allows(self, client: str, most: int) -> bool:
         """Return whether *client* may have another place.
 
         :param most: the number of places, free or taken.
         """
-        return self._taken.get(client, 0) < max(most - self.total, FEW)
+        return self._places.get(client, 0) < max(most - self.total, FEW)
 
     def take(self, client: str) -> None:
         """Note that *client* has one more place."""
         self.total += 1
-        self._taken[client] = self._taken.get(client, 0) + 1
+        self._places[client] = self._places.get(client, 0) + 1
 
     def give_back(self, client: str) -> None:
         """Note that *client* has one place less."""
         self.total -= 1
-        left = self._taken[client] - 1
-        if left:
-            self._taken[client] = left
+        remaining = self._places[client] - 1
+        if remaining:
+            self._places[client] = remaining
         else:
-            del self._taken[client]
+            del self._places[client]

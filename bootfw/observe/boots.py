@@ -261,39 +261,41 @@ class BootRecorder:
         """See IOperable."""
         return {"boots": self._boots, "boot": self._boot}
 
-    def _boots(self, given: Mapping[str, Any]) -> Any:
+    def _boots(self, arguments: Mapping[str, Any]) -> Any:
         """Return the latest attempts without stages; with "after", those with a change of a higher number.
 
         If there is none, the only record has the number to pass as "after" next; a negative "after" requests the latest
         number.
         """
-        if "after" in given:
-            after = int(_number(given, "after"))
+        if "after" in arguments:
+            after = int(_number(arguments, "after"))
             later = [(number, each) for number, each in self._changes.values() if number > after]
             # After a restart of the service its numbers are lower than those that a follower has seen.
             return [{**attempt_record(each, stages=False), "change": number} for number, each in later] or [
                 {"change": min(self._change_number, max(after, 0)) if after >= 0 else self._change_number}
             ]
-        return self._find(given).addCallback(lambda found: (attempt_record(attempt, stages=False) for attempt in found))
+        return self._find(arguments).addCallback(
+            lambda found: (attempt_record(attempt, stages=False) for attempt in found)
+        )
 
-    def _boot(self, given: Mapping[str, Any]) -> Any:
+    def _boot(self, arguments: Mapping[str, Any]) -> Any:
         """Return the attempts of one machine, with their stages."""
-        if not given.get("machine"):
+        if not arguments.get("machine"):
             raise ControlError('"machine" is missing: give the MAC, UUID or IP address of the machine')
-        return self._find({"limit": 10, **given}).addCallback(lambda found: map(attempt_record, found))
+        return self._find({"limit": 10, **arguments}).addCallback(lambda found: map(attempt_record, found))
 
-    def _find(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+    def _find(self, arguments: Mapping[str, Any]) -> "Deferred[Any]":
         """Return the attempts that fit, the latest first: running, in memory and stored ones."""
         try:
-            machine = machine_text(str(given["machine"])) if given.get("machine") else ""
+            machine = machine_text(str(arguments["machine"])) if arguments.get("machine") else ""
         except ValueError as error:
             raise ControlError(str(error)) from error
-        verdict = str(given.get("verdict", ""))
+        verdict = str(arguments.get("verdict", ""))
         if verdict not in ("", *(each.value for each in Verdict)):
             known = ", ".join(f'"{each.value}"' for each in Verdict)
             raise ControlError(f'unknown verdict "{verdict}"; known: {known}')
-        since, before = _number(given, "since"), _number(given, "before")
-        limit = max(0, min(int(_number(given, "limit", LISTED)), _MAX_LISTED))
+        since, before = _number(arguments, "since"), _number(arguments, "before")
+        limit = max(0, min(int(_number(arguments, "limit", LISTED)), _MAX_LISTED))
 
         def fits(attempt: BootAttempt) -> bool:
             return (
@@ -339,11 +341,11 @@ def _file_to_examine(attempt: BootAttempt) -> tuple[StageKind, str, str] | None:
     return None
 
 
-def _number(given: Mapping[str, Any], name: str, default: float = 0.0) -> float:
+def _number(arguments: Mapping[str, Any], name: str, default: float = 0.0) -> float:
     try:
-        number = float(given.get(name, default))
+        number = float(arguments.get(name, default))
     except (TypeError, ValueError, OverflowError):
         number = nan
     if not isfinite(number):
-        raise ControlError(f'"{name}" must be a number, not {given[name]!r}')
+        raise ControlError(f'"{name}" must be a number, not {arguments[name]!r}')
     return number

@@ -349,10 +349,10 @@ def refused_line(event: TransferRefused, count: int) -> str:
     """Describe *count* equal requests of a client that were refused; *event* is the first one."""
     request = event.request
     verb = "offered" if request.write else "requested"
-    why = (f" ({event.detail})" if event.detail else "") + _treated(event.persona)
+    notes = (f" ({event.detail})" if event.detail else "") + _treated(event.persona)
     peer = address_text(request.peer)
     times = f" {count} times" if count > 1 else ""
-    return f"{request.protocol} {peer} {verb} {request.filename!r}{times}: ERROR {event.code} {event.message}{why}"
+    return f"{request.protocol} {peer} {verb} {request.filename!r}{times}: ERROR {event.code} {event.message}{notes}"
 
 
 def _treated(persona: str) -> str:
@@ -393,7 +393,7 @@ def _each_lease(event: Event) -> Iterable[AddressesGranted]:
     return (evolve(event, leases=(lease,)) for lease in event.leases)
 
 
-def _taken(event: AddressTaken) -> str:
+def _evidence(event: AddressTaken) -> str:
     if event.declined:
         return f"{event.mac} has declined it"
     return f"{event.mac} answers there" if event.mac else "a ping is answered there"
@@ -489,7 +489,7 @@ _LINES: dict[type[Event], _Line] = {
     ),
     AddressesGranted: _line(_info, "dhcp leases {what}", what=_granted),
     AddressReleased: _line(_info, "dhcp {mac} releases {address}"),
-    AddressTaken: _line(_warn, "dhcp {address} is in use without a lease: {how}", how=_taken),
+    AddressTaken: _line(_warn, "dhcp {address} is in use without a lease: {how}", how=_evidence),
     ProxyARPSeen: _line(
         _warn,
         "dhcp {mac} on {interface} answers ARP for one address after the other, {addresses}: its answers are ignored; "

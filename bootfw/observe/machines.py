@@ -77,16 +77,18 @@ class Machines:
             "images": self._images,
         }
 
-    def _list(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
+    def _list(self, arguments: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Return the machines that are selected; see Selection. ``limit``: at most so many."""
-        return self._find(Selection.of(given)).addCallback(lambda found: found[: int(given.get("limit", BOOTS))])
+        return self._find(Selection.of(arguments)).addCallback(
+            lambda found: found[: int(arguments.get("limit", BOOTS))]
+        )
 
     def _find(self, selection: Selection, also: Sequence[str] = ()) -> "Deferred[list[Record]]":
         """Return the machines that are selected. Those in *also* get a record in any case."""
         operations = self._operations()
 
-        def call(name: str, **given: object) -> "Deferred[Iterable[Record]]":
-            return maybeDeferred(operations[name], given) if name in operations else succeed(())
+        def call(name: str, **arguments: object) -> "Deferred[Iterable[Record]]":
+            return maybeDeferred(operations[name], arguments) if name in operations else succeed(())
 
         mac = selection.mac
         results = [
@@ -113,19 +115,19 @@ class Machines:
 
         return gatherResults(results, consumeErrors=True).addCallback(joined).addCallback(selected)
 
-    def _set(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
+    def _set(self, arguments: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Change what is set for a machine; see change(). Returns its record."""
-        change(self._entries, given)  # raises its errors before the search for images, which may take long
+        change(self._entries, arguments)  # raises its errors before the search for images, which may take long
 
         def checked(names: Sequence[str]) -> "Deferred[list[Record]]":
-            check_image(given, names)
-            mac, entry = change(self._entries, given)
+            check_image(arguments, names)
+            mac, entry = change(self._entries, arguments)
             return self._save(mac, entry).addCallback(lambda _: self._find(Selection(mac), [mac]))
 
-        names = self._image_names() if given.get("image") else succeed([])
+        names = self._image_names() if arguments.get("image") else succeed([])
         return names.addCallback(checked)
 
-    def _images(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
+    def _images(self, arguments: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Return the names of the images that a machine can be for."""
         return self._image_names().addCallback(lambda names: [{"name": name} for name in names])
 
@@ -133,9 +135,9 @@ class Machines:
         backends = [backend for _, backend in self._backends() if provides(backend, IImageBackend)]
         return in_thread(self._reactor, lambda: sorted({name for each in backends for name in each.image_names()}))
 
-    def _forget(self, given: Mapping[str, Any]) -> "Deferred[list[Record]]":
+    def _forget(self, arguments: Mapping[str, Any]) -> "Deferred[list[Record]]":
         """Remove what is set for a machine. Returns its record, as it was; without any, there was nothing to remove."""
-        mac = mac_of(given)
+        mac = mac_of(arguments)
         if mac not in self._entries:
             return succeed([])
         before = self._find(Selection(mac))

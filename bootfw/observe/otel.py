@@ -223,7 +223,7 @@ def _nanoseconds(seconds: float) -> int:
 def boot_attributes(attempt: BootAttempt) -> dict[str, Any]:
     """Return the attributes of the span of a boot; those without a value are left out."""
     cause = attempt.cause
-    return _given(
+    return _supported(
         {
             "bootfw.boot.id": attempt.id,
             "bootfw.mac": attempt.mac,
@@ -244,10 +244,10 @@ def stage_attributes(stage: Stage) -> dict[str, Any]:
     """Return the attributes of the span of a stage: its data, with the prefix ``bootfw.`` for each key."""
     attributes = {f"bootfw.{key}": plain(value) for key, value in stage.data.items()}
     attributes["bootfw.count"] = stage.count
-    return _given(attributes)
+    return _supported(attributes)
 
 
-def _given(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def _supported(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that have a value, converted to types that OpenTelemetry supports."""
     return {
         key: value if isinstance(value, str | bool | int | float) else [str(item) for item in value]

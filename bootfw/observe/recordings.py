@@ -121,7 +121,7 @@ def _stages(attempt: BootAttempt, at: float) -> str:
     return ", ".join(dict.fromkeys(stage.kind.value for stage in attempt.stages if abs(stage.at - at) < _NEAR))
 
 
-def _http_packets(attempt: BootAttempt, others: list[Datagram]) -> Iterator[Segment]:
+def _http_packets(attempt: BootAttempt, packets: list[Datagram]) -> Iterator[Segment]:
     """Make packets for the HTTP requests and responses of an attempt, from its stages.
 
     A server does not see the TCP segments that the kernel handled. The stages do not contain the client's port, so each
@@ -135,7 +135,7 @@ def _http_packets(attempt: BootAttempt, others: list[Datagram]) -> Iterator[Segm
         if not client[0]:
             continue
         ours = "::" if ":" in client[0] else "0.0.0.0"
-        server = next((_own_address(other) for other in others if _can_be_of(other, client[0])), ours), _HTTP_PORT
+        server = next((_own_address(other) for other in packets if _can_be_of(other, client[0])), ours), _HTTP_PORT
         request = f"GET {quote('/' + str(data['file']).lstrip('/'))} HTTP/1.1\r\nHost: {server[0]}\r\n\r\n".encode()
         code = int(data.get("code", HTTPStatus.OK))
         phrase = HTTPStatus(code).phrase if code in set(HTTPStatus) else ""
@@ -152,8 +152,8 @@ def _own_address(packet: Datagram) -> str:
 
 def _can_be_of(packet: Datagram, client: str) -> bool:
     """Return whether the source of *packet* is an address at which *client* may have reached our HTTP server."""
-    own = _own_address(packet)
-    return packet.outbound and (":" in own) == (":" in client) and own not in ("0.0.0.0", "::")
+    address = _own_address(packet)
+    return packet.outbound and (":" in address) == (":" in client) and address not in ("0.0.0.0", "::")
 
 
 def _summary(attempt: BootAttempt) -> str:

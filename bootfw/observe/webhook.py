@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, field, validators
 from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -219,8 +220,14 @@ class Webhook:
         self._handle(Input.FAILED if temporary else Input.REFUSED, len(self._queue) - self._batch)
 
     def _failed(self, failure: Failure) -> None:
-        late = failure.check(TimeoutError)
-        self._reason = "the receiver did not answer in time" if late else str(failure.getErrorMessage())
+        # Agent wraps what happens to an open connection: ResponseNeverReceived([Failure of ConnectionLost]).
+        cause = (getattr(failure.value, "reasons", None) or [failure])[0]
+        if cause.check(TimeoutError):
+            self._reason = "the receiver did not answer in time"
+        elif cause.check(ConnectionLost, ConnectionDone):
+            self._reason = "the receiver closed the connection without an answer"
+        else:
+            self._reason = str(cause.getErrorMessage())
         self._handle(Input.FAILED, len(self._queue) - self._batch)
 
     def _drop_batch(self) -> None:

@@ -56,12 +56,12 @@ def boot_answer(body: bytes, api: str) -> BootAnswer:
     message = document.get("message") or ""
     if not isinstance(message, str):
         raise ValueError('"message" must be a string')
-    words = _command_line(document.get("cmdline"), base)
+    arguments = _command_line(document.get("cmdline"), base)
     schemes = frozenset(urlsplit(each).scheme for each in (kernel, *urls))
-    return BootAnswer("\n".join(_lines(kernel, urls, words, message)) + "\n", schemes)
+    return BootAnswer("\n".join(_lines(kernel, urls, arguments, message)) + "\n", schemes)
 
 
-def _lines(kernel: str, initrds: Sequence[str], words: Sequence[str], message: str) -> Iterator[str]:
+def _lines(kernel: str, initrds: Sequence[str], arguments: Sequence[str], message: str) -> Iterator[str]:
     yield "#!ipxe"
     for line in message.splitlines():
         yield f"echo {shown(line)}"
@@ -69,7 +69,7 @@ def _lines(kernel: str, initrds: Sequence[str], words: Sequence[str], message: s
     for number, initrd in enumerate(initrds):
         yield f"initrd --name initrd{number} {initrd}"
     # On UEFI the kernel finds its initrds by these arguments.
-    yield " ".join(("boot kernel", *(f"initrd=initrd{number}" for number in range(len(initrds))), *words))
+    yield " ".join(("boot kernel", *(f"initrd=initrd{number}" for number in range(len(initrds))), *arguments))
 
 
 def _url(value: Any, base: str, location: str) -> str:
@@ -113,10 +113,10 @@ def _parameter(key: str, value: Any, base: str) -> str:
     return " ".join(_checked(text.split()))
 
 
-def _checked(words: Sequence[str]) -> Sequence[str]:
-    for word in words:
-        if word in ("&&", "||"):
-            raise ValueError(f'"cmdline": {word} would end the command in iPXE')
-        if not word.isprintable():
+def _checked(arguments: Sequence[str]) -> Sequence[str]:
+    for argument in arguments:
+        if argument in ("&&", "||"):
+            raise ValueError(f'"cmdline": {argument} would end the command in iPXE')
+        if not argument.isprintable():
             raise ValueError('"cmdline" must be printable')
-    return words
+    return arguments

@@ -39,7 +39,7 @@ _CONDITIONS: Mapping[str, Callable[[str], Any]] = {
     "persona": str,
     "architecture": architecture,
 }
-_KNOWN = (*_CONDITIONS, *BOOT_FILE_KEYS)
+_KEYS = (*_CONDITIONS, *BOOT_FILE_KEYS)
 
 
 @frozen
@@ -75,7 +75,7 @@ def _clients(entries: Sequence[Mapping[str, Any]]) -> tuple[_Client, ...]:
     clients, collector = [], ErrorCollector()
     for index, entry in enumerate(entries):
         read: dict[str, Any] = dict.fromkeys(_CONDITIONS)
-        collector.errors += unknown_keys(entry, _KNOWN, "clients", index)
+        collector.errors += unknown_keys(entry, _KEYS, "clients", index)
         for key in filter(entry.__contains__, _CONDITIONS):
             with collector.under("clients", index, key):
                 if not isinstance(entry[key], str):

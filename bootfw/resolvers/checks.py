@@ -97,10 +97,10 @@ def architecture(value: str, also: Sequence[str] = ()) -> str:
 
 
 def _near(name: str, known: Sequence[str]) -> list[str]:
-    word = name.lower().replace("_", "-")
+    normalized = name.lower().replace("_", "-")
     by_spelling = {each.replace("_", "-"): each for each in known}
-    close = get_close_matches(word, by_spelling, n=3, cutoff=0.5)
-    inside = [spelling for spelling in by_spelling if word in spelling][:3]
+    close = get_close_matches(normalized, by_spelling, n=3, cutoff=0.5)
+    inside = [spelling for spelling in by_spelling if normalized in spelling][:3]
     return [f'"{by_spelling[spelling]}"' for spelling in (inside or close or by_spelling)]
 
 

@@ -216,8 +216,8 @@ class LoopBreaker:
         file, machine = event.file, self._machines.get(event.request.mac)
         if machine is None or not isinstance(file, BootFile) or machine.local_until:
             return
-        own = [url for url in (event.request.http_url, event.request.https_url) if url]
-        elsewhere = is_url(file.name) and not any(file.name.startswith(f"{url}/") for url in own)
+        own_urls = [url for url in (event.request.http_url, event.request.https_url) if url]
+        elsewhere = is_url(file.name) and not any(file.name.startswith(f"{url}/") for url in own_urls)
         if elsewhere or file.server not in (None, event.request.server):
             machine.offered += 1
             machine.note((file.name, 0))
@@ -238,14 +238,14 @@ class LoopBreaker:
             "boot loops can't be stored, so a restart forgets which machines are in one: {why}", why=failure.value
         )
 
-    def _looping(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    def _looping(self, arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         now = self._reactor.seconds()
         for mac, machine in list(self._machines.items()):
             if machine.local_until > now:
                 yield _record(mac, machine, now)
 
-    def _forgive(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        now, mac = self._reactor.seconds(), str(given.get("mac"))
+    def _forgive(self, arguments: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        now, mac = self._reactor.seconds(), str(arguments.get("mac"))
         machine = self._machines.get(mac)
         if machine is None or machine.local_until <= now:
             return ()

@@ -109,17 +109,17 @@ class NextBoot:
         """See IStandbyOperable."""
         return {"next": self._list_stored} if IReadableStore.providedBy(self._store) else {}
 
-    def _list_stored(self, given: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]]":
+    def _list_stored(self, arguments: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]]":
         store: Any = self._store
         reading: Deferred[Mapping[str, Mapping[str, object]]] = store.read_orders(ORDERS)
         return reading.addCallback(lambda stored: [asdict(order) for order in _orders_of(stored).values()])
 
-    def _list(self, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def _list(self, arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return [asdict(order) for order in self._orders.values()]
 
-    def _order(self, given: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]]":
+    def _order(self, arguments: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]]":
         try:
-            order = Order(mac_text(str(given.get("mac"))), file_name(str(given.get("file"))), time.time())
+            order = Order(mac_text(str(arguments.get("mac"))), file_name(str(arguments.get("file"))), time.time())
         except (ValueError, ConfigError) as error:
             raise StateError(str(error)) from error
 
@@ -129,8 +129,8 @@ class NextBoot:
 
         return save_next_boot(self._store, order).addCallback(saved)
 
-    def _cancel(self, given: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]] | list[Mapping[str, Any]]":
-        order = self._orders.get(str(given.get("mac")))
+    def _cancel(self, arguments: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]] | list[Mapping[str, Any]]":
+        order = self._orders.get(str(arguments.get("mac")))
         if order is None:
             return []
 
@@ -247,8 +247,8 @@ def _answer(name: str, request: BootRequest) -> BootFile | None:
     if not is_url(name):
         return BootFile(name)
     # Firmware gets only URLs of this server: a transfer from another server would not be seen.
-    own = [url for url in (request.http_url, request.https_url) if url]
-    return BootFile(name) if request.http and any(name.startswith(f"{url}/") for url in own) else None
+    own_urls = [url for url in (request.http_url, request.https_url) if url]
+    return BootFile(name) if request.http and any(name.startswith(f"{url}/") for url in own_urls) else None
 
 
 plugin = boot_plugin(IBootFileResolver, NextBoot)

@@ -19,12 +19,12 @@ from bootfw.api import (
 )
 from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, unknown_keys
 
-_KNOWN = ("description", *BOOT_FILE_KEYS)
+_KEYS = ("description", *BOOT_FILE_KEYS)
 
 
 def _item(entry: Any, index: int) -> BootMenuItem:
     collector = ErrorCollector()
-    collector.errors += unknown_keys(entry, _KNOWN, "items", index)
+    collector.errors += unknown_keys(entry, _KEYS, "items", index)
     description = entry.get("description", "")
     if not isinstance(description, str) or not description.isprintable() or not description:
         collector.note("must be a line of text", "items", index, "description")
@@ -56,7 +56,7 @@ class PXEMenu:
     _menu: BootMenu = field(init=False, repr=False)
 
     @_menu.default
-    def _made(self) -> BootMenu:
+    def _checked_menu(self) -> BootMenu:
         items, collector = [], ErrorCollector()
         for index, entry in enumerate(self.items):
             with collector.under():

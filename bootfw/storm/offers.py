@@ -155,8 +155,8 @@ def _vendor_options(message: Message) -> pxe.VendorOptions:
 
 def _is_for_pxe(message: Message) -> bool:
     found = _vendor_options(message)
-    known = found.discovery_control is not None or found.boot_servers or found.menu or found.prompt
-    return _vendor_class(message).startswith(_PXE) and bool(known or not _PXE_SUBOPTIONS.isdisjoint(found.others))
+    has_options = found.discovery_control is not None or found.boot_servers or found.menu or found.prompt
+    return _vendor_class(message).startswith(_PXE) and bool(has_options or not _PXE_SUBOPTIONS.isdisjoint(found.others))
 
 
 def _uses_boot_file(message: Message) -> bool:

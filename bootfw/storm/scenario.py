@@ -109,20 +109,20 @@ def read_scenario(
     :raise OSError: the file can't be read.
     """
     try:
-        own = tomllib.loads(path.read_text("utf-8-sig")) if path is not None else {}
+        document = tomllib.loads(path.read_text("utf-8-sig")) if path is not None else {}
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
     stock = tomllib.loads(files("bootfw.storm").joinpath("boots.toml").read_text("utf-8"))
     collector = ErrorCollector()
-    for key in own.keys() - {"storm", "machine", "boot", "program"}:
+    for key in document.keys() - {"storm", "machine", "boot", "program"}:
         collector.errors.append(ConfigError("unknown key; known: storm, machine, boot, program", (key,)))
     storm: Any = Storm()
     with collector.under("storm"):
-        storm = read_table({**own.get("storm", {}), **(changes or {})}, fields_of(Storm), Storm, Storm)
-    programs = _by_name("program", Program, (stock, own), collector)
-    boots = _by_name("boot", Boot, (stock, own), collector)
+        storm = read_table({**document.get("storm", {}), **(changes or {})}, fields_of(Storm), Storm, Storm)
+    programs = _by_name("program", Program, (stock, document), collector)
+    boots = _by_name("boot", Boot, (stock, document), collector)
     if not shares:
-        shares = tuple(_each("machine", Share, own, collector))
+        shares = tuple(_each("machine", Share, document, collector))
     scenario = Scenario(storm, tuple(shares) or (Share("ipxe-http"),), boots, programs)
     collector.errors += _unknown_names(scenario)
     collector.finish()
@@ -154,5 +154,5 @@ def _unknown_names(scenario: Scenario) -> Iterable[ConfigError]:
                 yield _unknown("program", step.program, scenario.programs, ("boot", boot.name, "steps", at, "program"))
 
 
-def _unknown(what: str, name: str, known: Mapping[str, Any], path: tuple[str | int, ...]) -> ConfigError:
-    return ConfigError(f'no {what} "{name}"; known: {", ".join(known)}{nearest(name, list(known))}', path)
+def _unknown(kind: str, name: str, known: Mapping[str, Any], path: tuple[str | int, ...]) -> ConfigError:
+    return ConfigError(f'no {kind} "{name}"; known: {", ".join(known)}{nearest(name, list(known))}', path)

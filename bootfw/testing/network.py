@@ -243,8 +243,8 @@ class MemoryHost:
         return CannotListenError(interface, port, reason)
 
     def _ephemeral(self) -> int:
-        taken = {port.port for port in self.ports}
-        while self._next_ephemeral in taken:
+        ports_in_use = {port.port for port in self.ports}
+        while self._next_ephemeral in ports_in_use:
             self._next_ephemeral += 1
         self._next_ephemeral += 1
         return self._next_ephemeral - 1

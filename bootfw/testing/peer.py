@@ -61,8 +61,8 @@ class FakePeer(DatagramProtocol):
 
     def take(self) -> list[Received]:
         """Return the datagrams that have arrived since the last call."""
-        taken, self.received = self.received, []
-        return taken
+        received, self.received = self.received, []
+        return received
 
     def close(self) -> None:
         """Stop listening; what is sent to it from now on is lost."""

@@ -282,14 +282,14 @@ class MulticastSession(Machine):
     def _timed_out(self, argument: Any, now: float) -> State:
         """Send the OACK or block again; or make the next client the master, if there is one; or time out."""
         assert self.master is not None
-        others = len(self.members) > 1
-        if others and now >= self._heard_at + MASTER_SILENCE:
+        has_others = len(self.members) > 1
+        if has_others and now >= self._heard_at + MASTER_SILENCE:
             return self._appoint_next(now)
         if now < self._resend_at:
             return self.state
         wait = self._timer.again()
         if wait is None:
-            return self._appoint_next(now) if others else self._give_up(now)
+            return self._appoint_next(now) if has_others else self._give_up(now)
         self._resend_at = now + wait
         if self.state is State.APPOINTING:
             # A client that has lost them all repeats its request.

@@ -79,8 +79,8 @@ def without_timeout(agreed: Agreed) -> Agreed:
 
     RFC 2349: the server may leave the option out; it may not acknowledge another value.
     """
-    kept = tuple(option for option in agreed.acknowledged if option[0].lower() != "timeout")
-    return evolve(agreed, acknowledged=kept)
+    acknowledged = tuple(option for option in agreed.acknowledged if option[0].lower() != "timeout")
+    return evolve(agreed, acknowledged=acknowledged)
 
 
 def without_windows(request_options: Options) -> Options:

@@ -32,9 +32,9 @@ class NetasciiReading:
         if offset not in self._positions:
             raise ValueError(f"offset {offset} is neither the latest block nor the next")
         self._requested = (offset, length)
-        position, left = self._positions[offset]
+        position, pending = self._positions[offset]
         # No byte gets shorter on the wire, so this many are always enough.
-        return position, length - len(left)
+        return position, length - len(pending)
 
     def feed(self, source: bytes) -> bytes:
         """Return the block on the wire: *length* bytes, fewer at the end of the file.
@@ -42,14 +42,17 @@ class NetasciiReading:
         :param source: what was read where need() has said.
         """
         offset, length = self._requested
-        position, left = self._positions[offset]
-        encoded = left + encode(source)
+        position, pending = self._positions[offset]
+        encoded = pending + encode(source)
         block, rest = encoded[:length], encoded[length:]
         # On the wire each CR begins a pair that stands for one byte of the file; a pair cut in the middle counts as
         # read, and its second half is what the next block begins with.
         cut = block.endswith(b"\r")
-        read = len(block) - len(left) - block.count(b"\r") + cut
-        self._positions = {offset: (position, left), offset + len(block): (position + read, rest[:1] if cut else b"")}
+        read = len(block) - len(pending) - block.count(b"\r") + cut
+        self._positions = {
+            offset: (position, pending),
+            offset + len(block): (position + read, rest[:1] if cut else b""),
+        }
         return block
 
 

@@ -60,10 +60,10 @@ class Access:
             return 403, "the request comes from a page of another site"
         if (request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower() != b"application/json":
             return 415, "the body must be JSON, with Content-Type: application/json"
-        given = _bearer(request)
-        if given and hmac.compare_digest(given, self._token):
+        token = _bearer(request)
+        if token and hmac.compare_digest(token, self._token):
             return None
-        return self._unauthorized(request, given)
+        return self._unauthorized(request, token)
 
     def api_refusal(self, request: Any, scope: str) -> tuple[int, str] | None:
         """Return (HTTP status, reason) if a request of ``/api/v1`` is refused; None: its token has *scope*."""
@@ -80,14 +80,14 @@ class Access:
         return token.name if token is not None else ""
 
     def _api_token(self, request: Any) -> APIToken | None:
-        given = _bearer(request)
+        token = _bearer(request)
         # Do not stop at the first match: the response time would show which token it was.
-        found = [each for each in self._api_tokens if hmac.compare_digest(given, each.token.encode())]
+        found = [each for each in self._api_tokens if hmac.compare_digest(token, each.token.encode())]
         return found[0] if found else None
 
-    def _unauthorized(self, request: Any, given: bytes) -> tuple[int, str]:
+    def _unauthorized(self, request: Any, token: bytes) -> tuple[int, str]:
         request.setHeader(b"WWW-Authenticate", b"Bearer")
-        if not given:
+        if not token:
             return 401, "the token is missing: send Authorization: Bearer TOKEN"
         peer, now = request.getClientAddress().host, self._reactor.seconds()
         if self._reports.due(peer, now) and self._lines.take("", _LINES_PER_SECOND, _LINES_AT_ONCE, now):
@@ -97,5 +97,5 @@ class Access:
 
 def _bearer(request: Any) -> bytes:
     """Return the token that a request has; b"": there is none."""
-    kind, _, given = (request.getHeader(b"authorization") or b"").partition(b" ")
-    return given.strip() if kind.lower() == b"bearer" else b""
+    kind, _, token = (request.getHeader(b"authorization") or b"").partition(b" ")
+    return token.strip() if kind.lower() == b"bearer" else b""

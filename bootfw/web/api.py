@@ -42,7 +42,7 @@ def status_record(boot: BootService, activity: Activity, access: Access, began: 
     :param now: likewise.
     """
     operations = boot.operations()
-    shown = {"boots": "boots", "machines": "machines", "leases": "leases", "orders": "next"}
+    features = {"boots": "boots", "machines": "machines", "leases": "leases", "orders": "next"}
     actions = {"order": "order", "cancel": "cancel", "release": "release", "machine": "set-machine"}
     return {
         "version": __version__,
@@ -54,7 +54,7 @@ def status_record(boot: BootService, activity: Activity, access: Access, began: 
         "transfers": {"running": activity.running, "ended": activity.ended},
         "images": boot.images_sent(),
         "cluster": boot.cluster_record(),
-        "has": [name for name, operation in shown.items() if operation in operations],
+        "has": [name for name, operation in features.items() if operation in operations],
         "can": [name for name, operation in actions.items() if operation in operations] if access.writable else [],
     }
 
@@ -107,30 +107,30 @@ class RecordsPage(Page):
 
     def get(self, request: Any) -> Any:
         """See Page."""
-        given: dict[str, Any] = {_text(name): _text(values[-1]) for name, values in request.args.items()}
-        limit = given.pop("limit", str(LIMIT))
+        arguments: dict[str, Any] = {_text(name): _text(values[-1]) for name, values in request.args.items()}
+        limit = arguments.pop("limit", str(LIMIT))
         if not limit.isascii() or not limit.isdigit() or not 0 < int(limit) <= LIMIT:
             return refusal(request, 400, f"limit must be from 1 to {LIMIT}")
-        unknown = sorted(given.keys() - self._filters)
+        unknown = sorted(arguments.keys() - self._filters)
         if unknown:
             known = ", ".join(sorted({*self._filters, "limit"}))
             return refusal(request, 400, f'unknown parameter "{unknown[0]}"; known: {known}')
-        for name in _TIMES & given.keys():
+        for name in _TIMES & arguments.keys():
             try:
-                given[name] = float(given[name])
+                arguments[name] = float(arguments[name])
             except ValueError:
-                return refusal(request, 400, f'{name} must be seconds since the epoch, not "{given[name]}"')
+                return refusal(request, 400, f'{name} must be seconds since the epoch, not "{arguments[name]}"')
         if self._limited:
-            given["limit"] = int(limit) + 1
+            arguments["limit"] = int(limit) + 1
         if self._path:
-            given[self._path] = _text(b"/".join(request.postpath))
+            arguments[self._path] = _text(b"/".join(request.postpath))
         elif request.postpath:
             return refusal(request, 404, "there is nothing at this path")
 
         def send(records: Iterable[Mapping[str, Any]]) -> None:
             _RecordWriter(self._reactor, request, iter(records), int(limit)).start()
 
-        return call_operation(self._boot, self._operation, given, request, send)
+        return call_operation(self._boot, self._operation, arguments, request, send)
 
 
 class MachinesPage(Page):
@@ -150,7 +150,7 @@ class MachinesPage(Page):
         return self._boots.get(request) if request.postpath else self._machines.get(request)
 
 
-def _nothing_to_check(given: Mapping[str, Any]) -> "Deferred[None]":
+def _nothing_to_check(arguments: Mapping[str, Any]) -> "Deferred[None]":
     return succeed(None)
 
 
@@ -188,10 +188,10 @@ class ActionPage(Page):
         if refused is not None:
             return refusal(request, *refused)
         try:
-            given = json.loads(request.content.getvalue())
+            body = json.loads(request.content.getvalue())
         except (ValueError, RecursionError):
-            given = None
-        if not self._is_valid(given):
+            body = None
+        if not self._is_valid(body):
             may = f"; it may have {', '.join(self._optional)}" if self._optional else ""
             return refusal(request, 400, f"the body must be a JSON object of texts: {', '.join(self._keys)}{may}")
 
@@ -201,18 +201,18 @@ class ActionPage(Page):
                 "web {peer}: {operation} {given}: {count} changed",
                 peer=request.getClientAddress().host,
                 operation=self._operation,
-                given=json.dumps(given),
+                given=json.dumps(body),
                 count=len(changed),
             )
             request.write(as_json(request, {"records": changed}))
             request.finish()
 
-        return call_operation(self._boot, self._operation, given, request, send, self._check)
+        return call_operation(self._boot, self._operation, body, request, send, self._check)
 
-    def _is_valid(self, given: Any) -> bool:
-        if not isinstance(given, dict) or sorted(given.keys() - self._optional) != self._keys:
+    def _is_valid(self, body: Any) -> bool:
+        if not isinstance(body, dict) or sorted(body.keys() - self._optional) != self._keys:
             return False
-        return all(isinstance(given[key], str) for key in self._keys)
+        return all(isinstance(body[key], str) for key in self._keys)
 
 
 class NoSuchFile(StateError):

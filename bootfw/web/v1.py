@@ -258,30 +258,30 @@ class Version1(Resource):
         if refused is not None:
             return refusal(request, *refused)
         try:
-            given = _query(operation, request)
+            arguments = _query(operation, request)
             body = _body(operation, request)
             if "{mac}" in operation.path:
-                given[operation.mac_parameter] = _mac(path.split("/")[2])
+                arguments[operation.mac_parameter] = _mac(path.split("/")[2])
             if operation.service_operation == "set-machine":
                 # Checks the values, so that a mistake in them has status 400: what fails later here is status 503.
-                change({}, {**given, **body})
+                change({}, {**arguments, **body})
         except StateError as error:
             return refusal(request, 400, str(error))
         except _NotJSON as error:
             return refusal(request, 415, str(error))
-        self._call(operation, {**given, **body}, request)
+        self._call(operation, {**arguments, **body}, request)
         return NOT_DONE_YET
 
-    def _call(self, operation: Operation, given: dict[str, Any], request: Any) -> None:
+    def _call(self, operation: Operation, arguments: dict[str, Any], request: Any) -> None:
         function = self._boot.operations().get(operation.service_operation)
         if function is None:
             reason = f'this server has no "{operation.service_operation}": its configuration has nothing to do with it'
             request.write(refusal(request, 404, reason))
             request.finish()
             return
-        limit = int(given.get("limit", LIMIT))
+        limit = int(arguments.get("limit", LIMIT))
         if operation.is_list:
-            given["limit"] = limit + 1  # to see whether there are more
+            arguments["limit"] = limit + 1  # to see whether there are more
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
 
@@ -293,13 +293,13 @@ class Version1(Resource):
         def returned(records: Iterable[Mapping[str, Any]]) -> None:
             found = list(islice(records, limit + 1))
             if operation.scope == WRITE:
-                who = self._access.token_name(request)
+                token_name = self._access.token_name(request)
                 log.info(
                     "web {peer}: {method} {path} by {who}: {count} changed",
                     peer=request.getClientAddress().host,
                     method=operation.method,
-                    path=operation.path.replace("{mac}", given.get("mac", "")),
-                    who=who,
+                    path=operation.path.replace("{mac}", arguments.get("mac", "")),
+                    who=token_name,
                     count=len(found),
                 )
             if operation.is_list:
@@ -320,8 +320,8 @@ class Version1(Resource):
                 log.failure("the operation {name} failed for the web", failure, name=operation.service_operation)
                 respond(refusal(request, 500, "it failed in the server; its log has more"))
 
-        checked = check_file(self._boot, given) if operation.service_operation == "order" else succeed(None)
-        checked.addCallback(lambda _: maybeDeferred(function, given)).addCallback(returned).addErrback(failed)
+        checked = check_file(self._boot, arguments) if operation.service_operation == "order" else succeed(None)
+        checked.addCallback(lambda _: maybeDeferred(function, arguments)).addCallback(returned).addErrback(failed)
 
 
 class _NotJSON(Exception):
@@ -353,7 +353,7 @@ def _query(operation: Operation, request: Any) -> dict[str, Any]:
 
     :raise StateError: one is unknown, or its value is invalid.
     """
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for name, values in request.args.items():
         key, value = name.decode("utf-8", "replace"), values[-1].decode("utf-8", "replace")
         if key not in operation.query:
@@ -361,8 +361,8 @@ def _query(operation: Operation, request: Any) -> dict[str, Any]:
             raise StateError(f'unknown parameter "{key}"{known}')
         if len(values) > 1:
             raise StateError(f"{key} is given {len(values)} times; give it once")
-        given[key] = _CHECKS[key](value)
-    return given
+        arguments[key] = _CHECKS[key](value)
+    return arguments
 
 
 def _limit(text: str) -> int:

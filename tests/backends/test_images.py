@@ -214,7 +214,7 @@ def test_changed_file_without_a_kernel_name_is_read_again(tmp_path: Path) -> Non
     (tmp_path / "README").unlink()
     (tmp_path / "linux26").unlink()
     assert scan([tmp_path], kernels) == ()
-    assert not kernels._known
+    assert not kernels._previous
 
 
 def test_the_label_has_the_version_where_the_name_has_none(tmp_path: Path) -> None:

@@ -207,4 +207,4 @@ def test_one_client_gets_half_of_the_slots_and_leaves_no_entry() -> None:
     assert shares.allows("b", 100)
     for _ in range(50):
         shares.give_back("a")
-    assert (shares.total, shares._taken) == (0, {})
+    assert (shares.total, shares._places) == (0, {})

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -249,16 +250,32 @@ def test_refused_connection_is_retried_and_reported(
     private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliverystates, "FIRST_RETRY", 0.01)
+    # The socket keeps the port, so that no other program listens there.
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    hook = start_webhook(private_reactor, url=f"http://127.0.0.1:{port}")
-    hook.observe(LOST)
-    deadline = time.monotonic() + 30
-    while not hook.dropped and time.monotonic() < deadline:
-        private_reactor.iterate(0.01)
+        hook = start_webhook(private_reactor, url=f"http://127.0.0.1:{sock.getsockname()[1]}")
+        hook.observe(LOST)
+        deadline = time.monotonic() + 30
+        while not hook.dropped and time.monotonic() < deadline:
+            private_reactor.iterate(0.01)
     assert hook.dropped == 1
     assert "refused" in hook._reason
+
+
+def test_connection_that_the_receiver_closes_is_reported_in_words(
+    private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliverystates, "FIRST_RETRY", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        hook = start_webhook(private_reactor, url=f"http://127.0.0.1:{server.getsockname()[1]}")
+        hook.observe(LOST)
+        deadline = time.monotonic() + 30
+        while not hook.dropped and time.monotonic() < deadline:
+            private_reactor.iterate(0.01)
+            with suppress(BlockingIOError):
+                server.accept()[0].close()
+    assert (hook.dropped, hook._reason) == (1, "the receiver closed the connection without an answer")
 
 
 def test_queue_is_bounded() -> None:

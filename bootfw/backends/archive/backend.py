@@ -246,14 +246,14 @@ class ArchiveBackend:
             return
         archive: OpenArchive = _value(outcome)
         archive.contents.ignore_case |= self.ignore_case
-        left_out, shown = archive.contents.left_out, self._shown or self.file
+        left_out, file = archive.contents.left_out, self._shown or self.file
         for name, reason in list(left_out.items())[:NAMED]:
             self._log.warn(
-                "backend archive: {file}: {name} is not served: {reason}", file=shown, name=name, reason=reason
+                "backend archive: {file}: {name} is not served: {reason}", file=file, name=name, reason=reason
             )
         if len(left_out) > NAMED:
             more = len(left_out) - NAMED
-            self._log.warn("backend archive: {file}: {more} more members are not served", file=shown, more=more)
+            self._log.warn("backend archive: {file}: {more} more members are not served", file=file, more=more)
         self._archive = archive
 
     def _unpacked(self, archive: OpenArchive, member: Packed, inside: str, outcome: Any) -> None:

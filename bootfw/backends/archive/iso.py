@@ -121,9 +121,9 @@ def _runs(record: Any) -> Iterator[tuple[int, int]]:
 def _udf_runs(image: Any, entry: Any) -> Iterator[tuple[int, int]]:
     """Yield (offset, bytes) of each allocation descriptor: its length has 30 bits (ECMA-167 section 4/14.14.1.1)."""
     start = image.udf_main_descs.partitions[0].part_start_location
-    left = entry.get_data_length()
+    remaining = entry.get_data_length()
     for piece in entry.alloc_descs:
-        length = min(piece.extent_length & 0x3FFFFFFF, left)
+        length = min(piece.extent_length & 0x3FFFFFFF, remaining)
         if length:
             yield (start + piece.log_block_num) * _BLOCK + piece.offset, length
-        left -= length
+        remaining -= length

@@ -162,8 +162,8 @@ def _contents(descriptor: int, compressed: bool) -> Contents:
             return read_iso(file, size)
         if is_tar(file):
             return read_tar(file, size)
-    what = "its content is compressed, but is" if compressed else "it is"
-    raise ArchiveError(f"{what} no ISO 9660 image, tar or zip archive")
+    subject = "its content is compressed, but is" if compressed else "it is"
+    raise ArchiveError(f"{subject} no ISO 9660 image, tar or zip archive")
 
 
 def _opened_again(descriptor: int) -> Any:

@@ -178,10 +178,10 @@ class ImagesBackend:
         """Called by boot_plugin. Relative paths are relative to the configuration file."""
         if not root or "\0" in root:
             raise ConfigError("must be the path of a directory", ("root",))
-        own = context.directory / families if families else None
-        catalogue_of(own)
+        own_families = context.directory / families if families else None
+        catalogue_of(own_families)
         reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
-        return cls(context.directory / root, own, reactor)
+        return cls(context.directory / root, own_families, reactor)
 
     @property
     def library(self) -> Library:
@@ -317,8 +317,8 @@ class ImagesBackend:
             if isinstance(entry, str):
                 problems.append(entry)
                 continue
-            known = self._current.get(entry.name)
-            if known is None or known[0] != entry.change:
+            current = self._current.get(entry.name)
+            if current is None or current[0] != entry.change:
                 try:
                     descriptor = open_entry(entry.path)
                 except OSError as error:
@@ -341,15 +341,15 @@ class ImagesBackend:
         for found in new:
             entry, descriptor, version = found.entry, found.descriptor, found.version
             self._current[entry.name] = entry.change, version
-            known = self._open.get((entry.name, version))
+            opened = self._open.get((entry.name, version))
             # The same file: it was renamed and put back, or only its digests have changed. Unpacked files stay valid.
-            if known is not None and os.path.sameopenfile(known.descriptor, descriptor):
+            if opened is not None and os.path.sameopenfile(opened.descriptor, descriptor):
                 os.close(descriptor)
-                known.replaced = None
-                known.use(found.digests)
+                opened.replaced = None
+                opened.use(found.digests)
             else:
-                if known is not None:
-                    known.close()
+                if opened is not None:
+                    opened.close()
                 self._open[entry.name, version] = self._opened(found)
         names = {entry.name for entry in images}
         for name in [name for name in self._current if name not in names]:

@@ -61,7 +61,7 @@ def image_entries(root: Path) -> Iterator[ImageEntry | str]:
 
     :raise OSError: the directory can't be read.
     """
-    seen: dict[str, str] = {}
+    file_names: dict[str, str] = {}
     entries = {entry.name: entry for entry in sorted(os.scandir(root), key=lambda entry: entry.name)}
     for entry in entries.values():
         if entry.name.startswith("."):
@@ -76,10 +76,10 @@ def image_entries(root: Path) -> Iterator[ImageEntry | str]:
             continue
         if not NAME.fullmatch(name):
             yield f"{entry.path}: rename it: boot programs can use only letters, digits and . _ + - in its name"
-        elif name in seen:
-            yield f"{entry.path}: {seen[name]} is the image {name} already"
+        elif name in file_names:
+            yield f"{entry.path}: {file_names[name]} is the image {name} already"
         else:
-            seen[name] = entry.name
+            file_names[name] = entry.name
             change = change_of(status)
             digests = _digests(entries.get(f"{entry.name}{DIGESTS}")) if suffix in DISKS else None
             has_digests = digests is not None and digests.st_mtime_ns >= status.st_mtime_ns

@@ -106,7 +106,7 @@ class Library:
     catalogue: Catalogue = field(factory=stock)
     problems: tuple[str, ...] = field(default=(), init=False)
     """Sentences about entries of the last scan that can't be used."""
-    _known: dict[tuple[Path, Change], OSImage] = field(factory=dict, init=False)
+    _cache: dict[tuple[Path, Change], OSImage] = field(factory=dict, init=False)
 
     def scan(self, hangs: Callable[[Path], bool] = lambda root: False) -> tuple[OSImage, ...]:
         """Find the images, sorted by name. It may take seconds for each image that is new.
@@ -115,24 +115,24 @@ class Library:
         """
         problems: list[str] = []
         found: dict[str, OSImage] = {}
-        known: dict[tuple[Path, Change], OSImage] = {}
+        cache: dict[tuple[Path, Change], OSImage] = {}
         for entry in self._entries(problems, hangs):
             if entry.name in found:
                 problems.append(f"{entry.path}: {found[entry.name].path} is the image {entry.name} already")
                 continue
             key = entry.path, entry.change
             # The Change of a directory says nothing about the files in it, so it is inspected at each scan.
-            image = None if entry.is_directory else self._known.get(key)
+            image = None if entry.is_directory else self._cache.get(key)
             if image is None:
                 try:
                     image = self._inspected(entry)
                 except OSError as error:
                     problems.append(f"{entry.path}: {error.strerror}")
                     continue
-            known[key] = image
+            cache[key] = image
             # Not cached with the image: the file with the arguments may change while the image does not.
             found[entry.name] = _with_arguments(image, arguments_beside(entry.path.parent, entry.name))
-        self._known, self.problems = known, tuple(problems)
+        self._cache, self.problems = cache, tuple(problems)
         images = [found[name] for name in sorted(found, key=str.casefold)]
         receivers = [image for image in images if image.is_receiver]
         return tuple(_with_receivers(image, receivers) if image.is_disk else image for image in images)
@@ -198,15 +198,18 @@ def _unrecognized(entry: ImageEntry) -> str:
 
 def _with_arguments(image: OSImage, arguments: str) -> OSImage:
     """Return the image with arguments of the operator, without the ways to boot it that need others."""
-    given = {word.partition("=")[0] for word in arguments.split()}
-    ways = tuple(way for way in image.ways if given.issuperset(way.plan.recipe.required))
+    names = {word.partition("=")[0] for word in arguments.split()}
+    ways = tuple(way for way in image.ways if names.issuperset(way.plan.recipe.required))
     reason = image.reason
     if image.ways and not ways:
         lacking = {
-            name: what for way in image.ways for name, what in way.plan.recipe.required.items() if name not in given
+            name: description
+            for way in image.ways
+            for name, description in way.plan.recipe.required.items()
+            if name not in names
         }
         file = image.path.with_name(f"{image.name}.cmdline")
-        reason = "; ".join(f"write {name}=... into {file}: {what}" for name, what in lacking.items())
+        reason = "; ".join(f"write {name}=... into {file}: {description}" for name, description in lacking.items())
     return evolve(image, arguments=arguments, ways=ways, reason=reason)
 
 

@@ -67,8 +67,10 @@ def load(settings: HTTPSettings) -> Certificate:
     try:
         context = _context(chain, key)
     except SSL.Error as error:
-        why = ", ".join(entry[-1] for entry in error.args[0]) if error.args and error.args[0] else "OpenSSL refuses it"
-        raise ConfigError(f'"{chain_path}" can\'t be used: {why}', ("certificate",)) from error
+        reason = (
+            ", ".join(entry[-1] for entry in error.args[0]) if error.args and error.args[0] else "OpenSSL refuses it"
+        )
+        raise ConfigError(f'"{chain_path}" can\'t be used: {reason}', ("certificate",)) from error
     return Certificate(context, _names(chain[0]), *_validity(chain[0]))
 
 
@@ -191,7 +193,7 @@ def refusal(error: BaseException, transport: Any) -> str:
         has_client_hello = connection is not None and connection.client_random() is not None
         return _CLOSED if has_client_hello and connection.get_peer_finished() is None else ""
     reason = str(entries[-1][-1])
-    meaning = next((text for words, text in _REFUSALS.items() if words in reason), "")
+    meaning = next((text for openssl_text, text in _REFUSALS.items() if openssl_text in reason), "")
     return f"{meaning} ({reason})" if meaning else reason
 
 
@@ -208,7 +210,7 @@ def _chain(pem: bytes, path: str) -> list[x509.Certificate]:
     try:
         if hasattr(x509, "load_pem_x509_certificates"):
             return x509.load_pem_x509_certificates(pem)
-        return [x509.load_pem_x509_certificate(one) for one in _BLOCK.findall(pem) or [b""]]
+        return [x509.load_pem_x509_certificate(block) for block in _BLOCK.findall(pem) or [b""]]
     except ValueError as error:
         raise ConfigError(f'"{path}" holds no certificate in PEM form', ("certificate",)) from error
 
@@ -259,7 +261,7 @@ def _context(chain: Sequence[x509.Certificate], key: Any) -> SSL.Context:
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
     certificates: Sequence[Any] = chain
     if not _TAKES_VALUES_OF_CRYPTOGRAPHY:
-        certificates, key = [X509.from_cryptography(one) for one in chain], PKey.from_cryptography_key(key)
+        certificates, key = [X509.from_cryptography(each) for each in chain], PKey.from_cryptography_key(key)
     context.use_certificate(certificates[0])
     for issuer in certificates[1:]:
         context.add_extra_chain_cert(issuer)

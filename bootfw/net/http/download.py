@@ -174,8 +174,10 @@ class Download:
         """
 
         def on_head(head: Any) -> None:
-            known = head if isinstance(head, bytes) else b""
-            self._respond(self._context.types.examine(self.request.path, validators.etag, known), validators, size)
+            first_bytes = head if isinstance(head, bytes) else b""
+            self._respond(
+                self._context.types.examine(self.request.path, validators.etag, first_bytes), validators, size
+            )
 
         try:
             head = self._context.read(reader, self.request.filename, 0, HEAD)
@@ -234,14 +236,14 @@ class Download:
 
         :param error: what the backend's open() raised.
         """
-        known = transfer_error(error)
-        if known is None:
+        client_error = transfer_error(error)
+        if client_error is None:
             # Not an error that the contract names: a bug of the plugin, whose traceback goes to the log and not to the
             # client.
             self._report_failure(error, "open")
             self._refuse(500, "Internal error")
         else:
-            self._refuse(status_of(known), known.message, known.detail)
+            self._refuse(status_of(client_error), client_error.message, client_error.detail)
 
     def _refuse(self, status: int, message: str, detail: str = "") -> None:
         self._handle(Input.REFUSED)
@@ -352,11 +354,14 @@ class Download:
         self._http.write(data)
 
     def _read_failed(self, error: BaseException) -> None:
-        known = transfer_error(error)
-        if known is None:
+        client_error = transfer_error(error)
+        if client_error is None:
             self._report_failure(error, "go on with")
-            known = TransferError("Internal error")
-        self._handle(Input.FAILED, f"{known.message}: {known.detail}" if known.detail else known.message)
+            client_error = TransferError("Internal error")
+        self._handle(
+            Input.FAILED,
+            f"{client_error.message}: {client_error.detail}" if client_error.detail else client_error.message,
+        )
 
     # Ending.
 

@@ -70,9 +70,9 @@ class Do(Enum):
     """Close everything; there is no connection any more."""
 
 
-def _ends(download: "DownloadStates", what: Do, outcome: Outcome, detail: str) -> State:
+def _ends(download: "DownloadStates", action: Do, outcome: Outcome, detail: str) -> State:
     download.outcome, download.detail = outcome, detail
-    download.out.append(what)
+    download.out.append(action)
     return State.ENDED
 
 

@@ -115,8 +115,8 @@ class BootResource(Resource):
             request.setHeader(b"Allow", b"GET, HEAD")
             self._refuse(request, transfer_request, 405, "Only GET and HEAD are served")
         elif len(transfer_request.filename) > LONGEST_NAME:
-            named = transfer_request.filename[:LONGEST_NAME]
-            shortened = evolve(transfer_request, filename=named, path=relative(named))
+            shortened_name = transfer_request.filename[:LONGEST_NAME]
+            shortened = evolve(transfer_request, filename=shortened_name, path=relative(shortened_name))
             self._refuse(request, shortened, 414, f"A name has {LONGEST_NAME} characters at most")
         else:
             Download(transfer_request, request, self._context).open()
@@ -139,8 +139,8 @@ class BootResource(Resource):
         if request.path == PHONE_HOME:
             self._context.publish(SystemUp(now, peer, mac, protocol))
         else:
-            what = request.args.get(b"what", [b""])[-1].decode("utf-8", "replace")
-            self._context.publish(InstallationReported(now, peer, mac, what, request.path == FAILED))
+            message = request.args.get(b"what", [b""])[-1].decode("utf-8", "replace")
+            self._context.publish(InstallationReported(now, peer, mac, message, request.path == FAILED))
         request.setResponseCode(204)
         request.finish()
 
@@ -423,11 +423,11 @@ class BootSite(Site):
     def left(self, connection: "Connection", reason: BaseException) -> None:
         """Forget a connection that is lost, and publish why its TLS handshake failed."""
         transport: Any = connection.transport
-        why = self.explain(reason, transport)
-        if why:
+        explanation = self.explain(reason, transport)
+        if explanation:
             peer, now = _address(transport.getPeer()), self._clock.seconds()
-            if self._refusals.due((peer[0], why), now):
-                self._publish(HandshakeFailed(now, peer, why))
+            if self._refusals.due((peer[0], explanation), now):
+                self._publish(HandshakeFailed(now, peer, explanation))
         self._alarm.forget(connection)
         self._idle.pop(connection, None)
         if connection in self._connections:
@@ -515,11 +515,11 @@ def open_stream_socket(
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        where = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
+        sockaddr = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
         # The kernel lets a second socket have the port if both have the option at the time of bind(2) and listen(2).
         # They have it no longer than that: another program of the same user could share the port as well.
         with with_option(socket.SO_REUSEPORT, [sock, *beside] if beside else []):
-            sock.bind(where)
+            sock.bind(sockaddr)
             sock.listen(BACKLOG)
     except OSError as error:
         sock.close()

@@ -27,9 +27,9 @@ class WebURLs:
 
     def listening(self, scheme: str, address: ListenAddress) -> None:
         """Note that *scheme*, "http" or "https", is served at *address*."""
-        known = self._listening.setdefault(scheme, [])
-        if address not in known:
-            known.append(address)
+        addresses = self._listening.setdefault(scheme, [])
+        if address not in addresses:
+            addresses.append(address)
             self._urls.clear()
 
     def lost(self, scheme: str, address: ListenAddress) -> None:
@@ -68,24 +68,24 @@ class WebURLs:
         host, port = found
         if scheme == "https" and self.names and host not in self.names:
             host = next((name for name in self.names if _is_host_name(name)), host)
-        shown = f"[{host}]" if ":" in host else host
-        return f"{scheme}://{shown}" if port == _STANDARD[scheme] else f"{scheme}://{shown}:{port}"
+        url_host = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{url_host}" if port == _STANDARD[scheme] else f"{scheme}://{url_host}:{port}"
 
 
 def _reached(listening: Sequence[ListenAddress], server: str) -> ListenAddress | None:
     """Return host and port of the listener that a client on the link of *server* reaches; None: it reaches none."""
     server = server.partition("%")[0]
-    ours = ip_address(server)
-    others = []
-    for listened, port in listening:
-        host = listened.partition("%")[0]
+    server_address = ip_address(server)
+    reachable = []
+    for address, port in listening:
+        host = address.partition("%")[0]
         if host == server:
             return host, port
-        if ip_address(host).version == ours.version:
-            others.append((server if host in _ANY else host, port))
+        if ip_address(host).version == server_address.version:
+            reachable.append((server if host in _ANY else host, port))
     # By a router a client comes to our other addresses too, but never to a loopback one.
-    others.sort(key=lambda address: address[0] != server)
-    return next((found for found in others if not ip_address(found[0]).is_loopback or ours.is_loopback), None)
+    reachable.sort(key=lambda address: address[0] != server)
+    return next((each for each in reachable if not ip_address(each[0]).is_loopback or server_address.is_loopback), None)
 
 
 def _is_host_name(name: str) -> bool:

@@ -291,11 +291,11 @@ class TFTPProtocol(DatagramProtocol):
 
     # Requests.
 
-    def _take_request(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
+    def _take_request(self, data: bytes, peer: Address, via: Via | None, existing: Transfer | None, now: float) -> None:
         admission = self._admission
         if admission is not None and not admission.admits("tftp", peer, now):
             return
-        if known is not None and known.raw == data and known.request_repeated(now):
+        if existing is not None and existing.raw == data and existing.request_repeated(now):
             return
         # RFC 1123 section 4.2.3.5: a broadcast or multicast request is silently ignored.
         if (
@@ -310,14 +310,14 @@ class TFTPProtocol(DatagramProtocol):
             self._malformed.count(str(error), peer, now)
             reply = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
             # The source may be forged, and a malformed request may have two bytes: limit the amplification.
-            if known is None and len(reply) <= 4 * len(data):
+            if existing is None and len(reply) <= 4 * len(data):
                 self._context.send(reply, peer, via, 0)
                 self._keep_refused(data, peer, via, reply, now)
             return
-        if known is not None:
+        if existing is not None:
             # The client has started again from the same port, after a reset for example. Two transfers with one pair of
             # TIDs would mix their ACKs (RFC 1350 section 4).
-            known.replace(now)
+            existing.replace(now)
         if not self._has_room(peer, now):
             return
         self._adopted.replace(peer, now)
@@ -336,8 +336,8 @@ class TFTPProtocol(DatagramProtocol):
             return
         transfer_class = WriteTransfer if request.write else ReadTransfer
         transfer = transfer_class(request, data, via, self._context, quirks)
-        if known is not None and known.raw == data:
-            transfer.earlier = known.reached()
+        if existing is not None and existing.raw == data:
+            transfer.earlier = existing.reached()
         keep = self._keep
         if keep is not None:
             keep((now, False, data, len(data), 0, peer, via, self._port_number))
@@ -378,8 +378,8 @@ class TFTPProtocol(DatagramProtocol):
 
     def positions(self) -> list[tuple[Address, int]]:
         """Return (peer, the block that it has acknowledged) of the transfers whose block numbers wrap on the wire."""
-        found = self._transfers.items()
-        return [(peer, t.session.acked) for peer, t in found if t.numbers_repeat]
+        transfers = self._transfers.items()
+        return [(peer, transfer.session.acked) for peer, transfer in transfers if transfer.numbers_repeat]
 
     @property
     def on_this_port(self) -> list[Transfer]:
@@ -656,12 +656,12 @@ class TFTPProtocol(DatagramProtocol):
 
     def _client_error(self, request: TransferRequest, error: BaseException, now: float) -> TransferError:
         """Return the error to send to the client. A bug in the backend is published with its traceback."""
-        known = transfer_error(error)
-        if known is None:
-            known = TransferError("Internal error")
+        client_error = transfer_error(error)
+        if client_error is None:
+            client_error = TransferError("Internal error")
             doing = f"open {request.filename!r}"
             self._publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
-        return known
+        return client_error
 
     def _refuse(
         self,
@@ -710,12 +710,12 @@ class TFTPProtocol(DatagramProtocol):
     def _give_own_port(self, transfer: Transfer) -> None:
         """Give a transfer a port of its own (RFC 1350 section 4: the server chooses its TID)."""
         assert self._listen is not None
-        own = TransferProtocol(self._reactor, transfer)
+        protocol = TransferProtocol(self._reactor, transfer)
         try:
-            port = self._listen(own, bindable(transfer.via))
+            port = self._listen(protocol, bindable(transfer.via))
         except CannotListenError as error:
             # Not in the words of the error, which may tell what else runs on this host.
             number = getattr(error.socketError, "errno", None)
             reason = os.strerror(number) if number else "it can't be opened"
             raise TransferError(f"No port for the transfer: {reason}") from error
-        transfer.use_port(port, own.send, unguessable=not isinstance(self._settings.ports, tuple))
+        transfer.use_port(port, protocol.send, unguessable=not isinstance(self._settings.ports, tuple))

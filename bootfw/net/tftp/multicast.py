@@ -49,7 +49,7 @@ class GroupAddresses:
     """
 
     _groups: str
-    _taken: set[str] = field(factory=set, init=False)
+    _used_addresses: set[str] = field(factory=set, init=False)
 
     def __bool__(self) -> bool:
         """Whether there may be groups at all."""
@@ -57,14 +57,14 @@ class GroupAddresses:
 
     def take(self) -> str | None:
         """Return an address, and note that it is used; None: none is left."""
-        address = next((each for each in self._all() if each not in self._taken), None)
+        address = next((each for each in self._all() if each not in self._used_addresses), None)
         if address is not None:
-            self._taken.add(address)
+            self._used_addresses.add(address)
         return address
 
     def give_back(self, address: str) -> None:
         """Note that *address* is free again."""
-        self._taken.discard(address)
+        self._used_addresses.discard(address)
 
     def _all(self) -> Iterator[str]:
         first, last = (int(IPv4Address(address)) for address in group_range(self._groups))

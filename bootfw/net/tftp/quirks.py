@@ -81,11 +81,11 @@ def _alternatives(path: str, quirks: TFTPQuirks) -> Iterator[str]:
         for cut in _without_tail(path):
             path = cut
             yield path
-    shown = legible(path)
-    for pattern, others in quirks.instead.items():
-        if fnmatchcase(shown, pattern):
-            for other in others:
-                yield relative(other.replace("{path}", path).replace("{name}", path.rpartition("/")[2]))
+    legible_path = legible(path)
+    for pattern, replacements in quirks.instead.items():
+        if fnmatchcase(legible_path, pattern):
+            for replacement in replacements:
+                yield relative(replacement.replace("{path}", path).replace("{name}", path.rpartition("/")[2]))
 
 
 def _without_tail(path: str) -> Iterator[str]:

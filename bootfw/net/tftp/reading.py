@@ -212,8 +212,8 @@ class ReadTransfer(Transfer):
         session = self.session
         if not session.proven:
             return False
-        heard = block > 1 or bool(self._agreed.acknowledged)
-        return heard or self._context.frame_cache.contains(self._reader, self._agreed.blksize, block)
+        has_acknowledged = block > 1 or bool(self._agreed.acknowledged)
+        return has_acknowledged or self._context.frame_cache.contains(self._reader, self._agreed.blksize, block)
 
     def _load(self, block: int) -> Chunk | None:
         """Hold the chunk with *block* in place of the previous one."""
@@ -274,11 +274,11 @@ class ReadTransfer(Transfer):
             if self._flow is not None and session.steady:
                 self._flow.open(session)
 
-    def _fetch(self, wants: Blocks, now: float) -> bytes | None:
-        """Return the content of *wants*; None: it is pending, or the transfer has just failed."""
-        held, data = self._fetched_content
+    def _fetch(self, blocks: Blocks, now: float) -> bytes | None:
+        """Return the content of *blocks*; None: it is pending, or the transfer has just failed."""
+        fetched_blocks, data = self._fetched_content
         # A retransmission: an asynchronous reader must not be called again for content that we still have.
-        if held == wants:
+        if fetched_blocks == blocks:
             return data
         length = self.session.wanted_bytes
         if not length:
@@ -287,7 +287,7 @@ class ReadTransfer(Transfer):
         seconds = self._context.reactor.seconds
         began = seconds()
         try:
-            answer = self._reader.read((wants.first - 1) * self._agreed.blksize, length)
+            answer = self._reader.read((blocks.first - 1) * self._agreed.blksize, length)
             took = seconds() - began
             if took > BLOCKED_SECONDS:
                 self._blocked("reader", self._reader, "read()", took)

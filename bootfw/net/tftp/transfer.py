@@ -285,18 +285,18 @@ class Transfer:
         if self.packets_to_record:
             self.packets_to_record -= 1
             context = self._context
-            # A window is kept as its first header; the recorder knows the others by the length of a segment.
+            # A window is recorded as its first header; the recorder knows the others by the length of a segment.
             # Copied, since a slice of cached frames would keep their chunk in memory.
-            kept = bytes(data[:4]) if data[1] == _DATA else data
+            recorded = bytes(data[:4]) if data[1] == _DATA else data
             now = context.reactor.seconds()
-            context.keep((now, True, kept, len(data), segment, self.request.peer, self.via, self.recorded_port))
+            context.keep((now, True, recorded, len(data), segment, self.request.peer, self.via, self.recorded_port))
 
     def _keep(self, data: bytes, now: float) -> None:
         """Keep a packet of the peer, if there is a flight recorder."""
         if self.packets_to_record:
             self.packets_to_record -= 1
-            kept = data[:4] if data[1] == _DATA else data[:LONGEST_KEPT]
-            self._context.keep((now, False, kept, len(data), 0, self.request.peer, self.via, self.recorded_port))
+            recorded = data[:4] if data[1] == _DATA else data[:LONGEST_KEPT]
+            self._context.keep((now, False, recorded, len(data), 0, self.request.peer, self.via, self.recorded_port))
 
     def await_result(
         self,
@@ -426,11 +426,11 @@ class Transfer:
 
     def _file_failed(self, error: BaseException, now: float) -> None:
         """The reader or writer failed: send its error to the client, and publish the traceback of a bug."""
-        reported = transfer_error(error)
-        if reported is None:
+        client_error = transfer_error(error)
+        if client_error is None:
             self._report_plugin_failure("backend", "go on with", error, now)
-            reported = TransferError("Internal error")
-        self._handle(self.session.Input.FAILED, reported, now)
+            client_error = TransferError("Internal error")
+        self._handle(self.session.Input.FAILED, client_error, now)
 
     def _session_raised(self, error: Exception, now: float) -> None:
         """The session raised: the watchdog plugin failed, or we have a bug. Report which, and end the transfer."""
@@ -461,8 +461,8 @@ class Transfer:
             self._report_plugin_failure("backend", "give back", error, self._context.reactor.seconds())
 
     def _report_plugin_failure(self, plugin: str, doing: str, error: BaseException, now: float) -> None:
-        what = f"{doing} {self.request.filename!r}"
-        self._context.publish(PluginFailed(now, plugin=plugin, doing=what, traceback=traceback_of(error)))
+        operation = f"{doing} {self.request.filename!r}"
+        self._context.publish(PluginFailed(now, plugin=plugin, doing=operation, traceback=traceback_of(error)))
 
     def _settle(self, now: float) -> None:
         """Update the alarm; report the session's outcome, once; finish when no timer of it runs."""

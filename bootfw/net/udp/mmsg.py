@@ -148,7 +148,7 @@ class Inbox:
         """Slots that the latest call has filled."""
         self._keys = self._messages.names.cast("Q")
         """The names in words of eight bytes: the first word of a sockaddr_in has all that matters."""
-        self._words = self._messages.data.cast("I")
+        self._data_words = self._messages.data.cast("I")
         """The data in words of four bytes."""
 
     def take(self, descriptor: int) -> int:
@@ -188,7 +188,7 @@ class Inbox:
             names, length = messages.names, self._name_length
             keys = [bytes(names[start : start + length]) for start in range(0, count * _NAME, _NAME)]
         lengths = messages.ints[_LENGTH : count * _INTS : _INTS].tolist()
-        raw = self._words[: count * _LARGEST_SLOT // 4 : _LARGEST_SLOT // 4].tobytes()
+        raw = self._data_words[: count * _LARGEST_SLOT // 4 : _LARGEST_SLOT // 4].tobytes()
         return zip(range(count), keys, lengths, _LENGTHS[count].unpack(raw), strict=True)
 
     def datagrams(
@@ -259,7 +259,7 @@ class BatchSender:
 
     def __init__(self) -> None:
         messages = (_Message * BATCH)()
-        self._words = memoryview(messages).cast("B")
+        self._headers = memoryview(messages).cast("B")
         self._address = ctypes.addressof(messages)
 
     def send(self, descriptor: int, headers: list[bytes]) -> list[tuple[int, int]]:
@@ -269,7 +269,7 @@ class BatchSender:
         :return: (position, errno) of each message that was not sent.
         """
         raw = b"".join(headers)
-        self._words[: len(raw)] = raw
+        self._headers[: len(raw)] = raw
         return _transmit(descriptor, self._address, len(headers))
 
 

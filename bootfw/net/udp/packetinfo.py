@@ -102,9 +102,9 @@ class _IPv4:
         return self._names[raw[4:8]], raw[2] << 8 | raw[3]
 
     def destination(self, peer: Address) -> Destination:
-        host, rest, needs_interface = self._hosts[peer[0]]
+        host, padded_address, needs_interface = self._hosts[peer[0]]
         port = peer[1]
-        raw = _FAMILY4 + port.to_bytes(2, "big") + rest
+        raw = _FAMILY4 + port.to_bytes(2, "big") + padded_address
         return Destination((host, port), raw, source_key(raw), needs_interface)
 
     def _host(self, address: str) -> tuple[str, bytes, bool]:

@@ -297,11 +297,11 @@ class DatagramPort:
         if self._pause_left:
             self._pause_left -= 1
         elif self.first_look:
-            for left in range(polls, polls - _POLLS, -1):
+            for polls_left in range(polls, polls - _POLLS, -1):
                 count = receive()
                 if count:
                     self._pause = 0
-                    return count, left
+                    return count, polls_left
             # Each pause is twice as long as the one before it, so that polling costs little where clients are far away.
             self._pause_left = self._pause = min(2 * self._pause + 1, _LONGEST_PAUSE)
         return 0, 0
@@ -333,9 +333,9 @@ class DatagramPort:
             self.sender.collect()
         try:
             # The fast path answers ACKs, which are never trimmed, so it comes first.
-            left = range(count) if self.first_look is None else self.first_look.first_look(inbox, count)
-            if left:
-                batch = inbox.datagrams(left, self._peers, self._vias, UNKNOWN_VIA)
+            unhandled = range(count) if self.first_look is None else self.first_look.first_look(inbox, count)
+            if unhandled:
+                batch = inbox.datagrams(unhandled, self._peers, self._vias, UNKNOWN_VIA)
                 self.counters.received += len(batch)
                 if count == mmsg.BATCH and self.trim_backlog is not None:
                     self._trims_left = _TRIMS_AFTER_BACKLOG

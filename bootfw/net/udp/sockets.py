@@ -55,7 +55,7 @@ def open_socket(
     zone = address.partition("%")[2]
     absent = zone and not index_of(zone)
     try:
-        family, where = resolve(address.partition("%")[0] if absent else address, port)
+        family, sockaddr = resolve(address.partition("%")[0] if absent else address, port)
         sock = socket.socket(family.number, socket.SOCK_DGRAM)
     except OSError as error:
         raise _cannot_listen(address, port, error) from None
@@ -64,17 +64,17 @@ def open_socket(
         # Before bind(2), which compares the option with that of the sockets that have the port.
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if beside and where[0] in _ANY:
+        if beside and sockaddr[0] in _ANY:
             _refuse_other_holders(family, port, device)
         # bind(2) needs the index of the interface. bind_socket() is called when the interface appears.
         if absent:
             pass
         elif not device:
             with with_option(socket.SO_REUSEADDR, [sock, *beside] if beside else []):
-                sock.bind(where)
+                sock.bind(sockaddr)
         elif bind_to(sock, device):
             with with_option(socket.SO_REUSEADDR, [sock, *beside] if beside else []):
-                sock.bind(where)
+                sock.bind(sockaddr)
             _leave_others(sock)
     except OSError as error:
         sock.close()
@@ -87,9 +87,9 @@ def bind_socket(sock: socket.socket, address: str, port: int, device: str) -> No
 
     :raise OSError: the errors for which open_socket() raises CannotListenError.
     """
-    family, where = resolve(address, port)
+    family, sockaddr = resolve(address, port)
     try:
-        sock.bind(where)
+        sock.bind(sockaddr)
     except OSError as error:
         raise _explained(error, family, port, device) from None
     _leave_others(sock)
@@ -122,8 +122,8 @@ def _refuse_other_holders(family: Family, port: int, device: str) -> None:
 
     :raise OSError: another program has the port.
     """
-    own = {str(os.stat(each).st_ino) for each in os.scandir("/proc/self/fd") if os.path.exists(each)}
-    holder = who_holds(port, family.number, device=device, own=own)
+    own_inodes = {str(os.stat(each).st_ino) for each in os.scandir("/proc/self/fd") if os.path.exists(each)}
+    holder = who_holds(port, family.number, device=device, own=own_inodes)
     if holder:
         raise OSError(errno.EADDRINUSE, holder)
 
@@ -160,8 +160,8 @@ def resolve(address: str, port: int) -> tuple[Family, Any]:
     # Any other OSError goes to the caller: no descriptor is left, and Python loads its codec for names from a file.
     except socket.gaierror:
         raise invalid_address(address, "not a numeric IPv4 or IPv6 address") from None
-    family, _, _, _, where = found[0]
-    return (IPV6 if family == socket.AF_INET6 else IPV4), where
+    family, _, _, _, sockaddr = found[0]
+    return (IPV6 if family == socket.AF_INET6 else IPV4), sockaddr
 
 
 def _configure(sock: socket.socket, family: Family) -> None:

@@ -38,8 +38,8 @@ class InterimServer:
 
     def stored_uploads(self) -> list[tuple[Address, int]]:
         """Return (peer, the last block as numbered on the wire) of uploads whose clients may not have the last ACK."""
-        here = [transfer for tftp in self._tftps() for transfer in tftp.on_this_port]
-        blocks = [(transfer.request.peer, transfer.stored_block) for transfer in here]
+        transfers = [transfer for tftp in self._tftps() for transfer in tftp.on_this_port]
+        blocks = [(transfer.request.peer, transfer.stored_block) for transfer in transfers]
         return [(peer, block) for peer, block in blocks if block is not None]
 
     def hand_over(self) -> list[tuple[Address, Handover]]:

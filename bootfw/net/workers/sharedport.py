@@ -56,10 +56,10 @@ class SharedPort:
     def getHost(self) -> IPv4Address | IPv6Address:
         """See IListeningPort."""
         first = self.sockets[0]
-        address = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
-        where = first.getsockname()
-        where = where if where[1] else self.configured  # the socket is unbound until its interface exists
-        return address("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *where)
+        address_class = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
+        address = first.getsockname()
+        address = address if address[1] else self.configured  # the socket is unbound until its interface exists
+        return address_class("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *address)
 
     def stopListening(self) -> "Deferred[None]":
         """See IListeningPort. Fires when the processes that have its sockets have closed them."""

@@ -427,9 +427,9 @@ class Workers(Service):
 
         :param key: of the port; None: the process has ended, so it has closed every port.
         """
-        held = [port for port in self._half_closed if worker in port.holders and key in (None, port.key)]
+        ports = [port for port in self._half_closed if worker in port.holders and key in (None, port.key)]
         # A port may have been closed, opened and closed again. A process reports each of its ends, the oldest first.
-        for port in held if key is None else held[:1]:
+        for port in ports if key is None else ports[:1]:
             port.holders.discard(worker)
             if not port.holders:
                 self._half_closed.remove(port)
@@ -458,7 +458,10 @@ class Workers(Service):
             worker.publish((event,))
 
         # Copies of the sockets: the interim server closes its own, and the worker's process gets the others.
-        serving = [self._serve(p.service, p.configured, p.sockets[worker.number].dup(), publish) for p in self.ports]
+        serving = [
+            self._serve(port.service, port.configured, port.sockets[worker.number].dup(), publish)
+            for port in self.ports
+        ]
         self._interim_servers.append(interim := InterimServer(serving))
         return interim
 

@@ -89,7 +89,7 @@ class EventPipe:
 
     _reactor: IReactorTime
     _channel: Channel
-    _given: GivenSockets
+    _given_sockets: GivenSockets
     _events: list[Event] = field(factory=list, init=False)
     _scheduled: "IDelayedCall | None" = field(default=None, init=False)
     """The call that sends the events in the next turn of the reactor; None: there is none."""
@@ -101,7 +101,7 @@ class EventPipe:
         """See EventSink. Beyond MAX_QUEUED events are dropped and counted."""
         if type(event) is ListenerClosed:
             # The main process publishes it when no process has the port any more.
-            for key in self._given.take_closed():
+            for key in self._given_sockets.take_closed():
                 self._channel.send("closed", key)
         if isinstance(event, _NOT_SENT):
             return

@@ -156,9 +156,9 @@ def restart(worker: "WorkerStates", argument: Any, now: float) -> State:
 def not_started(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Start again after a wait. Report a reason once: it may last, as a limit of the system does."""
     # Compared first: restart() sets the reason.
-    known = worker.reason == argument
+    is_repeated = worker.reason == argument
     restart(worker, argument, now)
-    if known:
+    if is_repeated:
         worker.out.remove(Do.REPORT)
     return State.SCHEDULED
 

@@ -160,13 +160,13 @@ class BackendContract(Answers):
         backend = self.make_backend()
         for path in self.files:
             reader = self.answer(backend.open(path, self.request(path)))
-            given = reader.read(0, 512)
+            result = reader.read(0, 512)
             reader.close()
-            if isinstance(given, Deferred):
-                given.addErrback(lambda _: None)  # the result is not needed any more
-                given.cancel()
-            elif iscoroutine(given):
-                given.close()
+            if isinstance(result, Deferred):
+                result.addErrback(lambda _: None)  # the result is not needed any more
+                result.cancel()
+            elif iscoroutine(result):
+                result.close()
 
     def test_missing_files_are_missing_files(self) -> None:
         """After another error the next backend would not be tried."""

@@ -64,9 +64,9 @@ def every_event() -> list[Event]:
     for kind in kinds[1:]:  # the first is their base
         make: Any = kind
         types = typing.get_type_hints(kind)
-        given = {each.name: _example(types[each.name]) for each in attrs.fields(kind)}
-        least = {name: None if type(None) in typing.get_args(types[name]) else given[name] for name in given}
-        found += (make(**given), make(**least))
+        values = {each.name: _example(types[each.name]) for each in attrs.fields(kind)}
+        least = {name: None if type(None) in typing.get_args(types[name]) else values[name] for name in values}
+        found += (make(**values), make(**least))
     return found
 
 

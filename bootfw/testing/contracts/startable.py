@@ -76,14 +76,14 @@ class OperableContract(Answers):
         """The message of a BootfwError is shown; any other exception is a mistake of the plugin, with a traceback."""
         operations = self.make_resolver().operations()
         for name, operation in operations.items():
-            for given in MISTAKES:
-                error = self.refusal(operation, given)
+            for arguments in MISTAKES:
+                error = self.refusal(operation, arguments)
                 if error is not None:
-                    assert isinstance(error, BootfwError), f"{name}({given}): {error!r}"
-                    assert str(error), f"{name}({given}): an error without a message"
+                    assert isinstance(error, BootfwError), f"{name}({arguments}): {error!r}"
+                    assert str(error), f"{name}({arguments}): an error without a message"
                     continue
-                records: Any = self.answer(operation(given))
-                assert not isinstance(records, str | bytes | Mapping | Deferred), f"{name}({given}): {records!r}"
+                records: Any = self.answer(operation(arguments))
+                assert not isinstance(records, str | bytes | Mapping | Deferred), f"{name}({arguments}): {records!r}"
                 for record in records:
-                    assert isinstance(record, Mapping), f"{name}({given}): {record!r} is no mapping"
+                    assert isinstance(record, Mapping), f"{name}({arguments}): {record!r} is no mapping"
                     json.dumps(record)
