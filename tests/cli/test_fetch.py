@@ -132,10 +132,12 @@ def test_file_is_fetched_by_http() -> None:
 
 
 def test_refused_http_connection_is_an_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with pytest.raises(FetchError, match="can't be fetched: Connection refused"):
-        fetch_http(f"http://127.0.0.1:{port}/x")
+    # The socket keeps the port, and does not listen.
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}/x"
+        with pytest.raises(FetchError, match="can't be fetched: Connection refused"):
+            fetch_http(url)
 
 
 def _endless_file(packet: tftp.Packet) -> list[bytes]:

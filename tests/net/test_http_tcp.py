@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from archives import make_tar
 from turning import Alongside, TurnUntil
+from twistd import free_port
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
@@ -53,8 +54,7 @@ def test_ipv4_and_ipv6_listen_on_one_port(
     start_service: Callable[..., Any], alongside: Alongside, tmp_path: Path
 ) -> None:
     (tmp_path / "a").write_bytes(b"content")
-    with socket.create_server(ANY) as probe:
-        port = probe.getsockname()[1]
+    port = free_port(socket.SOCK_STREAM)
     service, observer = start_service(DirectoryBackend(tmp_path), ("0.0.0.0", port), ("::", port))
     rows = service.summary()
     assert [(row.service, row.address) for row in rows] == [("http", ("0.0.0.0", port)), ("http", ("::", port))]

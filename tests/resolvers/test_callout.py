@@ -378,15 +378,16 @@ def test_https_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_refused_connection_is_an_unavailable_resolver(private_reactor: EPollReactor) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    resolver = Callout(f"http://127.0.0.1:{port}", "refuse", 5.0, 0.0, private_reactor)
     results: list[Failure] = []
-    present(resolver.resolve(IPXE)).addErrback(results.append)
-    deadline = time.monotonic() + 30
-    while not results:
-        assert time.monotonic() < deadline
-        private_reactor.iterate(0.01)
+    # The socket keeps the port, and does not listen.
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        present(Callout(url, "refuse", 5.0, 0.0, private_reactor).resolve(IPXE)).addErrback(results.append)
+        deadline = time.monotonic() + 30
+        while not results:
+            assert time.monotonic() < deadline
+            private_reactor.iterate(0.01)
     assert "refused" in of_type(BootRefused, results[0].value).reason
 
 
