@@ -75,9 +75,9 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
         pathprefix = file.pathprefix and expand(file.pathprefix, request)
     except BootRefused as refused:
         return Unsuitable(refused.reason)
-    for what, value in (("configfile", configfile), ("pathprefix", pathprefix)):
+    for attribute, value in (("configfile", configfile), ("pathprefix", pathprefix)):
         if value and (len(text_bytes(value)) > NAME_MAX or "\0" in value):
-            return Unsuitable(f"its {what} has a NUL, or more than {NAME_MAX} bytes")
+            return Unsuitable(f"its {attribute} has a NUL, or more than {NAME_MAX} bytes")
     phase = only_phase(name) if ":" in name else ""
     if phase:
         return Unsuitable(f'"{name}" is for a boot program that asks by {phase}')
@@ -90,10 +90,10 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
     if request.http:
         if not is_url and file.server is None:
             # What is served by TFTP is served by HTTP too.
-            own = request.http_url or request.https_url
-            if not own:
+            server_url = request.http_url or request.https_url
+            if not server_url:
                 return Unsuitable(f'"{name}" is a path, this client boots by HTTP, and {not_served("http")}')
-            name = f"{own}/{quote(name.replace(_BACKSLASH, '/').lstrip('/'), safe=_PLAIN)}"
+            name = f"{server_url}/{quote(name.replace(_BACKSLASH, '/').lstrip('/'), safe=_PLAIN)}"
             if len(name) > NAME_MAX:
                 return Unsuitable(f'"{name}" has {len(name)} bytes; there is room for {NAME_MAX}')
         elif not name.lower().startswith(("http://", "https://")):

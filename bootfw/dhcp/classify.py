@@ -250,9 +250,9 @@ def _architecture(codes: Sequence[int], vendor_class: str) -> str:
     if codes:
         return architecture_name(codes[0])
     # "PXEClient:Arch:00007:UNDI:003010" has it too (PXE specification 2.1, section 2.2.2).
-    words = vendor_class.split(":", 3)
-    if len(words) > 2 and words[1] == "Arch" and len(words[2]) == 5 and words[2].isascii() and words[2].isdecimal():
-        return architecture_name(int(words[2]))
+    parts = vendor_class.split(":", 3)
+    if len(parts) > 2 and parts[1] == "Arch" and len(parts[2]) == 5 and parts[2].isascii() and parts[2].isdecimal():
+        return architecture_name(int(parts[2]))
     return "unknown"
 
 

@@ -189,9 +189,9 @@ class Exchange:
         if reservation is not None and self._should_move(binding, reservation):
             return self._nak(f"{reservation.address} is reserved for it")
         if not has_record and not held_by_same_machine and binding.offered_to != key:
-            held = book.leased.get(key)
-            if held is not None and held is not binding and self._has_current_lease(held):
-                return self._nak(f"it has {held.address}")
+            leased = book.leased.get(key)
+            if leased is not None and leased is not binding and self._has_current_lease(leased):
+                return self._nak(f"it has {leased.address}")
             if not has_authority:
                 return NoReply(NoReplyReason.UNKNOWN, address)
             known = reservation is not None or book.allocator.knows(client)
@@ -219,16 +219,16 @@ class Exchange:
     def _terms(self, subnet: Subnet) -> tuple[str, int, Mapping[int, bytes]]:
         """Return the kind of the lease, its time in seconds, and the options of the subnet with that time."""
         reservation = self.reservation
-        own = reservation.lease_seconds if reservation is not None else 0
+        reserved_seconds = reservation.lease_seconds if reservation is not None else 0
         if is_firmware(self.message):
-            if not 0 < own < subnet.firmware_lease_seconds:
+            if not 0 < reserved_seconds < subnet.firmware_lease_seconds:
                 return "firmware", subnet.firmware_lease_seconds, subnet.firmware_options
             kind = "firmware"
-        elif not own:
+        elif not reserved_seconds:
             return "system", subnet.lease_seconds, subnet.system_options
         else:
             kind = "system"
-        return kind, own, {**subnet.times(own), **subnet.reply_options}
+        return kind, reserved_seconds, {**subnet.times(reserved_seconds), **subnet.reply_options}
 
     def _nak(self, text: str) -> Answer:
         server = self._server_address(self.subnet)

@@ -74,11 +74,11 @@ class HashedAllocator:
         latest = book.leased.get(client.key)
         of_machine = [binding for binding in reversed(self._by_mac.get(client.mac, {}).values()) if binding.lease]
         # Without a reservation that has ended since, a client has one lease, the latest.
-        own = [binding for binding in of_machine if binding.lease and binding.lease.client == client.key]
-        if len(own) > 1 and latest is not None and latest.lease and latest.lease.state is LeaseState.RELEASED:
-            yield from (binding for binding in own if binding.lease and binding.lease.state is LeaseState.ACTIVE)
+        of_client = [binding for binding in of_machine if binding.lease and binding.lease.client == client.key]
+        if len(of_client) > 1 and latest is not None and latest.lease and latest.lease.state is LeaseState.RELEASED:
+            yield from (binding for binding in of_client if binding.lease and binding.lease.state is LeaseState.ACTIVE)
         yield latest
-        yield from own
+        yield from of_client
         for binding in of_machine:
             if binding.lease and _is_same_machine(binding.lease, client):
                 yield binding
@@ -121,9 +121,9 @@ class HashedAllocator:
     def lease_changed(self, binding: Binding[Subnet6], before: Lease | None, now: float) -> None:
         """Update the index by MAC address."""
         if before is not None and before.mac and before.client:
-            others = self._by_mac[before.mac]
-            del others[binding.number]
-            if not others:
+            bindings = self._by_mac[before.mac]
+            del bindings[binding.number]
+            if not bindings:
                 del self._by_mac[before.mac]
         lease = binding.lease
         if lease is not None and lease.mac and lease.client:

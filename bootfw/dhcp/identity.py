@@ -112,9 +112,9 @@ def client_mac(
     if relays:
         # The innermost relay that names it (RFC 6939); a switch in between may know what a router does not see.
         for relay in reversed(relays):
-            named = _ethernet(relay.first(Option6.CLIENT_LINK_LAYER_ADDRESS))
-            if named:
-                return named
+            mac = _ethernet(relay.first(Option6.CLIENT_LINK_LAYER_ADDRESS))
+            if mac:
+                return mac
         source = relays[-1].peer
     found = _of_interface_id(source) or ("" if relays else neighbour())
     if found:

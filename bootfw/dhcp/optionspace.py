@@ -8,7 +8,7 @@ from bootfw.wire.options import Option
 _BESIDE_OPTIONS = 241
 """Bytes of the header and of the END option."""
 
-_NEEDED, _LAST, _REQUESTED, _OTHERS = 0, 1, 4, 5
+_NEEDED, _LAST, _REQUESTED, _NOT_REQUESTED = 0, 1, 4, 5
 """Ranks: _NEEDED options are always sent; of the others those with the highest rank are left out first."""
 
 _RANKS: Mapping[int, int] = {
@@ -44,7 +44,7 @@ def fit_options(
     requested = message.options.get(Option.PARAMETER_REQUEST_LIST, b"")
     ranked = [(_RANKS.get(code, _NEEDED), code, value) for code, value in options.items() if code not in configured]
     ranked += [
-        (_RANKS.get(code, _REQUESTED if code in requested else _OTHERS), code, value)
+        (_RANKS.get(code, _REQUESTED if code in requested else _NOT_REQUESTED), code, value)
         for code, value in configured.items()
     ]
     options.clear()

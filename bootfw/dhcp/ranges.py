@@ -85,11 +85,11 @@ def _range(
 
 def subtract(ranges: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...]:
     """Return *ranges* without the addresses of *taken*; the sequence of *ranges* stays."""
-    left = list(ranges)
+    parts = list(ranges)
     for first, last in taken:
-        left = [part for low, high in left for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
-        left = [(low, high) for low, high in left if low <= high]
-    return tuple(left)
+        parts = [part for low, high in parts for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
+        parts = [(low, high) for low, high in parts if low <= high]
+    return tuple(parts)
 
 
 def check_inside(network: IPv4Network | IPv6Network, table: Mapping[str, Any]) -> None:
@@ -99,13 +99,13 @@ def check_inside(network: IPv4Network | IPv6Network, table: Mapping[str, Any]) -
     :raise ConfigError: an address is outside; the path begins below *table*.
     """
     collector = ErrorCollector()
-    own = int(network[0]), int(network[-1])
+    bounds = int(network[0]), int(network[-1])
     read = _range4 if network.version == 4 else _range6
     for key in ("pool", "exclude"):
         for index, value in enumerate(_listed(table.get(key))):
             with suppress(ValueError, TypeError, AttributeError):
                 first, last = read(value)
-                if first < own[0] or last > own[1]:
+                if first < bounds[0] or last > bounds[1]:
                     collector.note(f"is not inside {network}", key, index)
     routers = table.get("router", ())
     for index, value in enumerate([routers] if isinstance(routers, str) else _listed(routers)):

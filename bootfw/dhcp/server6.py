@@ -245,11 +245,11 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
         for association in exchange.associations():
             client_ia, requested = exchange.client_ia(association), ia.requested_addresses(association)
             reservation = book.allocator.reservation(client_ia)
-            held = book.leased.get(client_ia.key)
+            leased = book.leased.get(client_ia.key)
             binding = None
-            if held is not None:
-                if book.preferred(client_ia, reservation, None, now) is held:
-                    binding = held
+            if leased is not None:
+                if book.preferred(client_ia, reservation, None, now) is leased:
+                    binding = leased
             else:
                 # The lease is not in our store: it was lost, or another server has granted it.
                 found = (book.find(number_of(each)) for each in requested)
@@ -265,7 +265,7 @@ class AddressServer6(LeaseBooks[Subnet6, HashedAllocator]):
             # A REBIND is sent to all servers, and another one may renew an address: only those that the client must
             # stop using are withdrawn.
             elif withdrawn := [each for each in requested if not is_rebind or _must_stop_using(book, client_ia, each)]:
-                if held is not None or is_rebind:
+                if leased is not None or is_rebind:
                     ia_options.append(ia.withdraw(association, withdrawn))
                 else:
                     ia_options.append(ia.refuse(association, Status.NO_BINDING, "not known here"))

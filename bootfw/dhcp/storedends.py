@@ -88,5 +88,5 @@ def limited(options: Mapping[int, bytes], seconds: int) -> Mapping[int, bytes]:
     if options.get(Option.LEASE_TIME, limit) <= limit:
         return options
     times = (Option.RENEWAL_TIME, Option.REBINDING_TIME)
-    left = {code: value for code, value in options.items() if code not in times or value < limit}
-    return {**left, Option.LEASE_TIME: limit}
+    remaining = {code: value for code, value in options.items() if code not in times or value < limit}
+    return {**remaining, Option.LEASE_TIME: limit}

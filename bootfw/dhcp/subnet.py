@@ -70,14 +70,14 @@ class AnySubnet:
         :raise ConfigError: they are not; the path begins below *table*.
         """
         try:
-            own = cls.parse_network(table.get("network", ""))
+            parsed_network = cls.parse_network(table.get("network", ""))
         except (ValueError, TypeError):
             return
-        check_inside(own, table)
+        check_inside(parsed_network, table)
 
     def __attrs_post_init__(self) -> None:
-        given = {"pool": self.pool, "exclude": self.exclude, "router": self.routers(), "host": self.hosts}
-        self.check_table({"network": self.network, **given})
+        settings = {"pool": self.pool, "exclude": self.exclude, "router": self.routers(), "host": self.hosts}
+        self.check_table({"network": self.network, **settings})
         check_renewal(self.renew_seconds, self.rebind_seconds, self.lease_seconds)
         object.__setattr__(self, "assignable", self.assignable_of(self.pool))
 
@@ -92,10 +92,10 @@ class AnySubnet:
 
     def assignable_of(self, ranges: Iterable[Range]) -> tuple[Range, ...]:
         """Return the addresses of *ranges* that are in the network and that clients can get; sorted as *ranges* are."""
-        taken = [*self.exclude, *((number, number) for number in map(number_of, self.routers()))]
-        taken += [(number, number) for number in self.non_host_addresses()]
+        unassignable = [*self.exclude, *((number, number) for number in map(number_of, self.routers()))]
+        unassignable += [(number, number) for number in self.non_host_addresses()]
         first, last = int(self.network[0]), int(self.network[-1])
-        return subtract(((low, high) for low, high in ranges if first <= low and high <= last), taken)
+        return subtract(((low, high) for low, high in ranges if first <= low and high <= last), unassignable)
 
     def routers(self) -> tuple[str, ...]:
         """Return the addresses of routers, which no client gets."""

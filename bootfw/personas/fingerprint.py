@@ -29,8 +29,8 @@ class RequestedOptions:
                 name in sent and value in (None, sent[name]) for name, value in self.options
             )
         return len(options) == len(self.options) and all(
-            name.lower() == wanted and value in (None, given)
-            for (name, given), (wanted, value) in zip(options, self.options, strict=True)
+            sent_name.lower() == name and value in (None, sent_value)
+            for (sent_name, sent_value), (name, value) in zip(options, self.options, strict=True)
         )
 
 
@@ -62,7 +62,7 @@ class Fingerprint:
     @property
     def texts(self) -> list[str]:
         """The sets as texts, as read() takes them."""
-        return list(map(_shown, self.sets))
+        return list(map(_text, self.sets))
 
 
 def _read_one(text: str) -> RequestedOptions:
@@ -77,6 +77,6 @@ def _read_one(text: str) -> RequestedOptions:
     return RequestedOptions(tuple(options), others)
 
 
-def _shown(requested: RequestedOptions) -> str:
+def _text(requested: RequestedOptions) -> str:
     words = [name if value is None else f"{name}={value}" for name, value in requested.options]
     return " ".join([OTHERS, *words] if requested.others else words)

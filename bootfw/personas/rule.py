@@ -103,7 +103,7 @@ def _at_least(least: int, most: int) -> Any:
     return check
 
 
-def _named(instance: Any, attribute: Any, value: str) -> None:
+def _check_name(instance: Any, attribute: Any, value: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", value):
         raise ValueError(f'must be a word of lowercase letters, digits and dashes, not "{value}"')
 
@@ -112,7 +112,7 @@ def _named(instance: Any, attribute: Any, value: str) -> None:
 class Rule:
     """``[[persona]]``: conditions, which all have to hold, and the treatment of a client that matches."""
 
-    name: str = field(validator=_named)
+    name: str = field(validator=_check_name)
     """The name in the log and for resolvers. A persona with the name of a built-in one replaces it; others are tried
     before the built-in ones, in the order of the configuration."""
     like: str = ""
@@ -235,9 +235,9 @@ class Rule:
             or self.boot_file_requested
             or self.architectures - {"unknown"}
         ):
-            what = "vendor-class, user-class, requested, boot-file-requested or architectures"
+            keys = "vendor-class, user-class, requested, boot-file-requested or architectures"
             raise ConfigError(
-                f"needs {what}: otherwise the installed system of such a machine is offered a boot file too", ("offer",)
+                f"needs {keys}: otherwise the installed system of such a machine is offered a boot file too", ("offer",)
             )
 
     def _has_conditions(self) -> bool:
@@ -263,11 +263,11 @@ class Rule:
 
         :raise ConfigError: the fields contradict each other.
         """
-        given = {**self.given(), "like": self.like}
-        if "offer" in given and given["offer"] is not base.offer:
+        values = {**self.given(), "like": self.like}
+        if "offer" in values and values["offer"] is not base.offer:
             # These fields of *base* are valid only with its own offer.
-            given = {"reason": "", "option_43": None} | given
-        merged = attrs.evolve(base, **given)
+            values = {"reason": "", "option_43": None} | values
+        merged = attrs.evolve(base, **values)
         merged.check()
         return merged
 

@@ -200,22 +200,24 @@ class Personas:
 
         :raise ConfigError: they contradict each other; the path begins with the position in *own*.
         """
-        known = {rule.name: rule for rule in self.rules}
+        built_in = {rule.name: rule for rule in self.rules}
         ready: dict[str, Rule] = {}
         for index, rule in enumerate(own):
             if rule.name in ready:
                 raise ConfigError(f'another persona before it has the name "{rule.name}"', (index, "name"))
             if rule.like:
-                base = known.get(rule.like) if rule.like == rule.name else ready.get(rule.like, known.get(rule.like))
+                base = (
+                    built_in.get(rule.like) if rule.like == rule.name else ready.get(rule.like, built_in.get(rule.like))
+                )
                 if base is None:
-                    names = ", ".join(f'"{name}"' for name in [*ready, *known])
+                    names = ", ".join(f'"{name}"' for name in [*ready, *built_in])
                     raise ConfigError(f"there is no such persona; known: {names}", (index, "like"))
                 try:
                     rule = rule.over(base)
                 except ConfigError as error:
                     raise error.under(index) from error
             ready[rule.name] = rule
-        before = [rule for name, rule in ready.items() if name not in known]
+        before = [rule for name, rule in ready.items() if name not in built_in]
         return evolve(self, rules=(*before, *(ready.get(rule.name, rule) for rule in self.rules)))
 
 

@@ -202,8 +202,8 @@ class StateFile:
                     yield Lease(address, client, mac, _STATES[state], granted, expires, client_id, uuid, hostname, kind)
 
     def _invalid_lease(self, number: object) -> StateError:
-        shown = number.hex() if isinstance(number, bytes) else number
-        return damage_error(self.path, f"the lease numbered {shown} is invalid")
+        formatted = number.hex() if isinstance(number, bytes) else number
+        return damage_error(self.path, f"the lease numbered {formatted} is invalid")
 
     def write_leases(self, rows: Sequence[Row]) -> None:
         """Store leases; they are durable when it returns. Of several for one address the last counts."""
@@ -235,9 +235,9 @@ class StateFile:
                 address, mac, client_id, uuid, circuit_id, hostname, options, seconds = row
                 try:
                     codes = {int(code): bytes.fromhex(value) for code, value in json.loads(options).items()}
-                    first, *others = mac.split() or [""]
+                    first, *other_macs = mac.split() or [""]
                     yield Reservation(
-                        address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others), seconds
+                        address, first, client_id, uuid, circuit_id, hostname, codes, tuple(other_macs), seconds
                     )
                 except (ValueError, AttributeError, TypeError, RecursionError) as error:
                     raise damage_error(self.path, f"the reservation of {address or mac} is invalid") from error
@@ -277,10 +277,10 @@ class StateFile:
     def write_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> None:
         """Store orders of one kind, and remove those that are None; durable when it returns."""
         removed = [(kind, mac) for mac, order in orders.items() if order is None]
-        kept = [(kind, mac, json.dumps(order)) for mac, order in orders.items() if order is not None]
+        stored = [(kind, mac, json.dumps(order)) for mac, order in orders.items() if order is not None]
         with self._writing() as connection, transaction(connection) as db:
             db.executemany("DELETE FROM machine_order WHERE kind = ? AND mac = ?", removed)
-            db.executemany("INSERT OR REPLACE INTO machine_order VALUES (?, ?, ?)", kept)
+            db.executemany("INSERT OR REPLACE INTO machine_order VALUES (?, ?, ?)", stored)
 
     def write_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> None:
         """Store boot attempts, and drop those beyond the bounds; see IAttemptStore."""
@@ -323,9 +323,9 @@ class StateFile:
         for path, opened in self._files.items():
             now = _identity(path)
             if now != opened:
-                what = "another file has taken its place" if now else "it was moved or removed"
+                reason = "another file has taken its place" if now else "it was moved or removed"
                 raise StateError(
-                    f"{path}: {what} while bootfw uses it: put it back; or restart bootfw, which then begins without "
+                    f"{path}: {reason} while bootfw uses it: put it back; or restart bootfw, which then begins without "
                     "the leases that were in it"
                 )
 

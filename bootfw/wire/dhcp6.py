@@ -139,8 +139,8 @@ def _relay(data: bytes) -> tuple[Relay, bytes]:
     inside = first(options, Option.RELAY_MESSAGE)
     if inside is None:
         raise WireError("a relay's message without a message in it")
-    kept = tuple(option for option in options if option[0] != Option.RELAY_MESSAGE)
-    return Relay(data[1], link, peer, kept), inside
+    relay_options = tuple(option for option in options if option[0] != Option.RELAY_MESSAGE)
+    return Relay(data[1], link, peer, relay_options), inside
 
 
 def pack(message: Message, relays: Sequence[Relay] = (), wrapped_as: MessageType = MessageType.RELAY_REPLY) -> bytes:

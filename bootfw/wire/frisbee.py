@@ -206,17 +206,17 @@ _JOIN = struct.Struct("<I")
 _JOIN_REPLY = struct.Struct("<i")
 _JOIN2 = struct.Struct("<IiiiQ")
 _RUN = struct.Struct("<iii")
-_PLACE = struct.Struct("<ii")
+_CHUNK_AND_NUMBER = struct.Struct("<ii")
 _LEAVE = struct.Struct("<Ii")
 _MAP_SIZE = CHUNK_BLOCKS // 8
 
 _SIZES = {
     Subtype.JOIN: _JOIN.size,
     Subtype.LEAVE: _LEAVE.size,
-    Subtype.BLOCK: _PLACE.size + BLOCK_SIZE,
+    Subtype.BLOCK: _CHUNK_AND_NUMBER.size + BLOCK_SIZE,
     Subtype.REQUEST: _RUN.size,
     Subtype.LEAVE2: _LEAVE.size + STATISTICS_SIZE,
-    Subtype.PREQUEST: _PLACE.size + _MAP_SIZE,
+    Subtype.PREQUEST: _CHUNK_AND_NUMBER.size + _MAP_SIZE,
     Subtype.JOIN2: _JOIN2.size,
 }
 """Subtype -> bytes behind the header."""
@@ -270,7 +270,7 @@ def _parse_join2_reply(source: str, data: bytes) -> Join2Reply:
 
 
 def _parse_block(source: str, data: bytes) -> Block:
-    chunk, block = _PLACE.unpack_from(data, _HEADER.size)
+    chunk, block = _CHUNK_AND_NUMBER.unpack_from(data, _HEADER.size)
     _check(Subtype.BLOCK, chunk, block, 1)
     return Block(source, chunk, block, data[PACKET_SIZE - BLOCK_SIZE : PACKET_SIZE])
 
@@ -282,9 +282,9 @@ def _parse_request(source: str, data: bytes) -> Request:
 
 
 def _parse_partial_request(source: str, data: bytes) -> PartialRequest:
-    chunk, retries = _PLACE.unpack_from(data, _HEADER.size)
+    chunk, retries = _CHUNK_AND_NUMBER.unpack_from(data, _HEADER.size)
     _check(Subtype.PREQUEST, chunk, 0, 1)
-    start = _HEADER.size + _PLACE.size
+    start = _HEADER.size + _CHUNK_AND_NUMBER.size
     return PartialRequest(source, chunk, retries, int.from_bytes(data[start : start + _MAP_SIZE], "little"))
 
 
@@ -337,7 +337,7 @@ def pack(packet: Packet) -> bytes:
         case Block(source, chunk, block, data):
             if len(data) != BLOCK_SIZE:
                 raise ValueError(f"a block has {BLOCK_SIZE} bytes, not {len(data)}")
-            return _packed(source, Subtype.BLOCK, _PLACE.pack(chunk, block) + data)
+            return _packed(source, Subtype.BLOCK, _CHUNK_AND_NUMBER.pack(chunk, block) + data)
         case Request(source, chunk, first, count):
             return _packed(source, Subtype.REQUEST, _RUN.pack(chunk, first, count))
         case PartialRequest(source, chunk, retries, block_map):
@@ -345,7 +345,7 @@ def pack(packet: Packet) -> bytes:
                 packed_map = block_map.to_bytes(_MAP_SIZE, "little")
             except OverflowError:
                 raise ValueError(f"a map of blocks has {CHUNK_BLOCKS} bits") from None
-            return _packed(source, Subtype.PREQUEST, _PLACE.pack(chunk, retries) + packed_map)
+            return _packed(source, Subtype.PREQUEST, _CHUNK_AND_NUMBER.pack(chunk, retries) + packed_map)
         case Leave(source, client, seconds, None):
             return _packed(source, Subtype.LEAVE, _LEAVE.pack(client, seconds))
         case Leave(source, client, seconds, Statistics() as statistics):

@@ -207,12 +207,12 @@ def parse_put_reply(data: bytes) -> PutReply:
     return PutReply(error, socket.inet_ntoa(address), port, bool(exists), mtime, size, most)
 
 
-def _expect(data: bytes, wanted: int, size: int) -> None:
+def _expect(data: bytes, expected: int, size: int) -> None:
     if len(data) < size:
         raise WireError(f"a reply of {len(data)} bytes; it has {size}")
     version, kind = _HEADER.unpack_from(data)
-    if version != _VERSION or kind != wanted:
-        raise WireError(f"version {version!r} and message type {kind}; the reply has {_VERSION!r} and {wanted}")
+    if version != _VERSION or kind != expected:
+        raise WireError(f"version {version!r} and message type {kind}; the reply has {_VERSION!r} and {expected}")
 
 
 def _name(field: bytes, length: int) -> str:

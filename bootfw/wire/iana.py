@@ -69,7 +69,7 @@ def architecture_name(code: int) -> str:
 
 def architecture_codes(name: str) -> tuple[int, ...]:
     """Return the codes that :func:`architecture_name` calls *name*; none when there is no such name."""
-    codes = tuple(code for code, known in ARCHITECTURES.items() if known == name)
+    codes = tuple(code for code, architecture in ARCHITECTURES.items() if architecture == name)
     number = name.removeprefix("arch-")
     if not number.isdecimal() or len(number) > 5:
         return codes

@@ -125,8 +125,8 @@ def _block(kind: int, body: bytes) -> bytes:
 
 
 def _options(*options: tuple[int, bytes]) -> bytes:
-    given = [_OPTION.pack(code, len(value)) + _padded(value) for code, value in options if value]
-    return b"".join(given) + _OPTION.pack(0, 0) if given else b""
+    encoded = [_OPTION.pack(code, len(value)) + _padded(value) for code, value in options if value]
+    return b"".join(encoded) + _OPTION.pack(0, 0) if encoded else b""
 
 
 def _read_options(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -133,8 +133,8 @@ def _parse_request(write: bool, body: bytes) -> Request:
     fields = _split(body)
     if len(fields) < 2:
         raise WireError("request without a mode")
-    filename, mode, *rest = fields
-    return Request(write, filename, mode.lower(), _parse_options(rest))
+    filename, mode, *option_fields = fields
+    return Request(write, filename, mode.lower(), _parse_options(option_fields))
 
 
 def _split(body: bytes) -> list[str]:

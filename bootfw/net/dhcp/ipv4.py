@@ -74,8 +74,8 @@ class IPv4:
         if via.destination == via.local:
             return _ingress(interface, self._server or via.local, unicast=True)
         local = "" if via.local == UNSPECIFIED else via.local
-        known = bool(interface) and self.socket is not None
-        ours = interfaces.addresses(via.interface) if known else None
+        interface_known = bool(interface) and self.socket is not None
+        ours = interfaces.addresses(via.interface) if interface_known else None
         if ours is not None and not ours:
             # Otherwise, for a broadcast, the kernel would report the address of another interface.
             local = ""

@@ -123,8 +123,8 @@ class IPv6:
 
     def no_address_reason(self, ingress: Ingress) -> str:
         """See Family."""
-        where = ingress.interface or "(unknown)"
-        return f"interface {where} has no IPv6 address for clients to come to; a link-local one is not enough"
+        interface = ingress.interface or "(unknown)"
+        return f"interface {interface} has no IPv6 address for clients to come to; a link-local one is not enough"
 
     def limit(self, query: Query) -> int:
         """Return the largest size of the reply in bytes; see reply_limit()."""

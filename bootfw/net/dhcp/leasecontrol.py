@@ -145,8 +145,8 @@ class LeaseControl:
             raise ControlError(str(error)) from error
         if found is None:
             configured = any(reserved_for(who, server.reservations()) for server in self._servers())
-            where = "the configuration file reserves it: remove it there" if configured else "nothing is reserved"
-            raise ControlError(f"{who}: {where}")
+            reason = "the configuration file reserves it: remove it there" if configured else "nothing is reserved"
+            raise ControlError(f"{who}: {reason}")
         self._remove(None, found)
         saved = self._store.save_reservations(tuple(self._reservations))
         saved.addErrback(self._put_back, found)
@@ -154,8 +154,8 @@ class LeaseControl:
 
     def _record(self, lease: Lease, now: float) -> Record:
         # *now* is by the clock of *lease*, so it is converted by the same difference.
-        shown = self._to_wall_clock(lease)
-        return lease_record(shown, now + shown.granted - lease.granted)
+        wall_clock_lease = self._to_wall_clock(lease)
+        return lease_record(wall_clock_lease, now + wall_clock_lease.granted - lease.granted)
 
     def _servers(self) -> Sequence[AddressServer | AddressServer6]:
         return [self._server] if self._server6 is None else [self._server, self._server6]

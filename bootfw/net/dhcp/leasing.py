@@ -249,11 +249,11 @@ def _by_link(subnets: Sequence[AnySubnet]) -> Iterator[list[AnySubnet]]:
 
 
 def _missing(section: str, subnets: Sequence[AnySubnet], family: int) -> str:
-    own = own_addresses(family)
-    if own is None or any(ip_address(address) in subnet.network for address in own for subnet in subnets):
+    addresses = own_addresses(family)
+    if addresses is None or any(ip_address(address) in subnet.network for address in addresses for subnet in subnets):
         return ""
     return (
-        f"this host has: {', '.join(sorted(own)) or 'none of this family'}; "
+        f"this host has: {', '.join(sorted(addresses)) or 'none of this family'}; "
         f'if its clients are behind relays, name these ("relays") or set foreign-networks in [{section}]'
     )
 

@@ -79,9 +79,9 @@ class Proxy4(Proxy):
             message.options.get(Option.MESSAGE_TYPE),
             message.options.get(Option.REQUESTED_IP_ADDRESS, b""),
         )
-        for known in (message.ciaddr, inet_ntoa(requested) if len(requested) == 4 else UNSPECIFIED):
-            for ours in ingress.addresses if known != UNSPECIFIED else ():
-                if ours.is_beside(known):
+        for client_address in (message.ciaddr, inet_ntoa(requested) if len(requested) == 4 else UNSPECIFIED):
+            for ours in ingress.addresses if client_address != UNSPECIFIED else ():
+                if ours.is_beside(client_address):
                     if kind == _REQUEST:
                         self._networks[ingress.interface] = ours.address
                     return str(ours.address)

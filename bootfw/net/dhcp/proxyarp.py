@@ -32,8 +32,8 @@ class ProxyARP:
         """Count an ARP reply of *hardware* to a probe of *address*; return whether it proves that the address is in
         use."""
         proxy = interface, hardware
-        seen = self._proxies.get(proxy)
-        if seen is not None and now < seen + _REMEMBERED_SECONDS:
+        answered_at = self._proxies.get(proxy)
+        if answered_at is not None and now < answered_at + _REMEMBERED_SECONDS:
             self._proxies[proxy] = now
             return False
         last, addresses = self._runs.get(interface, (b"", {}))

@@ -55,10 +55,10 @@ class RateLimit:
         """
         if self._per_second == inf:
             return True
-        where, port = link
+        relay, port = link
         if port is None:
-            return self._buckets.take(where, self._per_second, self._per_second, now)
-        return self._take_of_port(where, port, now)
+            return self._buckets.take(relay, self._per_second, self._per_second, now)
+        return self._take_of_port(relay, port, now)
 
     def _take_of_port(self, relay: Hashable, port: Hashable, now: float) -> bool:
         """Take from the port of a relay, which the client may have invented, and from the relay as a whole."""

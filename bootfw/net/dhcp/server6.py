@@ -118,8 +118,10 @@ class Server6(DHCPPort):
         server = ingress.server
         if subnet is not None and not ingress.fixed:
             # With several networks on a link, use our address in the network of the client's lease.
-            here = (address.address for address in ingress.addresses if IPv6Address(address.address) in subnet.network)
-            server = next(here, server)
+            addresses = (
+                address.address for address in ingress.addresses if IPv6Address(address.address) in subnet.network
+            )
+            server = next(addresses, server)
         found = self.family.classify(query, self.services, server, assigns_addresses=True)
         if isinstance(found, Ignored):
             return None

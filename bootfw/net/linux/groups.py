@@ -84,7 +84,7 @@ class Groups:
             membership = _MEMBERSHIP4.pack(group, bytes(4), index)
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
 
-    def _warn_once(self, error: OSError, what: str) -> None:
+    def _warn_once(self, error: OSError, consequence: str) -> None:
         if error.errno not in self._logged:
             self._logged.add(error.errno or 0)
-            self._log.warn("{what}: {reason}", what=what, reason=error.strerror)
+            self._log.warn("{what}: {reason}", what=consequence, reason=error.strerror)

@@ -93,7 +93,7 @@ def _no_interface(name: str) -> str:
             present = [link.name for link in kernel.links().values()]
         except OSError:
             return f"no interface {name}"
-    return f"no interface {name}; there are: {_some(present)}"
+    return f"no interface {name}; there are: {_first_few(present)}"
 
 
 def missing_interface(name: str) -> str:
@@ -119,8 +119,8 @@ def unusable_address(address: str, kernel: Netlink | None = None) -> str:
         if kernel is not None:
             present = kernel.has_address(host, index)
         else:
-            with closing(Netlink()) as own:
-                present = own.has_address(host, index)
+            with closing(Netlink()) as netlink:
+                present = netlink.has_address(host, index)
     except OSError:
         return _unbindable(family, address)
     return "" if present else _not_assigned(family, host)
@@ -129,15 +129,15 @@ def unusable_address(address: str, kernel: Netlink | None = None) -> str:
 def _unbindable(family: int, address: str) -> str:
     """See unusable_address()."""
     try:
-        where = socket.getaddrinfo(address, 0, family, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)[0][4]
+        socket_address = socket.getaddrinfo(address, 0, family, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)[0][4]
     except OSError:
         return _no_interface(address.partition("%")[2])
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind(where)
+            probe.bind(socket_address)
     except OSError as error:
         # Other reasons are reported where the port is opened.
-        return _not_assigned(family, str(where[0])) if error.errno == errno.EADDRNOTAVAIL else ""
+        return _not_assigned(family, str(socket_address[0])) if error.errno == errno.EADDRNOTAVAIL else ""
     return ""
 
 
@@ -148,12 +148,12 @@ def _not_assigned(family: int, address: str) -> str:
     assigned = {each.address: each for each in every}.get(address.partition("%")[0])
     if assigned is not None and assigned.flags & (_DAD_FAILED | _TENTATIVE):
         return "another host has this address" if assigned.flags & _DAD_FAILED else "this address is still tentative"
-    own = sorted({each.address for each in every if each.family == family and each.scope != _LINK_LOCAL})
-    return f"this host has no such address; it has: {_some(own) or 'none of this family'}"
+    addresses = sorted({each.address for each in every if each.family == family and each.scope != _LINK_LOCAL})
+    return f"this host has no such address; it has: {_first_few(addresses) or 'none of this family'}"
 
 
-def _some(words: Iterable[str]) -> str:
-    listed = list(words)
+def _first_few(texts: Iterable[str]) -> str:
+    listed = list(texts)
     more = len(listed) - _LISTED
     return ", ".join(listed[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
@@ -295,11 +295,11 @@ class Interfaces:
             for each in every:
                 if each.family == socket.AF_INET:
                     mask = 0xFFFFFFFF << (32 - each.prefix) & 0xFFFFFFFF
-                    known = self._ipv4.get(each.interface, ())
-                    self._ipv4[each.interface] = (*known, IPv4Address(each.address, mask))
+                    addresses = self._ipv4.get(each.interface, ())
+                    self._ipv4[each.interface] = (*addresses, IPv4Address(each.address, mask))
             for each in sorted(filter(_is_reachable, every), key=lambda each: each.flags & _TEMPORARY):
-                known6 = self._ipv6.get(each.interface, ())
-                self._ipv6[each.interface] = (*known6, IPv6Address(each.address, each.prefix, each.interface))
+                addresses6 = self._ipv6.get(each.interface, ())
+                self._ipv6[each.interface] = (*addresses6, IPv6Address(each.address, each.prefix, each.interface))
         return True
 
 

@@ -75,12 +75,12 @@ class MountTable:
         mount_points = self.hanging()
         if not mount_points:
             return None
-        known = self._roots.get(root)
-        if known is None:
+        cached = self._roots.get(root)
+        if cached is None:
             mounts = {mount_point: mount_point for mount_point in mount_points}
             found, top = _walk(b"", os.fsencode(os.path.abspath(root)), mounts.get)
-            known = self._roots[root] = found, top, any(each.startswith(top + b"/") for each in mount_points)
-        found, top, has_mounts_below = known
+            cached = self._roots[root] = found, top, any(each.startswith(top + b"/") for each in mount_points)
+        found, top, has_mounts_below = cached
         # Most roots have no such mount, and their files need no walk.
         if found or not name or not has_mounts_below:
             return found

@@ -349,13 +349,13 @@ class Channel(DatagramProtocol):
     def _not_opened(self, key: Key, error: BaseException, request: TransferRequest) -> None:
         services = self._services
         now = services.reactor.seconds()
-        known = reported_error(error, services.publish, now, "the backend", f"open {request.path}")
+        reported = reported_error(error, services.publish, now, "the backend", f"open {request.path}")
         # The protocol has no reply that refuses an image, so the receiver repeats its JOIN.
         if now - self._refused.get(key, -_REFUSED_AGAIN) >= _REFUSED_AGAIN:
             if len(self._refused) >= _MOST_REFUSED:
                 self._refused.clear()
             self._refused[key] = now
-            services.publish(TransferRefused(now, request, known.tftp_code, known.message, known.detail))
+            services.publish(TransferRefused(now, request, reported.tftp_code, reported.message, reported.detail))
 
     # Sending.
 

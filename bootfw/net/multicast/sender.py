@@ -189,8 +189,8 @@ class ImageSender:
         for index in interfaces.served():
             for each in interfaces.addresses(index) or ():
                 if each.address == local:
-                    own = int(ipaddress.IPv4Address(local))
-                    return str(ipaddress.IPv4Address(own | ~each.mask & 0xFFFFFFFF))
+                    number = int(ipaddress.IPv4Address(local))
+                    return str(ipaddress.IPv4Address(number | ~each.mask & 0xFFFFFFFF))
         return "255.255.255.255"
 
     def _begin(self, path: str) -> Channel | None:

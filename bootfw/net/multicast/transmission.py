@@ -147,8 +147,10 @@ class Transmission:
         assert error is not None
         now = self._reactor.seconds()
         reader = f"reader {type(self._reader).__name__}"
-        known = reported_error(error, self._publish, now, reader, f"send {self.image}")
-        self._handle(Input.FAILED, f"{known.message}: {known.detail}" if known.detail else known.message, now)
+        reported = reported_error(error, self._publish, now, reader, f"send {self.image}")
+        self._handle(
+            Input.FAILED, f"{reported.message}: {reported.detail}" if reported.detail else reported.message, now
+        )
 
     def _length(self, burst: Burst) -> int:
         """Bytes of a burst that the image has."""

@@ -196,10 +196,10 @@ class Upload(Factory):
         self._is_writing = False
         error = failure.value
         assert error is not None
-        services, what = self._services, f"store {self.request.path}"
+        services, operation = self._services, f"store {self.request.path}"
         now = services.reactor.seconds()
-        known = reported_error(error, services.publish, now, "the writer of an upload", what)
-        self.handle(Input.FAILED, f"{known.message}: {known.detail}" if known.detail else known.message)
+        reported = reported_error(error, services.publish, now, "the writer of an upload", operation)
+        self.handle(Input.FAILED, f"{reported.message}: {reported.detail}" if reported.detail else reported.message)
 
     async def _store(self, part: Part) -> None:
         assert self._writer is not None
@@ -329,12 +329,12 @@ class Uploads:
     def _refusal(self, error: Exception, request: PutRequest, transfer: TransferRequest) -> PutReply:
         services = self._services
         now = services.reactor.seconds()
-        known = reported_error(error, services.publish, now, "the backend", f"replace {transfer.path}")
+        reported = reported_error(error, services.publish, now, "the backend", f"replace {transfer.path}")
         if not request.status_only:
-            services.publish(TransferRefused(now, transfer, known.tftp_code, known.message, known.detail))
-        if isinstance(known, _PutRefused):
-            return PutReply(known.error)
-        return PutReply(next((number for kind, number in _ERRORS if isinstance(known, kind)), Error.FAILED))
+            services.publish(TransferRefused(now, transfer, reported.tftp_code, reported.message, reported.detail))
+        if isinstance(reported, _PutRefused):
+            return PutReply(reported.error)
+        return PutReply(next((number for kind, number in _ERRORS if isinstance(reported, kind)), Error.FAILED))
 
     def _check(self, request: PutRequest, transfer: TransferRequest) -> None:
         """:raise TransferError: the client may not upload this now."""

@@ -189,18 +189,18 @@ class Cluster(Service):
         if self._broadcast is not None:
             self._broadcast(kind, *values)
 
-    def _compare_files(self, given: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
+    def _compare_files(self, arguments: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
         """Compare the files of all nodes; see Operation and FileComparison.compare(). The identifiers of the nodes are
         replaced by the names that operators know."""
         names = {row["node"]: row["name"] for row in self._presence.nodes()}
 
-        def named(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        def replace_identifiers(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
             *files, summary = records
-            shown: list[Mapping[str, Any]] = [
+            named_files: list[Mapping[str, Any]] = [
                 {**record, "versions": {names.get(node, node): text for node, text in record["versions"].items()}}
                 for record in files
             ]
             lists = {kind: sorted(names.get(node, node) for node in summary[kind]) for kind in ("compared", "silent")}
-            return [*shown, {**summary, **lists}]
+            return [*named_files, {**summary, **lists}]
 
-        return self._comparison.compare().addCallback(named)
+        return self._comparison.compare().addCallback(replace_identifiers)

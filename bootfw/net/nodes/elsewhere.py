@@ -150,20 +150,20 @@ class TransfersElsewhere:
         :param event: ``acked`` is its position.
         """
         key = _key(event.request.peer)
-        known = self._transfers.get(key)
-        if known is not None and known.node == node and known.begun_event.request == event.request:
-            known.heard = now
+        transfer = self._transfers.get(key)
+        if transfer is not None and transfer.node == node and transfer.begun_event.request == event.request:
+            transfer.heard = now
             self._transfers[key] = self._transfers.pop(key)
         # Of two nodes that announce a transfer of one client, the one where it began later has it: the other one has
         # not noticed yet that the client has left.
-        elif known is None or known.node == node or known.begun_event.at < event.at:
+        elif transfer is None or transfer.node == node or transfer.begun_event.at < event.at:
             self.note_begun(node, event, now)
 
     def note_ended(self, node: str, peer: Address) -> None:
         """Note that the transfer of *peer* has ended at *node*."""
         # Not if another node has gone on with it: the end is that of the node which the client has left.
-        known = self._transfers.get(_key(peer))
-        if known is not None and known.node == node:
+        transfer = self._transfers.get(_key(peer))
+        if transfer is not None and transfer.node == node:
             del self._transfers[_key(peer)]
 
     def note_moved(self, node: str, peer: Address, position: int, at: float, now: float) -> None:
@@ -171,15 +171,15 @@ class TransfersElsewhere:
 
         :param at: when the client had it, by the clock of *node*.
         """
-        known = self._transfers.get(_key(peer))
-        if known is None or known.node != node:
+        transfer = self._transfers.get(_key(peer))
+        if transfer is None or transfer.node != node:
             return
         clock = self._clocks.get(node)
         if clock is None:
             clock = self._clocks[node] = _Clock(now - at, now - at, now)
             if len(self._clocks) > _MOST_CLOCKS:
                 del self._clocks[next(iter(self._clocks))]
-        known.move(position, clock.ours(at, now), now)
+        transfer.move(position, clock.ours(at, now), now)
         self._transfers[_key(peer)] = self._transfers.pop(_key(peer))
 
     def receive(self, kind: str, node: str, items: Sequence[Any], now: float) -> list[TransferBegun]:

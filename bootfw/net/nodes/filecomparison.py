@@ -115,23 +115,23 @@ class FileComparison:
         return Deferred.fromCoroutine(self._compare())
 
     async def _compare(self) -> Sequence[Mapping[str, Any]]:
-        own, key, question = self._announcements.node, uuid4().hex[:12], _Question()
+        own_node, key, question = self._announcements.node, uuid4().hex[:12], _Question()
         self._questions[key] = question
         try:
             # Waiting begins before the question is sent: an answer may come while this node lists its own files.
-            others = sorted(set(self._others()) - {own})
+            others = sorted(set(self._others()) - {own_node})
             answers = self._wait(question, [(node,) for node in others])
             self._announcements.announce(FILES_WANTED, key)
             files = await self._list_files(key)
             await answers
-            question.digests[own] = files.digests()
+            question.digests[own_node] = files.digests()
             compared = sorted(question.digests)
             every = range(BUCKETS)
             differing = [number for number in every if len({question.digests[node][number] for node in compared}) > 1]
             found: list[Mapping[str, Any]] = []
             while differing and len(found) < MOST_DIFFERENCES:
                 numbers, differing = differing[:_BUCKETS_AT_ONCE], differing[_BUCKETS_AT_ONCE:]
-                answering = [node for node in compared if node != own]
+                answering = [node for node in compared if node != own_node]
                 answers = self._wait(question, [(node, number) for node in answering for number in numbers])
                 self._announcements.announce(BUCKETS_WANTED, [key, numbers])
                 await answers
@@ -140,7 +140,7 @@ class FileComparison:
                 compared = [node for node in compared if node not in silent]
                 for number in numbers:
                     buckets = {node: question.buckets.get((node, number), {}) for node in compared}
-                    found += _differences({**buckets, own: files.bucket(number)})
+                    found += _differences({**buckets, own_node: files.bucket(number)})
             found.sort(key=lambda record: str(record["file"]))
             summary = {
                 "compared": compared,

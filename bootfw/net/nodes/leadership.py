@@ -123,8 +123,8 @@ class Leadership:
         """Why this server refuses what only the leader can do, and which server leads, for the operator."""
         if self._states.state is State.RESIGNED:
             return "this server does not lead, since it is about to stop: ask another one"
-        where = f"{self.leader} leads: ask there" if self.leader not in ("", self.node) else "no server leads"
-        return f"this server is a standby; {where}"
+        leader_text = f"{self.leader} leads: ask there" if self.leader not in ("", self.node) else "no server leads"
+        return f"this server is a standby; {leader_text}"
 
     def record(self) -> Mapping[str, object]:
         """What an operator can see: state, node, leader, epoch, dropped, reason."""

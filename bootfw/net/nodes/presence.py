@@ -104,13 +104,13 @@ class Presence:
         name, their process ids are appended.
         """
         now = self._reactor.seconds()
-        own = {**self._describe(), "node": self._announcements.node, "state": "here", "heard": 0.0}
+        own_row = {**self._describe(), "node": self._announcements.node, "state": "here", "heard": 0.0}
         rows = [
             {**other.description, "node": node, "state": self._state(other, now), "heard": round(now - other.heard, 1)}
             for node, other in self._others.items()
             if now - other.heard <= FORGOTTEN_AFTER
         ]
-        rows = [own, *sorted(rows, key=lambda row: (row["name"], row["pid"]))]
+        rows = [own_row, *sorted(rows, key=lambda row: (row["name"], row["pid"]))]
         count = Counter(row["name"] for row in rows)
         return [
             row if count[row["name"]] == 1 else {**row, "name": f"{row['name']} (pid {row['pid']})"} for row in rows
