@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from cellnames import cells_without_test
 from observers import EventList
 from tftpserver import Files, numbered
 from turning import TurnUntil
@@ -232,9 +233,7 @@ def test_stopping_closed_is_the_end() -> None:
 
 
 def test_every_cell_has_a_test_of_its_name() -> None:
-    names = [name for name in globals() if name.startswith("test_")]
-    cells = [f"test_{state.name}_{event.name}".lower() for state in State for event in Input]
-    assert [cell for cell in cells if not any(name.startswith(cell) for name in names)] == []
+    assert cells_without_test(globals(), State, Input) == []
 
 
 def test_it_is_run_by_the_table_of_its_module() -> None:

@@ -1,6 +1,7 @@
 """ListenerStates: every cell of its table has a test that is named after it."""
 
 import pytest
+from cellnames import cells_without_test
 
 from bootfw.net.tftp import listenerstates
 from bootfw.net.tftp.listenerstates import Do, Input, ListenerStates, State
@@ -99,15 +100,8 @@ def test_illegal_inputs_raise(state: State, event: Input) -> None:
     assert (listener.state, listener.out) == (state, [])
 
 
-def test_every_cell_has_a_test() -> None:
-    names = [name for name in globals() if name.startswith("test_")]
-
-    def is_tested(state: State, event: Input) -> bool:
-        if (state, event) in ILLEGAL:
-            return True
-        return any(name.startswith(f"test_{state.name}_{event.name}_".lower()) for name in names)
-
-    assert [(state, event) for state in State for event in Input if not is_tested(state, event)] == []
+def test_every_cell_has_a_test_of_its_name() -> None:
+    assert cells_without_test(globals(), State, Input, ILLEGAL) == []
 
 
 def test_it_is_run_by_the_table_of_its_module() -> None:

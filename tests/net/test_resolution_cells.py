@@ -1,6 +1,7 @@
 """ResolutionStates: every cell of its table has a test that is named after it."""
 
 import pytest
+from cellnames import cells_without_test
 
 from bootfw.boot import resolutionstates
 from bootfw.boot.resolutionstates import Do, Input, ResolutionStates, State
@@ -216,9 +217,7 @@ def test_cancelled_cancel_changes_nothing() -> None:
 
 
 def test_every_cell_has_a_test_of_its_name() -> None:
-    names = [name for name in globals() if name.startswith("test_")]
-    cells = [f"test_{state.name}_{event.name}_".lower() for state in State for event in Input]
-    assert [cell for cell in cells if not any(name.startswith(cell) for name in names)] == []
+    assert cells_without_test(globals(), State, Input) == []
 
 
 def test_it_is_run_by_the_table_of_its_module() -> None:

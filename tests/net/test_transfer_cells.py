@@ -1,5 +1,7 @@
 """TransferStates: every cell of its table has a test that is named after it."""
 
+from cellnames import cells_without_test
+
 from bootfw.net.tftp import transferstates
 from bootfw.net.tftp.transferstates import Do, Input, State, TransferStates
 from bootfw.values import Outcome
@@ -60,15 +62,8 @@ def test_finished_finish_changes_nothing() -> None:
     check_input(State.FINISHED, Input.FINISH, State.FINISHED)
 
 
-def test_every_cell_has_a_test() -> None:
-    names = [name for name in globals() if name.startswith("test_")]
-    cells = [(state, event) for state in State for event in Input]
-    tested = [
-        (state, event)
-        for state, event in cells
-        if any(name.startswith(f"test_{state.name}_{event.name}_".lower()) for name in names)
-    ]
-    assert tested == cells
+def test_every_cell_has_a_test_of_its_name() -> None:
+    assert cells_without_test(globals(), State, Input) == []
 
 
 def test_it_is_run_by_the_table_of_its_module() -> None:

@@ -1,6 +1,7 @@
 """The session that sends: every cell of its table has a test that is named after it."""
 
 import pytest
+from cellnames import cells_without_test
 from driving import OACK, Mute, Reading, Waits, numbered
 from narrowing import of_type
 
@@ -949,9 +950,7 @@ def test_it_continues_at_the_end_of_the_file(acked: int) -> None:
 
 
 def test_every_cell_has_a_test_of_its_name() -> None:
-    names = [name for name in globals() if name.startswith("test_")]
-    cells = [f"test_{state.name}_{event.name}".lower() for state in State for event in Input]
-    assert [cell for cell in cells if not any(name.startswith(cell) for name in names)] == []
+    assert cells_without_test(globals(), State, Input) == []
 
 
 def test_a_wait_of_none_after_the_first_sending_gives_up_at_once() -> None:
