@@ -138,7 +138,7 @@ def cut_off(node: "LeadershipStates", argument: Any, now: float) -> State:
 @goes(State.STANDBY)
 def give_up(node: "LeadershipStates", argument: Any, now: float) -> State:
     """Load again when the store next answers that this node leads."""
-    # The epoch stays this node's until another one stands, so the answer comes within LOOK_EVERY.
+    # The store takes this node for the leader until another one has its place: the next answer is LEADS or FOLLOWS.
     return State.STANDBY
 
 

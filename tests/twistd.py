@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,14 @@ def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
             probe.bind(("127.0.0.1", port))
             _taken_ports.add(port)
             return port
+
+
+@contextmanager
+def refusing_port() -> Iterator[int]:
+    """A TCP port of 127.0.0.1 that refuses connections: a socket keeps it from other programs, and does not listen."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
 
 
 def run_to_end(*command: str | Path, cwd: Path, seconds: float = 60) -> "subprocess.CompletedProcess[str]":

@@ -128,7 +128,7 @@ def _import(options: argparse.Namespace) -> int:
     if options.json:
         record = {
             "configuration": text,
-            "lines": [outcome.record for outcome in sorted(draft.outcomes, key=lambda outcome: outcome.line)],
+            "lines": [outcome.record for outcome in _in_order(draft.outcomes)],
             "counts": {fate.value: count for fate, count in draft.counts().items()},
         }
         sys.stdout.write(json.dumps(record, indent=2) + "\n")
@@ -265,8 +265,13 @@ def _problems(text: str) -> Sequence[str]:
     return []
 
 
+def _in_order(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """Return the outcomes in the order of the lines in the files."""
+    return sorted(outcomes, key=lambda outcome: outcome.line)
+
+
 def _report(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.line):
+    for outcome in _in_order(outcomes):
         yield printable(f"{outcome.fate.value}: {outcome.line}: {outcome.line.text}".rstrip(": "))
         if outcome.reason:
             yield printable(f"    {outcome.reason}")

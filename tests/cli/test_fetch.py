@@ -1,12 +1,12 @@
 """The TFTP and HTTP client of ``bootfw probe``, against servers of the test."""
 
 import http.server
-import socket
 import threading
 from typing import Any
 
 import pytest
 from playedtftp import Answer, scripted_server
+from twistd import refusing_port
 
 from bootfw.cli.fetch import Fetched, FetchError, fetch_http, fetch_tftp, kind_of
 from bootfw.wire import tftp
@@ -132,12 +132,8 @@ def test_file_is_fetched_by_http() -> None:
 
 
 def test_refused_http_connection_is_an_error() -> None:
-    # The socket keeps the port, and does not listen.
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{sock.getsockname()[1]}/x"
-        with pytest.raises(FetchError, match="can't be fetched: Connection refused"):
-            fetch_http(url)
+    with refusing_port() as port, pytest.raises(FetchError, match="can't be fetched: Connection refused"):
+        fetch_http(f"http://127.0.0.1:{port}/x")
 
 
 def _endless_file(packet: tftp.Packet) -> list[bytes]:

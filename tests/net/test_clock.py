@@ -56,7 +56,11 @@ def reactor(private_reactor: EPollReactor, wall: WallClock) -> Iterator[Monotoni
 
 def test_delayed_calls_run_sorted_by_time(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
     called: list[float] = []
-    due = [(reactor.callLater(delay, called.append, delay).getTime(), delay) for delay in (0.02, 0, 0.01, 0)]
+    due: list[tuple[float, float]] = []
+    for delay in (0.02, 0, 0.01, 0):
+        before = reactor.seconds()
+        due.append((reactor.callLater(delay, called.append, delay).getTime(), delay))
+        assert before + delay <= due[-1][0] <= reactor.seconds() + delay
     turn_until(lambda: len(called) == 4)
 
     # By their times: where this process had to wait between two calls, the shorter delay may be due later.

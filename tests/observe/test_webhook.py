@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from narrowing import of_type
+from twistd import refusing_port
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -250,10 +251,8 @@ def test_refused_connection_is_retried_and_reported(
     private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliverystates, "FIRST_RETRY", 0.01)
-    # The socket keeps the port, so that no other program listens there.
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        hook = start_webhook(private_reactor, url=f"http://127.0.0.1:{sock.getsockname()[1]}")
+    with refusing_port() as port:
+        hook = start_webhook(private_reactor, url=f"http://127.0.0.1:{port}")
         hook.observe(LOST)
         deadline = time.monotonic() + 30
         while not hook.dropped and time.monotonic() < deadline:

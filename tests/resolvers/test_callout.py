@@ -1,7 +1,6 @@
 """The ``callout`` resolver and a real HTTP server."""
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ import pytest
 from attrs import evolve
 from firmware import ipxe_features
 from narrowing import of_type, present
+from twistd import refusing_port
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
@@ -379,11 +379,9 @@ def test_https_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_refused_connection_is_an_unavailable_resolver(private_reactor: EPollReactor) -> None:
     results: list[Failure] = []
-    # The socket keeps the port, and does not listen.
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        present(Callout(url, "refuse", 5.0, 0.0, private_reactor).resolve(IPXE)).addErrback(results.append)
+    with refusing_port() as port:
+        resolver = Callout(f"http://127.0.0.1:{port}", "refuse", 5.0, 0.0, private_reactor)
+        present(resolver.resolve(IPXE)).addErrback(results.append)
         deadline = time.monotonic() + 30
         while not results:
             assert time.monotonic() < deadline
