@@ -185,6 +185,7 @@ if TYPE_CHECKING:
     from bootfw.backends.names import Identifiers
     from bootfw.backends.sandbox import Sandbox, templates_in
     from bootfw.build import build
+    from bootfw.net.requestfailure import request_failure_reason
     from bootfw.net.tftp.listener import TFTPProtocol
     from bootfw.net.udp.port import listen as listen_udp
     from bootfw.observe.log import LogObserver
@@ -207,6 +208,7 @@ _AT_FIRST_USE = {
     "build": "bootfw.build",
     "frame_blocks": "bootfw.tftp.blocks:frame",
     "listen_udp": "bootfw.net.udp.port:listen",
+    "request_failure_reason": "bootfw.net.requestfailure",
     "templates_in": "bootfw.backends.sandbox",
 }
 """Name -> its module, or module:name. A built-in plugin imports this module itself. The rest is the server, which takes
@@ -409,6 +411,7 @@ __all__ = [
     "only_phase",
     "provides",
     "relative_path",
+    "request_failure_reason",
     "table",
     "templates_in",
     "uuid_text",

@@ -132,6 +132,11 @@ class TransferError(BootfwError):
         self.detail = detail
         super().__init__(self.message)
 
+    @property
+    def reason(self) -> str:
+        """Message and detail, for the log."""
+        return f"{self.message}: {self.detail}" if self.detail else self.message
+
 
 class FileMissing(TransferError):
     """There is no such file. The next backend is tried."""

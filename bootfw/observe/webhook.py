@@ -13,8 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import define, field, validators
-from twisted.internet.defer import Deferred, TimeoutError, succeed
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,6 +28,7 @@ from bootfw.errors import ConfigError, nearest
 from bootfw.events import Event
 from bootfw.interfaces import IBatchObserver, IBootObserver, IClientAware, IStartable
 from bootfw.net.alarm import Alarm
+from bootfw.net.requestfailure import request_failure_reason
 from bootfw.observe.deliverystates import DeliveryStates, Do, Input, State
 from bootfw.observe.log import LogObserver
 from bootfw.observe.logtext import iso_time, json_record
@@ -215,19 +215,12 @@ class Webhook:
                 self._queue.popleft()
             self._handle(Input.DELIVERED, len(self._queue))
             return
-        self._reason = f"the receiver answered {status}"
+        self._reason = f"it answers {status}"
         temporary = status >= 500 or status < 400 or status in (408, 425, 429)
         self._handle(Input.FAILED if temporary else Input.REFUSED, len(self._queue) - self._batch)
 
     def _failed(self, failure: Failure) -> None:
-        # Agent wraps what happens to an open connection: ResponseNeverReceived([Failure of ConnectionLost]).
-        cause = (getattr(failure.value, "reasons", None) or [failure])[0]
-        if cause.check(TimeoutError):
-            self._reason = "the receiver did not answer in time"
-        elif cause.check(ConnectionLost, ConnectionDone):
-            self._reason = "the receiver closed the connection without an answer"
-        else:
-            self._reason = str(cause.getErrorMessage())
+        self._reason = request_failure_reason(failure)
         self._handle(Input.FAILED, len(self._queue) - self._batch)
 
     def _drop_batch(self) -> None:

@@ -26,9 +26,10 @@ from bootfw.api import (
     ResolverUnavailable,
     boot_plugin,
     ipxe_can_load,
+    request_failure_reason,
 )
 from bootfw.resolvers.bootapi import BootAnswer, boot_answer
-from bootfw.resolvers.httpclient import HTTPClient, reason_of
+from bootfw.resolvers.httpclient import HTTPClient
 from bootfw.resolvers.scripts import local_boot, script
 
 BODY_MAX = 64 << 10
@@ -191,7 +192,7 @@ class Callout:
     def _failed(self, failure: Failure, request: BootRequest) -> BootFile | None:
         if failure.check(CancelledError):
             failure.raiseException()
-        return self._without_answer(reason_of(failure), request)
+        return self._without_answer(request_failure_reason(failure), request)
 
     def _without_answer(self, reason: str, request: BootRequest) -> BootFile | None:
         """Return the last answer about the machine if it is not too old, or else the fallback."""

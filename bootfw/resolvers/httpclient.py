@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, PartialDownloadError, RedirectAgent, ResponseDone, ResponseFailed
+from twisted.web.client import Agent, RedirectAgent, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
@@ -35,7 +35,8 @@ class HTTPClient:
     def get(self, url: str) -> "Deferred[tuple[int, bytes]]":
         """Request *url*. The Deferred fires with (status, body); cancelling it closes the connection.
 
-        It fails with ResponseTooLong, TimeoutError, or an error of twisted.web or of the system: see reason_of().
+        It fails with ResponseTooLong, TimeoutError, or an error of twisted.web or of the system: see
+        bootfw.api.request_failure_reason().
         """
         if self._agent is None:
             agent = Agent(self._reactor, connectTimeout=self._seconds)
@@ -82,12 +83,3 @@ class _Body(Protocol):
         transport: Any = self.transport
         if transport is not None:
             transport.stopProducing()
-
-
-def reason_of(failure: Failure) -> str:
-    """Return why a request failed, as part of a sentence for the operator."""
-    if failure.check(TimeoutError):
-        return "it has not answered in time"
-    if failure.check(ResponseFailed, PartialDownloadError):
-        return "its answer was cut off"
-    return str(failure.getErrorMessage())

@@ -451,10 +451,9 @@ class MulticastSession(Machine):
         return self._appoint(now) if member is self.master else self.state
 
     def _end_all(self, failure: TransferError) -> State:
-        detail = f"{failure.message}: {failure.detail}" if failure.detail else failure.message
         for member in self.members:
             self.out.append((member, error(failure.tftp_code, failure.message)))
-            self._end(member, Outcome.FAILED, detail)
+            self._end(member, Outcome.FAILED, failure.reason)
         self.members.clear()
         self.master = self.wants = None
         return State.IDLE

@@ -98,9 +98,7 @@ class Session(Generic[_State]):
     def _fail(self, failure: TransferError, detail: str = "") -> _State:
         """End with an ERROR: our side failed."""
         self.out.append(error(failure.tftp_code, failure.message))
-        if not detail:
-            detail = f"{failure.message}: {failure.detail}" if failure.detail else failure.message
-        return self._close(Outcome.FAILED, detail)
+        return self._close(Outcome.FAILED, detail or failure.reason)
 
     def _cancel(self, reason: str) -> _State:
         """End with an ERROR: our side cancels."""

@@ -195,7 +195,7 @@ def test_events_are_dropped_and_reported_after_the_last_retry(receiver: Receiver
         receiver.turn_until(lambda: hook.dropped)
     assert len(receiver.requests) == 1 + webhook.RETRIES
     (line,) = [event["log_format"].format(**event) for event in logs if event["log_namespace"] == "bootfw"]
-    assert line == f"webhook {receiver.url}: 2 event(s) were dropped: the receiver answered 503"
+    assert line == f"webhook {receiver.url}: 2 event(s) were dropped: it answers 503"
     receiver.status = 200
     hook.observe(LOST)
     receiver.turn_until(lambda: len(receiver.requests) == 2 + webhook.RETRIES)
@@ -274,7 +274,7 @@ def test_connection_that_the_receiver_closes_is_reported_in_words(
             private_reactor.iterate(0.01)
             with suppress(BlockingIOError):
                 server.accept()[0].close()
-    assert (hook.dropped, hook._reason) == (1, "the receiver closed the connection without an answer")
+    assert (hook.dropped, hook._reason) == (1, "it closed the connection without an answer")
 
 
 def test_queue_is_bounded() -> None:

@@ -187,9 +187,9 @@ FAILURES = {
     "malformed": (http_response(200, b"<html>"), "the answer is no JSON"),
     "too long": (http_response(200, b"x" * 70_000), "the answer has more than 65536 bytes"),
     "cut off": (b'HTTP/1.0 200 X\r\nContent-Length: 100\r\n\r\n{"kernel"', "its answer was cut off"),
-    "nothing": (b"", "its answer was cut off"),
-    "no http": (b"SSH-2.0-OpenSSH\r\n", "its answer was cut off"),
-    "a loop": (http_response(302, b"", "Location: /again"), "its answer was cut off"),
+    "nothing": (b"", "it closed the connection without an answer"),
+    "no http": (b"SSH-2.0-OpenSSH\r\n", "its answer is not HTTP"),
+    "a loop": (http_response(302, b"", "Location: /again"), "it redirects too often"),
 }
 
 

@@ -358,10 +358,7 @@ class Download:
         if client_error is None:
             self._report_failure(error, "go on with")
             client_error = TransferError("Internal error")
-        self._handle(
-            Input.FAILED,
-            f"{client_error.message}: {client_error.detail}" if client_error.detail else client_error.message,
-        )
+        self._handle(Input.FAILED, client_error.reason)
 
     # Ending.
 

@@ -148,9 +148,7 @@ class Transmission:
         now = self._reactor.seconds()
         reader = f"reader {type(self._reader).__name__}"
         reported = reported_error(error, self._publish, now, reader, f"send {self.image}")
-        self._handle(
-            Input.FAILED, f"{reported.message}: {reported.detail}" if reported.detail else reported.message, now
-        )
+        self._handle(Input.FAILED, reported.reason, now)
 
     def _length(self, burst: Burst) -> int:
         """Bytes of a burst that the image has."""

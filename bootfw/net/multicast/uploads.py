@@ -199,7 +199,7 @@ class Upload(Factory):
         services, operation = self._services, f"store {self.request.path}"
         now = services.reactor.seconds()
         reported = reported_error(error, services.publish, now, "the writer of an upload", operation)
-        self.handle(Input.FAILED, f"{reported.message}: {reported.detail}" if reported.detail else reported.message)
+        self.handle(Input.FAILED, reported.reason)
 
     async def _store(self, part: Part) -> None:
         assert self._writer is not None

@@ -12,6 +12,7 @@ from twisted.internet import defer, error
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.client import Agent, RedirectAgent, RequestTransmissionFailed, ResponseFailed
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
@@ -27,6 +28,7 @@ from bootfw.api import (
     PluginContext,
     TransferError,
     boot_plugin,
+    request_failure_reason,
 )
 from bootfw_http_mirror.download import Download
 from bootfw_http_mirror.store import Entry, Store
@@ -139,7 +141,7 @@ class MirrorBackend:
         try:
             response = await self._request(name, entry)
         except UNREACHABLE as failed:
-            return self._stale(name, entry, type(failed).__name__)
+            return self._stale(name, entry, request_failure_reason(Failure(failed)))
         if response.code == 200:
             return self._fetch(name, response).reader
         response.deliverBody(_BodyDropper())
@@ -149,7 +151,7 @@ class MirrorBackend:
         if response.code in (404, 410):
             store.forget(name)
             raise FileMissing
-        return self._stale(name, entry, f"answer {response.code}")
+        return self._stale(name, entry, f"it answers {response.code}")
 
     def _request(self, name: str, entry: Entry | None) -> "Deferred[IResponse]":
         headers = Headers({"User-Agent": ["bootfw-http-mirror"]})
@@ -186,11 +188,10 @@ class MirrorBackend:
         self.reactor.callLater(0, response.deliverBody, download)
         return download
 
-    def _stale(self, name: str, entry: Entry | None, why: str) -> Source:
+    def _stale(self, name: str, entry: Entry | None, reason: str) -> Source:
         if entry is None:
-            self.log.warn("{url}: {name} can't be had: {why}", url=self.url, name=name, why=why)
-            raise TransferError("The upstream server does not give the file")
-        self.log.warn("{url}: {name} is served as stored: {why}", url=self.url, name=name, why=why)
+            raise TransferError("The upstream server does not give the file", f"{self.url}: {reason}")
+        self.log.warn("{url}: {name} is served as stored: {reason}", url=self.url, name=name, reason=reason)
         return lambda: self._stored(name)
 
     def _stored(self, name: str) -> IReader:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from bootfw_http_mirror.mirror import MirrorBackend, plugin, relative
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.client import ResponseFailed
 from twisted.web.http import PotentialDataLoss
 
@@ -126,18 +127,24 @@ def test_a_changed_file_replaces_the_stored_one(
     assert new.read(0, 9) == b"newer"
 
 
-@pytest.mark.parametrize("problem", ["refused", "500", "silence"])
+REASONS = {"refused": "it refused the connection", "500": "it answers 500", "silence": "it has not answered in time"}
+
+
+@pytest.mark.parametrize("problem", REASONS)
 def test_without_the_server_the_stored_file_is_served(
     mirror: MirrorBackend, upstream: Upstream, clock: Clock, store_file: Callable[..., None], problem: str
 ) -> None:
     store_file("k", b"old")
     clock.advance(10)
     opening: Any = mirror.open("k", None)
-    cause_problem(problem, upstream, clock)
+    with capturedLogs() as logs:
+        cause_problem(problem, upstream, clock)
+    [line] = [formatEvent(event) for event in logs]
+    assert line == f"http://up.example/boot/: k is served as stored: {REASONS[problem]}"
     assert opening.result.read(0, 9) == b"old"
 
 
-@pytest.mark.parametrize("problem", ["refused", "500", "silence"])
+@pytest.mark.parametrize("problem", REASONS)
 def test_without_the_server_and_the_file_there_is_an_error(
     mirror: MirrorBackend, upstream: Upstream, clock: Clock, problem: str
 ) -> None:
@@ -147,6 +154,7 @@ def test_without_the_server_and_the_file_there_is_an_error(
         error = failure_of(opening)
         assert type(error) is TransferError
         assert "example" not in str(error)
+        assert error.detail == f"http://up.example/boot/: {REASONS[problem]}"
 
 
 def cause_problem(problem: str, upstream: Upstream, clock: Clock) -> None:
