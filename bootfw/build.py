@@ -268,7 +268,7 @@ def build(configuration: Configuration, reactor: Any) -> "BootService":
 def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
     """Return (settings whose default ports can be bound on this host, service -> a note for the operator)."""
     return defaults.bindable_settings(
-        configuration.settings, configuration.given, fall_back=configuration.source is None
+        configuration.settings, configuration.explicit_keys, fall_back=configuration.source is None
     )
 
 

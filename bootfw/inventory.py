@@ -44,13 +44,13 @@ class NoSuchImage(StateError):
     """There is no image with the name."""
 
 
-def check_image(given: Mapping[str, Any], known: Iterable[str]) -> None:
+def check_image(arguments: Mapping[str, Any], known: Iterable[str]) -> None:
     """Check that the image of a change exists.
 
-    :param given: see change().
+    :param arguments: see change().
     :raise NoSuchImage: it does not.
     """
-    image, names = given.get("image"), sorted(set(known), key=str.casefold)
+    image, names = arguments.get("image"), sorted(set(known), key=str.casefold)
     if image and image not in names:
         hint = f"known: {', '.join(names)}" if names else "this server has none"
         raise NoSuchImage(f"there is no image {image}; {hint}")
@@ -67,20 +67,22 @@ class Entry:
     image: str = ""
     """The image that ``bootfw install`` takes if none is given."""
 
-    def changed(self, given: Mapping[str, Any]) -> "Entry":
+    def changed(self, arguments: Mapping[str, Any]) -> "Entry":
         """Return the entry with other values.
 
-        :param given: those of KEYS that change: ``name`` and ``image`` ("" removes them), ``tags`` instead of all
+        :param arguments: those of KEYS that change: ``name`` and ``image`` ("" removes them), ``tags`` instead of all
             present ones, ``add_tags`` and ``remove_tags``.
         :raise StateError: a value is invalid.
         """
-        name = _text(given, "name", self.name)
+        name = _text(arguments, "name", self.name)
         if name and not (re.fullmatch(HOST_NAME, name) and len(name) <= 253):
             raise StateError(f'name must be a host name, such as "web1" or "web1.example.org", not "{name}"')
-        image = _text(given, "image", self.image)
+        image = _text(arguments, "image", self.image)
         if image and not re.fullmatch(IMAGE, image):
             raise StateError(f'image must be the name of an image, as bootfw images lists it, not "{image}"')
-        tags = {*_tags(given, "tags", self.tags), *_tags(given, "add_tags")} - {*_tags(given, "remove_tags")}
+        tags = {*_tags(arguments, "tags", self.tags), *_tags(arguments, "add_tags")} - {
+            *_tags(arguments, "remove_tags")
+        }
         if len(tags) > MOST_TAGS:
             raise StateError(f"a machine has at most {MOST_TAGS} tags, not {len(tags)}")
         return evolve(self, name=name.lower(), tags=tuple(sorted(tags)), image=image)
@@ -101,18 +103,18 @@ def entry_of(mac: str, stored: Mapping[str, object]) -> Entry:
         raise StateError(f"what is stored for the machine {mac} is invalid: {dict(stored)!r}") from error
 
 
-def change(entries: Mapping[str, Entry], given: Mapping[str, Any]) -> tuple[str, Entry]:
+def change(entries: Mapping[str, Entry], arguments: Mapping[str, Any]) -> tuple[str, Entry]:
     """Return (MAC, the new entry) for a change.
 
     :param entries: by MAC.
-    :param given: ``mac``, and what changes: see Entry.changed().
+    :param arguments: ``mac``, and what changes: see Entry.changed().
     :raise StateError: a value is invalid, or the name is that of another machine.
     """
-    unknown = sorted(given.keys() - {"mac", *KEYS})
+    unknown = sorted(arguments.keys() - {"mac", *KEYS})
     if unknown:
         raise StateError(f'unknown key "{unknown[0]}"; known: mac, {", ".join(KEYS)}')
-    mac = mac_of(given)
-    entry = entries.get(mac, Entry()).changed(given)
+    mac = mac_of(arguments)
+    entry = entries.get(mac, Entry()).changed(arguments)
     if entry.name:
         for other, each in entries.items():
             if each.name == entry.name and other != mac:
@@ -120,15 +122,15 @@ def change(entries: Mapping[str, Entry], given: Mapping[str, Any]) -> tuple[str,
     return mac, entry
 
 
-def mac_of(given: Mapping[str, Any]) -> str:
+def mac_of(arguments: Mapping[str, Any]) -> str:
     """Return the MAC of the machine that is to be changed, in its usual form.
 
     :raise StateError: there is none.
     """
-    if "mac" not in given:
+    if "mac" not in arguments:
         raise StateError('"mac" is missing: give the MAC address of the machine')
     try:
-        return mac_text(str(given["mac"]))
+        return mac_text(str(arguments["mac"]))
     except ValueError as error:
         raise StateError(f"mac {error}") from error
 
@@ -144,16 +146,16 @@ class Selection:
     """Of the latest boot."""
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> "Selection":
+    def of(cls, arguments: Mapping[str, Any]) -> "Selection":
         """Return the selection of a request. Other keys are ignored."""
-        machine = str(given.get("machine", "")).lower()
+        machine = str(arguments.get("machine", "")).lower()
         for read in (mac_text, uuid_text):
             try:
                 machine = read(machine)
             except ValueError:
                 continue
             break
-        return cls(machine, str(given.get("tag", "")), str(given.get("verdict", "")))
+        return cls(machine, str(arguments.get("tag", "")), str(arguments.get("verdict", "")))
 
     @property
     def mac(self) -> str:
@@ -246,15 +248,15 @@ def _host_text(host: Mapping[str, object], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _text(given: Mapping[str, Any], key: str, default: str) -> str:
-    value = given.get(key, default)
+def _text(arguments: Mapping[str, Any], key: str, default: str) -> str:
+    value = arguments.get(key, default)
     if not isinstance(value, str):
         raise StateError(f"{key} must be a text, not {value!r}")
     return value
 
 
-def _tags(given: Mapping[str, Any], key: str, default: Iterable[str] = ()) -> list[str]:
-    values = given.get(key, default)
+def _tags(arguments: Mapping[str, Any], key: str, default: Iterable[str] = ()) -> list[str]:
+    values = arguments.get(key, default)
     if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(each, str) for each in values):
         raise StateError(f'{key} must be a list of texts, such as ["rack1"], not {values!r}')
     if len(values) > MOST_TAGS:

@@ -77,7 +77,7 @@ class Reload:
         self._log.info("reloaded the configuration{source}", source=f" {self._path}" if self._path else "")
         return None
 
-    def operation(self, given: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
+    def operation(self, arguments: Mapping[str, Any]) -> "Deferred[Sequence[Mapping[str, Any]]]":
         """See Operation: no record. It fails with a ControlError, a line for each error."""
 
         def ended(error: ConfigErrors | None) -> Sequence[Mapping[str, Any]]:
@@ -92,7 +92,7 @@ class Reload:
         """:raise ConfigErrors: nothing was changed."""
         running, boot = self._parts, self._boot
         parts = load_parts(self._path, self._environ, self._reactor, running)
-        restart = [parts.configuration.where(error) for error in needing_restart(running, parts)]
+        restart = [parts.configuration.format_error(error) for error in needing_restart(running, parts)]
         if restart:
             raise RestartNeeded(restart)
         settings = running.settings

@@ -731,7 +731,7 @@ class BootService(MultiService):
 
         The event is published when every process of this server has closed the port.
         """
-        port, protocol, where = wanted.port, wanted.protocol, wanted.where
+        port, protocol, address = wanted.port, wanted.protocol, wanted.local_address
         closing = [maybeDeferred(port.stopListening)]
         if not any(binding.protocol is protocol and binding is not wanted for binding in self._bindings):
             closing.insert(0, maybeDeferred(protocol.close))
@@ -739,7 +739,7 @@ class BootService(MultiService):
         self._reported_counters.pop(port, None)
 
         def closed(result: object) -> None:
-            self._publish(ListenerClosed(self._reactor.seconds(), wanted.service, where))
+            self._publish(ListenerClosed(self._reactor.seconds(), wanted.service, address))
 
         DeferredList(closing).addCallback(closed)
 
@@ -814,8 +814,8 @@ class BootService(MultiService):
         :raise zope.interface.Invalid: it does not keep to its interface.
         """
         if isinstance(self._publisher, Publisher):
-            ((given, verified),) = _named([observer], IBootObserver)
-            self._publisher.add(name or given, verified)
+            ((default_name, verified),) = _named([observer], IBootObserver)
+            self._publisher.add(name or default_name, verified)
 
     def add_operations(self, operations: Mapping[str, Operation]) -> None:
         """Have the control socket offer more operations, from the next start on."""
@@ -834,7 +834,7 @@ class BootService(MultiService):
     def _lease_operations(self) -> Mapping[str, Operation]:
         """Return the operations on leases; none for a proxy, even if it has leases from before a reload."""
         if not self.leads and self._settings.assigns_addresses:
-            refused = dict.fromkeys(LEASE_OPERATIONS, lambda given: self._refuse_as_standby())
+            refused = dict.fromkeys(LEASE_OPERATIONS, lambda arguments: self._refuse_as_standby())
             return {**refused, **self._stored_leases()}
         return self._leasing.operations if self._leasing is not None and self._settings.assigns_addresses else {}
 
@@ -985,7 +985,7 @@ class BootService(MultiService):
         if elsewhere:
             known.append(("elsewhere-known", (elsewhere, self._reactor.seconds())))
         waiting = [binding for binding in self._bindings if binding.state is not SocketState.BOUND]
-        return known + [("url", (each.service, each.where, False)) for each in waiting if each.service in _WEB]
+        return known + [("url", (each.service, each.local_address, False)) for each in waiting if each.service in _WEB]
 
     def report_datagrams(self) -> None:
         """Publish how many datagrams the UDP ports have received and sent since the last call; call it once a
@@ -1035,7 +1035,9 @@ class BootService(MultiService):
     def summary(self) -> list[Listening]:
         """Return the ports that clients can reach."""
         return [
-            Listening(binding.service, binding.where, f"on {binding.device}" if binding.device else "", binding.device)
+            Listening(
+                binding.service, binding.local_address, f"on {binding.device}" if binding.device else "", binding.device
+            )
             for binding in self._bindings
             if binding.port is not None and binding.state is SocketState.BOUND
         ]
@@ -1147,7 +1149,7 @@ class BootService(MultiService):
         self._urls.clear()
         for each in opened:
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
-            self._publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
+            self._publish(ListenerClosed(self._reactor.seconds(), each.service, each.local_address))
         self._uploads.close()
         self._image_sender.close()
         self._admission.stop()
@@ -1278,21 +1280,21 @@ class BootService(MultiService):
 
     def _update_url(self, wanted: WantedSocket) -> None:
         if wanted.service in _WEB:
-            where = wanted.where[0], wanted.where[1]
-            bound = wanted.state is SocketState.BOUND and (wanted.service, where) not in self._unbound
+            address = wanted.local_address[0], wanted.local_address[1]
+            bound = wanted.state is SocketState.BOUND and (wanted.service, address) not in self._unbound
             note = self._urls.listening if bound else self._urls.lost
-            note(wanted.service, where)
+            note(wanted.service, address)
             if self._sockets.follow_interfaces and self._share_url is not None:
-                self._share_url(wanted.service, where, bound)
+                self._share_url(wanted.service, address, bound)
 
-    def _on_url_message(self, service: str, where: ListenAddress, bound: bool) -> None:
+    def _on_url_message(self, service: str, address: ListenAddress, bound: bool) -> None:
         """Note whether clients can reach a socket of HTTP or HTTPS, as the main process reports it to a worker."""
         if bound:
-            self._unbound.discard((service, where))
-            self._urls.listening(service, where)
+            self._unbound.discard((service, address))
+            self._urls.listening(service, address)
         else:
-            self._unbound.add((service, where))
-            self._urls.lost(service, where)
+            self._unbound.add((service, address))
+            self._urls.lost(service, address)
 
     def _wanted(self) -> dict[SocketKey, "_Requirement"]:
         """Return every socket, network and interface that the settings want."""
@@ -1593,8 +1595,8 @@ def _of_its_phase(answer: BootFile | BootMenu, request: BootRequest) -> BootFile
     """See Fit. Accept only an answer for the phase of the request, which is not one of DHCP."""
     if isinstance(answer, BootFile) and only_phase(answer.name) == request.phase:
         return answer
-    what = "the menu" if isinstance(answer, BootMenu) else f'"{answer.name}"'
-    return Unsuitable(f"{what} is for DHCP, and not for a boot program that asks by {request.phase}")
+    answer_name = "the menu" if isinstance(answer, BootMenu) else f'"{answer.name}"'
+    return Unsuitable(f"{answer_name} is for DHCP, and not for a boot program that asks by {request.phase}")
 
 
 def _changed_modes(one: Settings, other: Settings) -> Iterable[str]:

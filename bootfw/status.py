@@ -43,7 +43,7 @@ class Status:
     def __attrs_post_init__(self) -> None:
         self._sockets = Sockets(self._boot)
 
-    def operation(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    def operation(self, arguments: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         """See Operation: one record."""
         return [self.record()]
 

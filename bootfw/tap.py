@@ -146,11 +146,11 @@ class Options(usage.Options):
             name = configuration.source or "the default configuration"
             sys.stdout.write(f"{name}: OK\n{aligned(_contents(parts))}\n")
             for problem in missing_interfaces(configuration.settings.interfaces).values():
-                sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, _INTERFACES))}\n")
+                sys.stdout.write(f"WARNING: {configuration.format_error(ConfigError(problem, _INTERFACES))}\n")
             for problem in ends_at_ipxe(parts.resolvers, parts.settings):
-                sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, ('resolver',)))}\n")
-            for where, problem in power_mistakes(parts):
-                sys.stdout.write(f"WARNING: {where}: {problem}\n")
+                sys.stdout.write(f"WARNING: {configuration.format_error(ConfigError(problem, ('resolver',)))}\n")
+            for path, problem in power_mistakes(parts):
+                sys.stdout.write(f"WARNING: {path}: {problem}\n")
             raise SystemExit(0)
         self._settle_pid_file()
 
@@ -189,7 +189,7 @@ def makeService(options: Options) -> IService:
         inherited = inherited_sockets(os.environ)
         user = _account(settings)
     except ConfigError as error:
-        _give_up([configuration.where(error)], WRONG)
+        _give_up([configuration.format_error(error)], WRONG)
     if user is not None:  # the default directory of that account would be another one
         settings = attrs.evolve(settings, state_dir=str(state_directory(settings.state_dir)))
         give_directory(settings.state_dir, user)
@@ -197,7 +197,7 @@ def makeService(options: Options) -> IService:
     sys.excepthook = _without_known_tracebacks(sys.excepthook)
     allow_many_files()
     boot = parts.service(timed, inherited)
-    site = add_web(timed, boot, settings.web, optional=("web", "listen") not in configuration.given)
+    site = add_web(timed, boot, settings.web, optional=("web", "listen") not in configuration.explicit_keys)
     metrics = add_metrics(timed, boot, settings.metrics)
     if metrics is not None:
         site.mount("metrics", metrics)
@@ -250,7 +250,7 @@ def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> LinesLog | JournalLo
             parts.settings.log, twistd.get("logfile") or "", reactor, foreground=bool(twistd["nodaemon"])
         )
     except ConfigError as error:
-        _give_up([parts.configuration.where(error.under("log").each[0])], WRONG)
+        _give_up([parts.configuration.format_error(error.under("log").each[0])], WRONG)
     except OSError as error:
         _give_up([f"--logfile {error.filename}: can't be written: {error.strerror}"], WRONG)
     _set_names_of_macs(parts, log)
@@ -377,9 +377,9 @@ class Daemon(MultiService):
         stopping = super().stopService
         return draining.start().addCallback(lambda _: maybeDeferred(stopping))
 
-    def drain(self, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def drain(self, arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Operation of the control socket: stop as after SIGTERM, but with as much time as the operator gives."""
-        within = given.get("within")
+        within = arguments.get("within")
         if not isinstance(within, int | float) or not 0 <= within <= MOST_DRAIN_WITHIN:
             raise StateError(f"a drain takes 0 to {MOST_DRAIN_WITHIN:.0f} seconds, not {within!r}")
         if self._draining is not None:
@@ -454,20 +454,20 @@ def _without_known_tracebacks(previous: Callable[..., Any]) -> Callable[..., Any
 
 
 def _contents(parts: Parts) -> list[tuple[str, str]]:
-    def names(things: Iterable[tuple[str, Any]]) -> str:
-        return ", ".join(name for name, _ in things) or "none"
+    def names(named: Iterable[tuple[str, Any]]) -> str:
+        return ", ".join(name for name, _ in named) or "none"
 
     dhcp, dhcp6 = parts.settings.dhcp, parts.settings.dhcp6
     silent = not parts.resolvers and dhcp.mode == "proxy"
     http = parts.settings.http
     certificate = [("certificate", _certificate(http))] if http.https_listen else []
     networks = [str(subnet.network) for subnet in dhcp.subnets] + [str(subnet.network) for subnet in dhcp6.subnets]
-    given = [
+    of_servers = [
         ("addresses", ", ".join(networks)),
         ("leases", parts.store[0]),
     ]
     return [
-        *(given if "server" in (dhcp.mode, dhcp6.mode) else []),
+        *(of_servers if "server" in (dhcp.mode, dhcp6.mode) else []),
         *certificate,
         ("backends", names(parts.backends)),
         ("resolvers", names(parts.resolvers) + (", so there is no DHCP" if silent else "")),

@@ -17,9 +17,9 @@ def escape_unencodable() -> None:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Format *rows* as lines, in columns that are as wide as their longest cell."""
-    shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
+    printable_rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*printable_rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in printable_rows)
 
 
 def printable(text: str) -> str:
@@ -49,21 +49,21 @@ class StatusLine:
     """Seconds between two texts at least."""
 
     def __init__(self) -> None:
-        self._shown = 0.0
+        self._shown_at = 0.0
 
     def show(self, text: str) -> None:
         """Put *text* into the line, a few times a second."""
         now = time.monotonic()
-        if not sys.stderr.isatty() or now - self._shown < self._INTERVAL:
+        if not sys.stderr.isatty() or now - self._shown_at < self._INTERVAL:
             return
-        self._shown = now
+        self._shown_at = now
         width = shutil.get_terminal_size().columns - 1
         sys.stderr.write(f"\r{printable(text)[:width]}\x1b[K")
         sys.stderr.flush()
 
     def clear(self) -> None:
         """Remove the line, as before other output."""
-        if sys.stderr.isatty() and self._shown:
-            self._shown = 0.0
+        if sys.stderr.isatty() and self._shown_at:
+            self._shown_at = 0.0
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -113,7 +113,7 @@ def test_every_key_is_read(load: Any, tmp_path: Path) -> None:
         "observer": (PluginChoice("log", {}, ("observer", 0)),),
     }
     assert configuration.directory == tmp_path
-    assert ("tftp", "listen") in configuration.given
+    assert ("tftp", "listen") in configuration.explicit_keys
 
 
 @pytest.mark.parametrize("text", ["", "[tftp]\n[dhcp]\n", "# nothing\n"])
@@ -121,7 +121,7 @@ def test_everything_has_a_default(load: Any, text: str) -> None:
     configuration = load(text)
     assert configuration.settings == Settings()
     assert configuration.plugins == {}
-    assert configuration.given == frozenset()
+    assert configuration.explicit_keys == frozenset()
 
 
 def test_no_file_means_default_settings() -> None:

@@ -61,12 +61,12 @@ def transfer_error(error: BaseException) -> TransferError | None:
 
 
 def reported_error(
-    error: BaseException, publish: Callable[[Event], None], now: float, plugin: str, what: str
+    error: BaseException, publish: Callable[[Event], None], now: float, plugin: str, operation: str
 ) -> TransferError:
-    """Return the error for the client. A bug of *plugin* in *what* is published, and is internal to the client."""
+    """Return the error for the client. A bug of *plugin* in *operation* is published, and is internal to the client."""
     expected = transfer_error(error)
     if expected is None:
-        publish(PluginFailed(now, plugin, what, traceback_of(error)))
+        publish(PluginFailed(now, plugin, operation, traceback_of(error)))
         return TransferError("Internal error")
     return expected
 

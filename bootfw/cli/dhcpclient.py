@@ -97,7 +97,7 @@ class Link(Protocol):
     """A way to send messages to DHCP servers."""
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """Describes the link, such as "on eth0"."""
 
     @property
@@ -138,7 +138,7 @@ class Broadcasts:
     on_this_host: bool = field(default=False, init=False)
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """See Link."""
         return f"on {self.interface}"
 
@@ -215,7 +215,7 @@ class Relayed:
         self.unprivileged_relay = not self._port
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """See Link."""
         return f"from {self.server}"
 

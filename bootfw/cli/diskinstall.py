@@ -77,10 +77,10 @@ class Order:
         """The name of the image on the server."""
         return unquote(urlsplit(self.url).path).lstrip("/")
 
-    def report_url(self, path: str, what: str = "") -> str:
-        """Return the URL that reports *what* has happened to the server."""
+    def report_url(self, path: str, report: str = "") -> str:
+        """Return the URL that sends *report*, what has happened, to the server."""
         parts = urlsplit(self.url)
-        query = "&".join(f"{key}={quote(value)}" for key, value in (("mac", self.mac), ("what", what)) if value)
+        query = "&".join(f"{key}={quote(value)}" for key, value in (("mac", self.mac), ("what", report)) if value)
         return f"{parts.scheme}://{parts.netloc}/bootfw/{path}?{query}"
 
 

@@ -85,7 +85,7 @@ class Exchange:
     resolvers: list[ResolverOutcome] = field(factory=list)
     offer: OfferMade | None = None
     """The event of the reply that names a boot file, or refers the client to port 4011."""
-    why: str = ""
+    reason: str = ""
     """Why no boot file is named."""
     reply: bytes = b""
     """The datagram; empty: there is no reply."""
@@ -324,7 +324,7 @@ class DryRun:
 
     def _is_over(self) -> bool:
         exchange = self._exchange
-        return bool(exchange.reply or exchange.why or exchange.offer)
+        return bool(exchange.reply or exchange.reason or exchange.offer)
 
     def _publish(self, event: Event) -> None:
         exchange = self._exchange
@@ -333,7 +333,7 @@ class DryRun:
         elif isinstance(event, OfferMade):
             exchange.offer = event
         elif isinstance(event, OfferWithheld | FileWithheld | RequestIgnored):
-            exchange.why = event.reason or "it needs none"
+            exchange.reason = event.reason or "it needs none"
         elif isinstance(event, ResolverPassedOver):
             for outcome in exchange.resolvers:
                 if outcome.name == event.resolver:

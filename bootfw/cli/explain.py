@@ -24,7 +24,7 @@ from bootfw.cli.failure import CommandError
 from bootfw.cli.machinenames import machine_mac
 from bootfw.cli.ownaddress import own_address, web_urls
 from bootfw.cli.personas import conditions
-from bootfw.cli.shownoptions import Shown, shown_options, shown_options6
+from bootfw.cli.shownoptions import ShownOption, shown_options, shown_options6
 from bootfw.cli.snapshot import snapshot
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.config.settings import Settings
@@ -165,7 +165,7 @@ def _settings(configuration: Configuration, options: argparse.Namespace) -> Sett
     section = settings.dhcp6 if options.dhcp6 else settings.dhcp
     if section.mode != "off":
         return settings
-    if options.dhcp6 and configuration.source is None and ("dhcp6", "mode") not in configuration.given:
+    if options.dhcp6 and configuration.source is None and ("dhcp6", "mode") not in configuration.explicit_keys:
         return attrs.evolve(settings, dhcp6=attrs.evolve(settings.dhcp6, mode="proxy"))
     name = "dhcp6" if options.dhcp6 else "dhcp"
     raise CommandError(
@@ -320,8 +320,8 @@ class _Report:
             return self._location.problem
         if self.boots:
             return ""
-        if self._last.why:
-            return self._last.why
+        if self._last.reason:
+            return self._last.reason
         return "no resolver names a boot file" if self._last.reply else "it gets no reply"
 
     def _rule(self) -> tuple[str, dict[str, str]] | None:
@@ -425,7 +425,7 @@ def _yiaddr(exchange: Exchange) -> str:
     return "" if address == dhcp4.UNSPECIFIED else address
 
 
-def _reply_options(exchange: Exchange) -> list[Shown]:
+def _reply_options(exchange: Exchange) -> list[ShownOption]:
     if not exchange.reply:
         return []
     if exchange.sent != "SOLICIT":

@@ -117,14 +117,14 @@ class Host:
             return ""
 
 
-Wanted = tuple[str, str, tuple[str, int]]
+WantedPort = tuple[str, str, tuple[str, int]]
 """Service, "udp" or "tcp", address."""
 
 
-def wanted_ports(settings: Settings, parts: Parts) -> list[Wanted]:
+def wanted_ports(settings: Settings, parts: Parts) -> list[WantedPort]:
     """Return the ports that a server binds by its configuration."""
     dhcp, dhcp6 = settings.dhcp, settings.dhcp6
-    found: list[Wanted] = []
+    found: list[WantedPort] = []
     if dhcp.mode == "server" or (dhcp.mode == "proxy" and parts.resolvers):
         found.append(("dhcp", "udp", ("0.0.0.0", dhcp.server_port)))
     if dhcp.mode != "off" and parts.resolvers:
@@ -143,7 +143,7 @@ def wanted_ports(settings: Settings, parts: Parts) -> list[Wanted]:
     return found
 
 
-def check_ports(host: Host, wanted: Sequence[Wanted], status: Record | None) -> Iterator[Check]:
+def check_ports(host: Host, wanted: Sequence[WantedPort], status: Record | None) -> Iterator[Check]:
     """Check that the ports are free, or if a server runs, that it has bound them.
 
     :param status: the status of the running server; None: no server runs.
@@ -468,7 +468,7 @@ _SERVED_TYPE = re.compile(r":(tftpdir(_rw)?|public_content(_rw)?|httpd_sys_conte
 # The firewall
 
 
-def check_firewall(host: Host, wanted: Sequence[Wanted]) -> Iterator[Check]:
+def check_firewall(host: Host, wanted: Sequence[WantedPort]) -> Iterator[Check]:
     """Check whether rules of nftables or iptables drop packets of clients."""
     ports = sorted({(kind, address[1]) for _, kind, address in wanted})
     rules = host.command(["nft", "list", "ruleset"])

@@ -57,7 +57,7 @@ class Question:
 class Difference:
     """A value that is different in the two answers; "": the answer has no such value."""
 
-    what: str
+    part: str
     old: str
     new: str
 
@@ -75,7 +75,7 @@ class Comparison:
         return {
             "client": self.question.profile.name,
             "mac": self.question.mac,
-            "differences": [{"what": each.what, "old": each.old, "new": each.new} for each in self.differences],
+            "differences": [{"what": each.part, "old": each.old, "new": each.new} for each in self.differences],
         }
 
 
@@ -194,13 +194,13 @@ class _OldServerLink:
 
     _link: Link
     _server: str
-    where: str = field(init=False)
+    description: str = field(init=False)
     relay: str = field(init=False)
     unprivileged_relay: bool = field(init=False)
     on_this_host: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.where, self.relay = self._link.where, self._link.relay
+        self.description, self.relay = self._link.description, self._link.relay
         self.unprivileged_relay, self.on_this_host = self._link.unprivileged_relay, self._link.on_this_host
 
     def query(self, build: Build, seconds: float) -> list[Offer]:
@@ -224,7 +224,7 @@ class DryServer:
     on_this_host = True
 
     def __init__(self, configuration: Configuration, server: str, relay: str, reactor: Any) -> None:
-        self.where = "from the new configuration"
+        self.description = "from the new configuration"
         self.relay = relay
         self._server = server
         store = MemoryStore()

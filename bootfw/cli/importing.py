@@ -176,7 +176,7 @@ def _diff(options: argparse.Namespace, text: str) -> int:
         rows = [("CLIENT", "WHAT", "OLD SERVER", "NEW CONFIGURATION")]
         for each in different:
             for difference in each.differences:
-                rows.append((str(each.question), difference.what, difference.old or "-", difference.new or "-"))
+                rows.append((str(each.question), difference.part, difference.old or "-", difference.new or "-"))
         if different:
             sys.stdout.write(table(rows) + "\n")
         sys.stdout.write(f"{len(comparisons)} clients were asked about, {len(different)} of them get other answers\n")

@@ -78,9 +78,9 @@ class _Import:
     left_out: dict[str, list[tuple[int, str]]] = field(factory=dict)
     """Declaration, or "" -> (line number, what was left out) for each omission."""
 
-    def leave_out(self, line: int, what: str, of: str = "") -> None:
+    def leave_out(self, line: int, omission: str, declaration: str = "") -> None:
         """Note what is left out. Notes about a declaration are dropped when a later declaration replaces it."""
-        self.left_out.setdefault(of, []).append((line, what))
+        self.left_out.setdefault(declaration, []).append((line, omission))
 
     def add(self, block: Block) -> None:
         """Add a declaration. A later one replaces an earlier one, unless it is damaged."""

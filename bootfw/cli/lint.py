@@ -101,8 +101,8 @@ def _lint(options: argparse.Namespace) -> int:
 
 def _power_findings(parts: Parts) -> Iterator[tuple[str, str, str]]:
     """Yield (file, rule, reason)."""
-    for where, reason in power_mistakes(parts):
-        yield where, "power", reason
+    for path, reason in power_mistakes(parts):
+        yield path, "power", reason
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -209,9 +209,9 @@ class RunningMachines:
         filters = {"machine": selection.machine, "tag": selection.tag, "verdict": selection.verdict}
         return list(self._server.call("machines", **filters))
 
-    def set(self, given: Mapping[str, Any]) -> Record:
+    def set(self, arguments: Mapping[str, Any]) -> Record:
         """Change what is set for a machine, see bootfw.inventory.change(). Returns its record."""
-        (record,) = self._server.call("set-machine", **given)
+        (record,) = self._server.call("set-machine", **arguments)
         return record
 
     def forget(self, mac: str) -> Sequence[Record]:
@@ -245,9 +245,9 @@ class StoredMachines:
         sources = Sources(boots, self._entries.all(), leases, reservations, orders, hosts)
         return [record for record in inventory_records(sources, also) if selection.has(record)]
 
-    def set(self, given: Mapping[str, Any]) -> Record:
+    def set(self, arguments: Mapping[str, Any]) -> Record:
         """Change what is set for a machine, see bootfw.inventory.change(). Returns its record."""
-        mac = self._entries.set(given)
+        mac = self._entries.set(arguments)
         (record,) = self.machines(Selection(mac), [mac])
         return record
 

@@ -188,7 +188,7 @@ class NetBoot:
         offers = offers_of(replies)
         if not offers:
             seconds = time.monotonic() - began
-            raise self._stop("DISCOVER", f"no offer {self.link.where}", self._why_no_offer(), seconds)
+            raise self._stop("DISCOVER", f"no offer {self.link.description}", self._why_no_offer(), seconds)
         for offer in offers:
             contents = [f"the address {offer.address}" if offer.address else "no address"]
             contents.append(f"the boot file {offer.file}" if offer.file else "no boot file")
@@ -218,8 +218,8 @@ class NetBoot:
     def _why_no_offer(self) -> str:
         if not self.link.relay:
             return (
-                f"no DHCP server answers {self.link.where}: none runs in this network, a firewall drops UDP ports 67 "
-                "and 68, or the cable or VLAN is another one"
+                f"no DHCP server answers {self.link.description}: none runs in this network, a firewall drops UDP "
+                "ports 67 and 68, or the cable or VLAN is another one"
             )
         more = ""
         if self.link.on_this_host:
@@ -227,8 +227,8 @@ class NetBoot:
         elif self.link.unprivileged_relay:
             more = "; it may also lack support for relays with another port than 67 (RFC 8357): run this as root"
         return (
-            f"no offer comes {self.link.where}: no DHCP server listens there, a firewall drops UDP port 67, or the "
-            f"server has no answer for this kind of client or for the network of {self.link.relay}{more}"
+            f"no offer comes {self.link.description}: no DHCP server listens there, a firewall drops UDP port 67, or "
+            f"the server has no answer for this kind of client or for the network of {self.link.relay}{more}"
         )
 
     def _judge(self, offers: Sequence[Offer]) -> None:

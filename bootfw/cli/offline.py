@@ -216,13 +216,13 @@ class OfflineEntries:
         with self._loaded() as entries:
             return entries
 
-    def set(self, given: Mapping[str, Any]) -> str:
+    def set(self, arguments: Mapping[str, Any]) -> str:
         """Change an entry, see change(). Returns the MAC of its machine.
 
         :raise StateError: a value is invalid.
         """
         with self._loaded() as entries:
-            mac, entry = change(entries, given)
+            mac, entry = change(entries, arguments)
             done(self.store.save_orders(KIND, {mac: entry.stored()}))
         return mac
 

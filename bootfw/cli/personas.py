@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _keys_of(rule: Rule) -> dict[str, Any]:
     """Return the fields of a rule, by their keys in the configuration."""
-    return {spelled(name): _plain(value) for name, value in rule.given().items()}
+    return {spelled(name): _plain(value) for name, value in rule.non_defaults().items()}
 
 
 def _plain(value: Any) -> Any:

@@ -112,7 +112,7 @@ def _probe(options: argparse.Namespace) -> int:
     link = _link(options)
     quiet = options.json
     if not quiet:
-        sys.stdout.write(f"{profile.about}, {client.mac.hex(':')}, {link.where}\n")
+        sys.stdout.write(f"{profile.about}, {client.mac.hex(':')}, {link.description}\n")
     servers = RealServers(options.tftp_port, options.boot_server_port, not options.first_block)
     boot = NetBoot(
         profile,

@@ -111,12 +111,12 @@ class RunningServer:
             raise type(error)(error.errno, error.strerror, os.fspath(self._path)) from error
         return connection
 
-    def call(self, name: str, /, **given: Any) -> Iterator[Record]:
+    def call(self, name: str, /, **arguments: Any) -> Iterator[Record]:
         """Yield the records of the answer to a request.
 
         :raise CommandError: the server refuses the request, or its answer is incomplete.
         """
-        return self._call(name, given, _ANSWER_TIMEOUT)
+        return self._call(name, arguments, _ANSWER_TIMEOUT)
 
     def _call(self, name: str, arguments: Mapping[str, Any], timeout: float) -> Iterator[Record]:
         try:

@@ -8,7 +8,7 @@ from bootfw.wire import options6
 from bootfw.wire.dhcp4 import MessageType
 from bootfw.wire.options import Option
 
-Shown = tuple[int, str, str]
+ShownOption = tuple[int, str, str]
 """Code, name, value."""
 
 # Options that only a server sets, which a configuration therefore does not name.
@@ -28,12 +28,12 @@ _KINDS6: Mapping[int, str] = {**dict(OPTIONS6.values()), options6.Option.BOOTFIL
 _NAMES6: Mapping[int, str] = {code: name for name, (code, _) in OPTIONS6.items()}
 
 
-def shown_options(options: Mapping[int, bytes]) -> list[Shown]:
+def shown_options(options: Mapping[int, bytes]) -> list[ShownOption]:
     """Return the options of a DHCPv4 message."""
     return [(code, _name(code), _value(code, raw)) for code, raw in options.items()]
 
 
-def shown_options6(options: options6.Options) -> list[Shown]:
+def shown_options6(options: options6.Options) -> list[ShownOption]:
     """Return the options of a DHCPv6 message."""
     return [(code, _name6(code), _typed(_KINDS6.get(code, ""), raw, 16)) for code, raw in options]
 

@@ -48,7 +48,7 @@ def configuration_in_use(path: str | None) -> Configuration:
     if any(error.path[:1] in ((), ("bootfw",)) for error in errors) or running(state_of(configuration)) is None:
         configuration.refuse(errors)
     for error in errors:
-        sys.stderr.write(printable(f"bootfw: not in use: {configuration.where(error)}") + "\n")
+        sys.stderr.write(printable(f"bootfw: not in use: {configuration.format_error(error)}") + "\n")
     return configuration
 
 

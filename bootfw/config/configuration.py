@@ -54,10 +54,10 @@ class Configuration:
     """The configuration file; None: there is none."""
     origins: Mapping[KeyPath, str]
     """Path of a key -> the environment variable that set it."""
-    given: frozenset[KeyPath]
+    explicit_keys: frozenset[KeyPath]
     """Paths of the settings that the file or the environment sets, such as ``("tftp", "listen")``."""
 
-    def where(self, error: ConfigError) -> str:
+    def format_error(self, error: ConfigError) -> str:
         """Format *error* on one line, with the file or variable and the key."""
         for length in range(len(error.path), 0, -1):
             variable = self.origins.get(error.path[:length])
@@ -70,7 +70,7 @@ class Configuration:
 
         :raise ConfigErrors: there is at least one error.
         """
-        lines = [self.where(error) for error in errors]
+        lines = [self.format_error(error) for error in errors]
         if lines:
             raise ConfigErrors(lines)
 

@@ -102,36 +102,36 @@ def example(backends: Sequence[tuple[str, IBackend]]) -> str | None:
 
 
 def bindable_settings(
-    settings: Settings, given: Collection[tuple[str | int, ...]], fall_back: bool
+    settings: Settings, explicit_keys: Collection[tuple[str | int, ...]], fall_back: bool
 ) -> tuple[Settings, dict[str, str]]:
     """Return *settings* with those default ports and addresses replaced that can't be bound on this host.
 
     Configured ports and addresses stay. Each port is bound to find out whether that is allowed: it depends on
     capabilities and sysctls, not only on the user.
 
-    :param given: paths of the keys that were configured.
+    :param explicit_keys: paths of the keys that were configured.
     :param fall_back: there is no configuration file. Use ports above 1024 if lower ones are not allowed, serve HTTP if
         its port is free, and run a DHCPv6 proxy if its ports are free.
     :return: the settings, and service -> a note for the log.
     """
     tftp, dhcp, notes = settings.tftp, settings.dhcp, {}
-    if ("tftp", "listen") not in given:
+    if ("tftp", "listen") not in explicit_keys:
         faults = {address: _fault(address) for address in tftp.listen}
         listen = tuple(address for address, fault in faults.items() if fault not in _NO_SUCH_FAMILY)
         if fall_back and errno.EACCES in faults.values():
             listen = tuple((host, port + HIGH) for host, port in listen)
             notes["tftp"] = f"instead of {tftp.listen[0][1]}, which needs root or CAP_NET_BIND_SERVICE"
         tftp = evolve(tftp, listen=listen)
-    if fall_back and ("dhcp", "ports") not in given and _fault(("0.0.0.0", dhcp.server_port)) == errno.EACCES:
+    if fall_back and ("dhcp", "ports") not in explicit_keys and _fault(("0.0.0.0", dhcp.server_port)) == errno.EACCES:
         notes["dhcp"] = (
             f"instead of {dhcp.server_port}, which needs root or CAP_NET_BIND_SERVICE: no real client comes here"
         )
         dhcp = evolve(dhcp, server_port=dhcp.server_port + HIGH)
-    if fall_back and ("http", "listen") not in given:
+    if fall_back and ("http", "listen") not in explicit_keys:
         free = [address for address in HTTP_LISTEN if not _fault(address, socket.SOCK_STREAM)]
         settings = evolve(settings, http=evolve(settings.http, listen=free))
     dhcp6 = settings.dhcp6
-    if fall_back and ("dhcp6", "mode") not in given:
+    if fall_back and ("dhcp6", "mode") not in explicit_keys:
         free_ports = not any(_fault(("::", port)) for port in (dhcp6.server_port, dhcp6.boot_server_port))
         settings = evolve(settings, dhcp6=evolve(dhcp6, mode="proxy" if free_ports else "off"))
     return evolve(settings, tftp=tftp, dhcp=dhcp), notes

@@ -279,7 +279,7 @@ def suboptions(
     return encode
 
 
-def numbered(table: Any, what: str, low: int, high: int, example: str) -> Iterator[tuple[Any, Any]]:
+def numbered(table: Any, kind: str, low: int, high: int, example: str) -> Iterator[tuple[Any, Any]]:
     """Yield the items of *table*, whose keys are numbers from *low* to *high*, each there once.
 
     :raise ConfigError, ValueError: they are not.
@@ -290,7 +290,7 @@ def numbered(table: Any, what: str, low: int, high: int, example: str) -> Iterat
     for key, value in table.items():
         with under(key):
             if not is_number(key) or not low <= int(key) <= high:
-                raise ValueError(f"must be {what}, from {low} to {high}")
+                raise ValueError(f"must be {kind}, from {low} to {high}")
             if int(key) in seen:
                 raise ValueError(f"{int(key)} is there twice")
         seen.add(int(key))

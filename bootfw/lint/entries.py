@@ -52,7 +52,7 @@ def check_entries(tree: Tree, user: User) -> Iterator[Finding]:
     for entry in tree.entries:
         if entry.is_special:
             yield Finding(
-                str(entry.where),
+                str(entry.host_path),
                 "special",
                 "it is a FIFO, a socket or a device, and only regular files are served",
                 "put a regular file there, or remove it",
@@ -65,7 +65,7 @@ def check_entries(tree: Tree, user: User) -> Iterator[Finding]:
         other = last.setdefault(key, entry.path)
         if other != entry.path:
             yield Finding(
-                str(entry.where),
+                str(entry.host_path),
                 "case",
                 f"{other} differs from it in upper and lower case only",
                 "keep one of them: a client that ignores case may get either",
@@ -86,34 +86,39 @@ def _link(entry: Entry) -> Iterator[Finding]:
         return
     except OSError as error:
         reason = error
-        target = os.readlink(entry.where)
+        target = os.readlink(entry.host_path)
     finally:
         os.close(root)
     if reason.errno == errno.ELOOP:
         yield Finding(
-            str(entry.where), "link", f"it leads to {target}, and links lead in a circle there", "remove or correct it"
+            str(entry.host_path),
+            "link",
+            f"it leads to {target}, and links lead in a circle there",
+            "remove or correct it",
         )
     elif reason.errno in (errno.ENAMETOOLONG, errno.EACCES):
         yield Finding(
-            str(entry.where), "link", f"it leads to {target}: {reason.strerror}", "correct it, or what it leads to"
+            str(entry.host_path), "link", f"it leads to {target}: {reason.strerror}", "correct it, or what it leads to"
         )
-    elif os.path.exists(entry.where):
+    elif os.path.exists(entry.host_path):
         yield Finding(
-            str(entry.where),
+            str(entry.host_path),
             "link",
             f"it leads out of {entry.root}, to {target}, which clients can't reach",
             "copy the file, mount its directory there, or add a [[backend]] for that directory",
         )
     else:
-        yield Finding(str(entry.where), "link", f"it leads to {target}, which does not exist", "remove or correct it")
+        yield Finding(
+            str(entry.host_path), "link", f"it leads to {target}, which does not exist", "remove or correct it"
+        )
 
 
 def _permission(entry: Entry, user: User) -> Iterator[Finding]:
     try:
-        status = os.stat(entry.where)
+        status = os.stat(entry.host_path)
     except OSError as error:
         yield Finding(
-            str(entry.where),
+            str(entry.host_path),
             "unreadable",
             f"it can't be checked: {error.strerror}",
             "check the permissions of its directory",
@@ -123,7 +128,7 @@ def _permission(entry: Entry, user: User) -> Iterator[Finding]:
     if not user.may(status, bit):
         action = "go through it" if bit == 1 else "read it"
         yield Finding(
-            str(entry.where),
+            str(entry.host_path),
             "unreadable",
             f"{user.name} may not {action} (mode {stat.S_IMODE(status.st_mode):03o})",
             f"chmod {'a+rx' if bit == 1 else 'a+r'}",

@@ -19,4 +19,4 @@ def check_images(tree: Tree, backends: Sequence[tuple[str, IBackend]]) -> Iterat
             changed = tree.found_by(backend, file.path)
             if served is not None and changed is not None and served.data() != changed.data():
                 reason = f"{file.path} is served as it is on the CD: its directory comes before the backend {name}"
-                yield Finding(file.where, "order", reason, f"put the backend {name} before that directory")
+                yield Finding(file.host_path, "order", reason, f"put the backend {name} before that directory")

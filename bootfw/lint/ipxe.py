@@ -39,7 +39,7 @@ def check_ipxe(tree: Tree, file: Served) -> Iterator[Finding]:
     if not _MAGIC.match(file.head):
         bom = file.head.startswith(b"\xef\xbb\xbf")
         yield Finding(
-            file.where,
+            file.host_path,
             "script",
             "it begins with a byte order mark, and so not with #!ipxe" if bom else "it does not begin with #!ipxe",
             "begin the file with #!ipxe: iPXE recognizes a script by these six characters",
@@ -83,7 +83,7 @@ def check_circles(tree: Tree) -> Iterator[Finding]:
             file, line, _ = following[path]
             chained = " and ".join(cycle[1:])
             yield Finding(
-                f"{file.where}:{line}",
+                f"{file.host_path}:{line}",
                 "loop",
                 f"it chains {chained}, which chains this script again" if chained else "it chains itself, without end",
                 "end the script with a command that boots, or with exit",

@@ -24,11 +24,13 @@ def check_payload(tree: Tree, file: Served) -> Iterator[Finding]:
     if file.head.startswith(_GZIP):
         if not _gzip_is_whole(file):
             yield Finding(
-                file.where, "cut-off", "it is damaged or cut off: gzip does not get to its end", "copy it again"
+                file.host_path, "cut-off", "it is damaged or cut off: gzip does not get to its end", "copy it again"
             )
     elif file.head.startswith(_XZ):
         if not file.tail(HEAD).rstrip(b"\0").endswith(_XZ_END):
-            yield Finding(file.where, "cut-off", "it is cut off: the end of an xz stream is missing", "copy it again")
+            yield Finding(
+                file.host_path, "cut-off", "it is cut off: the end of an xz stream is missing", "copy it again"
+            )
     elif is_linux(file):
         (sectors,) = Struct("<B").unpack_from(file.head, 0x1F1)
         (paragraphs,) = Struct("<I").unpack_from(file.head, 0x1F4)

@@ -52,7 +52,7 @@ def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
     if _EFI.search(file.name):
         if program is None:
             yield Finding(
-                file.where,
+                file.host_path,
                 "program",
                 f"it has the name of a UEFI program, and is {kind(file)}",
                 "replace it by the program, for instance from the package again",
@@ -61,14 +61,14 @@ def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
         expected = _machine(file)
         if expected and program.machine != expected:
             yield Finding(
-                file.where,
+                file.host_path,
                 "architecture",
                 f"it is a program for {_name(program.machine)}, and its name or directory says {_name(expected)}",
                 f"put a program for {_name(expected)} there",
             )
     elif program is not None and _BIOS.search(file.name):
         yield Finding(
-            file.where,
+            file.host_path,
             "program",
             f"it is a program for {_name(program.machine)}, and has the name of a BIOS program",
             "BIOS starts programs such as pxelinux.0 and undionly.kpxe",
@@ -92,7 +92,7 @@ def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
         found = found or tree.find(_join(directory, half))
     if found is None and elf and tree.complete:
         yield Finding(
-            file.where,
+            file.host_path,
             "ldlinux",
             f"{half} is missing beside it, and it can't run without it",
             f"put the {half} of SYSLINUX {version[0].split()[1].decode()} there",
@@ -102,16 +102,16 @@ def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
     for module in modules:
         if (module.head[:5] in _ELF) != elf:
             yield Finding(
-                module.where,
+                module.host_path,
                 "ldlinux",
-                f"its version is not that of {file.where}, which is {version[0].decode().strip()}",
+                f"its version is not that of {file.host_path}, which is {version[0].decode().strip()}",
                 "take all files of SYSLINUX from the same version",
             )
         elif elf and _ELF[module.head[:5]] != ("64-bit" if half == "ldlinux.e64" else "32-bit"):
             yield Finding(
-                module.where,
+                module.host_path,
                 "architecture",
-                f"it is {_ELF[module.head[:5]]} code, which {file.where} can't load",
+                f"it is {_ELF[module.head[:5]]} code, which {file.host_path} can't load",
                 "take the modules of bios, efi32 or efi64 that belong to the program",
             )
 
@@ -123,7 +123,7 @@ def check_module(tree: Tree, file: Served) -> Iterator[Finding]:
     for needed in sorted({name.decode() for name in _NEEDED.findall(file.data(4 << 20))}):
         if not any(tree.find(_join(directory, needed)) for directory in tree.directories_of(file)):
             yield Finding(
-                file.where,
+                file.host_path,
                 "module",
                 f"it needs {needed}, which is not beside it",
                 f"put the {needed} of the same version there",
@@ -153,7 +153,7 @@ def kind(file: Served) -> str:
 def cut_off(file: Served, expected: int) -> Finding:
     """Return the finding about a file that is shorter than its headers say."""
     return Finding(
-        file.where,
+        file.host_path,
         "cut-off",
         f"it is cut off: its headers say {expected} bytes, and there are {file.size}",
         "copy or download it again",
@@ -167,7 +167,7 @@ def _second_stage(tree: Tree, file: Served, program: Program) -> Iterator[Findin
             found = found or tree.find(_join(directory, name))
         if found is None and tree.complete:
             yield Finding(
-                file.where,
+                file.host_path,
                 "shim",
                 f"it is a shim, and {name}, which it loads next, is not beside it",
                 f"put the {name} of the same distribution there (Debian: grubnetx64.efi.signed under that name)",
@@ -177,17 +177,17 @@ def _second_stage(tree: Tree, file: Served, program: Program) -> Iterator[Findin
             continue  # missing, or no program: check_program() reports that file
         if second.machine != program.machine:
             yield Finding(
-                found.where,
+                found.host_path,
                 "architecture",
-                f"it is a program for {_name(second.machine)}, and {file.where}, which loads it, is one for "
+                f"it is a program for {_name(second.machine)}, and {file.host_path}, which loads it, is one for "
                 f"{_name(program.machine)}",
                 "put the program of the same architecture there",
             )
         elif program.signed and not second.signed:
             yield Finding(
-                found.where,
+                found.host_path,
                 "unsigned",
-                f"{file.where} loads it, and refuses it with Secure Boot on, because it has no signature",
+                f"{file.host_path} loads it, and refuses it with Secure Boot on, because it has no signature",
                 "put one there that is signed with a key that this shim trusts, usually its own distribution's",
             )
 

@@ -26,7 +26,7 @@ def absent(tree: Tree, file: Served, line: int, name: str) -> Finding:
         remedy = f"there is {other}: upper and lower case are not the same"
     else:
         remedy = "put it there, or correct the name"
-    return Finding(f"{file.where}:{line}", "missing", f"it names {name}, which does not exist", remedy)
+    return Finding(f"{file.host_path}:{line}", "missing", f"it names {name}, which does not exist", remedy)
 
 
 def without_initrd(tree: Tree, file: Served, line: int, kernel: Served | None) -> Iterator[Finding]:
@@ -41,7 +41,7 @@ def without_initrd(tree: Tree, file: Served, line: int, kernel: Served | None) -
     ]
     if beside:
         yield Finding(
-            f"{file.where}:{line}",
+            f"{file.host_path}:{line}",
             "initrd",
             f"the kernel {kernel.path} is loaded without an initrd, and {beside[0]} is beside it",
             "load it too, or move it away: the kernels of most distributions find no disk and no network without it",

@@ -62,28 +62,28 @@ def _check(tree: Tree, source: str, architecture: str, name: str) -> Iterator[Fi
     machine = _MACHINES.get(architecture, "")
     if program is None and machine and not _DISK.search(file.name):
         yield Finding(
-            file.where,
+            file.host_path,
             "program",
             f"{source} names it, and it is no UEFI program: it is {kind(file)}",
             f"name a program for {NAMES.get(machine, machine)}",
         )
     elif program is not None and machine and program.machine != machine:
         yield Finding(
-            file.where,
+            file.host_path,
             "architecture",
             f"{source} names it, and it is a program for {NAMES.get(program.machine, program.machine)}",
             f"name one for {NAMES.get(machine, machine)}",
         )
     elif program is not None and architecture == "x86-bios":
         yield Finding(
-            file.where,
+            file.host_path,
             "program",
             f"{source} names it, and it is a program for {NAMES.get(program.machine, program.machine)}",
             "BIOS starts programs such as undionly.kpxe and pxelinux.0",
         )
     if file.size > LARGEST and not _DISK.search(file.name) and architecture != "ipxe":
         yield Finding(
-            file.where,
+            file.host_path,
             "size",
             f"{source} names it, and {file.size} bytes are more than 65,535 blocks of 512",
             "firmware without larger blocks (blksize) can't fetch it by TFTP: load it by iPXE or GRUB",

@@ -56,4 +56,6 @@ def lint(
 
 
 def _damaged(file: Served, reason: str) -> Finding:
-    return Finding(file.where, "unreadable", f"it can't be read: {reason}", "check the disk, or copy the file again")
+    return Finding(
+        file.host_path, "unreadable", f"it can't be read: {reason}", "check the disk, or copy the file again"
+    )

@@ -27,7 +27,7 @@ class Served:
 
     path: str
     """The path that a client requests."""
-    where: str
+    host_path: str
     """The path on this host, for messages."""
     _open: Callable[[], Any]
     """Opens the file; returns an IReader, never a Deferred."""
@@ -91,7 +91,7 @@ class Entry:
     """It is a FIFO, a socket or a device, or a link to one."""
 
     @property
-    def where(self) -> Path:
+    def host_path(self) -> Path:
         """The path on this host."""
         return self.root / self.path
 
@@ -126,7 +126,7 @@ class Tree:
         for root, backend in self.roots:
             for entry in self.entries:
                 if entry.root is root and not entry.is_directory:
-                    file = _served(backend, entry.path, str(entry.where))
+                    file = _served(backend, entry.path, str(entry.host_path))
                     if file is not None:
                         served.append(file)
         return served
@@ -165,14 +165,14 @@ class Tree:
 
     def directories_of(self, file: Served) -> Sequence[str]:
         """Return all directories that have the file, or a link to it."""
-        return self._names.get(_identity(file.where), [file.directory])
+        return self._names.get(_identity(file.host_path), [file.directory])
 
     @cached_property
     def _names(self) -> dict[Any, list[str]]:
         names = defaultdict(list)
         for entry in self.entries:
             if not entry.is_directory:
-                names[_identity(str(entry.where))].append(entry.path.rpartition("/")[0])
+                names[_identity(str(entry.host_path))].append(entry.path.rpartition("/")[0])
         return names
 
     def _host_path(self, path: str) -> str:
@@ -210,7 +210,7 @@ def _mode(entry: "os.DirEntry[str]") -> int:
         return 0
 
 
-def _served(backend: Any, path: str, where: str) -> Served | None:
+def _served(backend: Any, path: str, host_path: str) -> Served | None:
     def opened() -> Any:
         return backend.open(path, TransferRequest(path, path, ("", 0)))
 
@@ -218,12 +218,12 @@ def _served(backend: Any, path: str, where: str) -> Served | None:
         opened().close()
     except (TransferError, OSError):
         return None
-    served = Served(path, where, opened)
+    served = Served(path, host_path, opened)
     try:
         served.head  # noqa: B018  read now and cached, so that rules can rely on it
     except (TransferError, OSError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-        return Served(path, where, lambda: MemoryReader(b""), True, reason)
+        return Served(path, host_path, lambda: MemoryReader(b""), True, reason)
     return served
 
 

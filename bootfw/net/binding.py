@@ -97,7 +97,7 @@ class WantedSocket:
         return self.address[0] in _ANY and not self.device
 
     @property
-    def where(self) -> Address:
+    def local_address(self) -> Address:
         """The address; with port 0, the port that the kernel chose."""
         if self._bound_address is not None:
             return self._bound_address
@@ -115,7 +115,7 @@ class WantedSocket:
         """Return its state, as an operator sees it."""
         states = self.states
         return SocketStatus(
-            self.service, self.where, self.device, states.state.value, states.reason, self.since, self.optional
+            self.service, self.local_address, self.device, states.state.value, states.reason, self.since, self.optional
         )
 
     def sockets(self) -> Sequence[socket.socket]:
@@ -330,7 +330,7 @@ class Bindings:
 
     def _failed(self, wanted: WantedSocket, code: int, reason: str) -> CannotListenError:
         """Publish that a socket can't be opened, and return the error to raise."""
-        self._publish(ListenerFailed(self._reactor.seconds(), wanted.service, wanted.where, reason))
+        self._publish(ListenerFailed(self._reactor.seconds(), wanted.service, wanted.local_address, reason))
         return CannotListenError(
             wanted.address[0], wanted.address[1], OSError(code, reason.removeprefix(f"[Errno {code}] "))
         )
@@ -343,9 +343,9 @@ class Bindings:
             pass
         elif wanted.state is State.BOUND:
             note = f"on {wanted.device}" if wanted.device else ""
-            self._publish(ListenerBound(now, wanted.service, wanted.where, note))
+            self._publish(ListenerBound(now, wanted.service, wanted.local_address, note))
         elif wanted.state in (State.HELD, State.FAILED):
-            self._publish(ListenerFailed(now, wanted.service, wanted.where, status.reason))
+            self._publish(ListenerFailed(now, wanted.service, wanted.local_address, status.reason))
         if before or wanted.state is not State.BOUND:
             self._publish(SocketChanged(now, status, before))
 

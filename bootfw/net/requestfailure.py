@@ -47,7 +47,7 @@ def _tls_reason(cause: Failure) -> str:
     if not _is(cause, sys.modules.get("OpenSSL.SSL"), "Error"):
         return ""
     # The only argument is OpenSSL's queue of errors: [(library, function, reason)].
-    reasons = [reason for _, _, reason in next(iter(cause.value.args), ())]
+    reasons = [reason for _, _, reason in next(iter(getattr(cause.value, "args", ())), ())]
     if "certificate verify failed" in reasons:
         return "its certificate has expired, or no authority that this system trusts has signed it"
     return "TLS failed: " + ", ".join(reasons)

@@ -252,7 +252,7 @@ class Rule:
             or self.tftp_options is not None
         )
 
-    def given(self) -> dict[str, Any]:
+    def non_defaults(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, ``name`` first, without ``like``, which over() applies."""
         default = Rule(name=self.name, like="?")
         values = {a.name: getattr(self, a.name) for a in attrs.fields(Rule) if a.name != "like"}
@@ -263,7 +263,7 @@ class Rule:
 
         :raise ConfigError: the fields contradict each other.
         """
-        values = {**self.given(), "like": self.like}
+        values = {**self.non_defaults(), "like": self.like}
         if "offer" in values and values["offer"] is not base.offer:
             # These fields of *base* are valid only with its own offer.
             values = {"reason": "", "option_43": None} | values

@@ -135,7 +135,7 @@ class Driver:
         self._perfect = quality.perfect
         self._check_allowed = check_allowed
         self._allowed: set[str] = set()
-        self._by_mac = {slot.machine.who.mac: slot for slot in self._slots}
+        self._by_mac = {slot.machine.identity.mac: slot for slot in self._slots}
         self._by_address: dict[str, _Slot] = {
             slot.machine.address: slot for slot in self._slots if slot.machine.address
         }
@@ -283,12 +283,12 @@ class Driver:
         elif type(out) is Broadcast:
             assert self._frames is not None
             frames = self._frames
-            self._over_link(slot, lambda: frames.broadcast(slot.machine.who.mac, out.data))
+            self._over_link(slot, lambda: frames.broadcast(slot.machine.identity.mac, out.data))
         elif type(out) is ToBootServer:
             assert self._frames is not None
             self._check(out.server)
             frames, source = self._frames, (slot.machine.address, out.port)
-            self._over_link(slot, lambda: frames.send(slot.machine.who.mac, source, (out.server, 4011), out.data))
+            self._over_link(slot, lambda: frames.send(slot.machine.identity.mac, source, (out.server, 4011), out.data))
         elif type(out) is UseAddress:
             self._addresses.add(out.address)
             self._by_address[out.address] = slot

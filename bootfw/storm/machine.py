@@ -139,7 +139,7 @@ class Stage:
 class SimulatedMachine(Machine):
     """One machine.
 
-    :param who: its MAC and UUID.
+    :param identity: its MAC and UUID.
     :param boot: what it does, in steps.
     :param programs: by name; of each step.
     :param server: the TFTP server, for a boot without DHCP; "": DHCP names it.
@@ -151,7 +151,7 @@ class SimulatedMachine(Machine):
     table: ClassVar[Table] = {}
     """TABLE, which is defined below the transitions."""
 
-    who: Identity
+    identity: Identity
     boot: Boot
     programs: Mapping[str, Program]
     server: str = ""
@@ -275,7 +275,7 @@ class SimulatedMachine(Machine):
 
     def discover(self, now: float) -> bytes:
         """Return a DISCOVER with the ``secs`` at *now*."""
-        return messages.discover(self.program, self.who, self.xid, round(now - self._dhcp_began))
+        return messages.discover(self.program, self.identity, self.xid, round(now - self._dhcp_began))
 
     def choose(self, now: float) -> State | None:
         """Choose an offer and send the REQUEST. Return None if the program can't boot from the offers so far."""
@@ -285,7 +285,7 @@ class SimulatedMachine(Machine):
             return None
         self._choice = choice
         server, secs = server_of(choice.lease), round(now - self._dhcp_began)
-        packet = messages.request(self.program, self.who, self.xid, secs, choice.lease.yiaddr, server)
+        packet = messages.request(self.program, self.identity, self.xid, secs, choice.lease.yiaddr, server)
         self.send(Broadcast(packet), self.program.request, now)
         return State.REQUESTING
 
@@ -299,13 +299,13 @@ class SimulatedMachine(Machine):
 
     def name(self, template: str) -> str:
         """Return the name of a file, with the placeholders of *template* filled in (see Step.files)."""
-        mac = self.who.mac.hex(":")
+        mac = self.identity.mac.hex(":")
         packed = b"" if not self.address else bytes(map(int, self.address.split(".")))
         return (
             template.replace("{file}", self.file)
             .replace("{mac}", mac)
             .replace("{mac-dashes}", mac.replace(":", "-"))
-            .replace("{uuid}", self.who.uuid)
+            .replace("{uuid}", self.identity.uuid)
             .replace("{address-hex}", packed.hex().upper())
             .replace("{address}", self.address)
         )
@@ -477,7 +477,9 @@ def take_address(machine: SimulatedMachine, argument: Message, now: float) -> St
         machine.end_stage(now)
         machine.begin_stage(f"{machine.program.name}: port 4011", now)
         machine.xid = machine._random.getrandbits(32)
-        packet = messages.boot_server_request(machine.program, machine.who, machine.xid, machine.address, choice.item)
+        packet = messages.boot_server_request(
+            machine.program, machine.identity, machine.xid, machine.address, choice.item
+        )
         port = machine.program.boot_server_port
         machine.send(ToBootServer(packet, choice.boot_server, port), machine.program.boot_server, now)
         return State.BOOT_SERVER

@@ -17,22 +17,22 @@ class Identity:
     """SMBIOS text form, lower-case."""
 
 
-def discover(program: Program, who: Identity, xid: int, secs: int) -> bytes:
+def discover(program: Program, identity: Identity, xid: int, secs: int) -> bytes:
     """Return a DISCOVER."""
-    return _packed(program, who, xid, secs, MessageType.DISCOVER, {})
+    return _packed(program, identity, xid, secs, MessageType.DISCOVER, {})
 
 
-def request(program: Program, who: Identity, xid: int, secs: int, address: str, server: str) -> bytes:
+def request(program: Program, identity: Identity, xid: int, secs: int, address: str, server: str) -> bytes:
     """Return the REQUEST that accepts the offer of *address* by *server*."""
     chosen: dict[int, bytes] = {
         Option.REQUESTED_IP_ADDRESS: address_bytes(address),
         Option.SERVER_IDENTIFIER: address_bytes(server),
     }
-    return _packed(program, who, xid, secs, MessageType.REQUEST, chosen)
+    return _packed(program, identity, xid, secs, MessageType.REQUEST, chosen)
 
 
 def boot_server_request(
-    program: Program, who: Identity, xid: int, address: str, item: pxe.BootItem | None = None
+    program: Program, identity: Identity, xid: int, address: str, item: pxe.BootItem | None = None
 ) -> bytes:
     """Return the REQUEST to port 4011 for a boot file (PXE specification 2.1), of a machine that has *address*.
 
@@ -41,12 +41,12 @@ def boot_server_request(
     chosen: dict[int, bytes] = {}
     if item is not None:
         chosen[Option.VENDOR_SPECIFIC] = pxe.pack(pxe.VendorOptions(boot_item=item))
-    return _packed(program, who, xid, 0, MessageType.REQUEST, chosen, ciaddr=address, flags=0)
+    return _packed(program, identity, xid, 0, MessageType.REQUEST, chosen, ciaddr=address, flags=0)
 
 
 def _packed(
     program: Program,
-    who: Identity,
+    identity: Identity,
     xid: int,
     secs: int,
     kind: MessageType,
@@ -60,7 +60,7 @@ def _packed(
     if program.requested:
         options[Option.PARAMETER_REQUEST_LIST] = bytes(program.requested)
     if program.has_uuid:
-        options[Option.CLIENT_MACHINE_IDENTIFIER] = machine_uuid_bytes(who.uuid)
+        options[Option.CLIENT_MACHINE_IDENTIFIER] = machine_uuid_bytes(identity.uuid)
     if program.undi is not None:
         options[Option.CLIENT_NETWORK_INTERFACE] = bytes(program.undi)
     if program.architecture is not None:
@@ -75,7 +75,7 @@ def _packed(
         secs=secs & 0xFFFF,
         flags=(BROADCAST_FLAG if program.broadcast else 0) if flags is None else flags,
         ciaddr=ciaddr,
-        chaddr=who.mac,
+        chaddr=identity.mac,
         options=options,
     )
     return pack(message, LARGEST_MAX_SIZE)

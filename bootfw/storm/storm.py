@@ -57,12 +57,12 @@ def machines_of(scenario: Scenario, target: Target) -> list[tuple[int, Simulated
     for number, arrival in enumerate(storm.arrivals.times(storm.machines, storm.seed)):
         # The bit 0x02 marks a locally administered MAC: no real machine has it from its manufacturer.
         mac = bytes((0x02, 0x5B, storm.seed & 0xFF, number >> 16 & 0xFF, number >> 8 & 0xFF, number & 0xFF))
-        who = Identity(mac, str(uuid.UUID(int=chance.getrandbits(128), version=4)))
+        identity = Identity(mac, str(uuid.UUID(int=chance.getrandbits(128), version=4)))
         address = ""
         if not target.interface:
             address = str(_LOOPBACK[0x10000 + number])
         machine = SimulatedMachine(
-            who, scenario.boot_of(number), scenario.programs, target.server, address, target.file, number
+            identity, scenario.boot_of(number), scenario.programs, target.server, address, target.file, number
         )
         found.append((number, machine, arrival))
     return found

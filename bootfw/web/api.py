@@ -198,10 +198,10 @@ class ActionPage(Page):
         def send(records: Iterable[Mapping[str, Any]]) -> None:
             changed = list(records)
             log.info(
-                "web {peer}: {operation} {given}: {count} changed",
+                "web {peer}: {operation} {arguments}: {count} changed",
                 peer=request.getClientAddress().host,
                 operation=self._operation,
-                given=json.dumps(body),
+                arguments=json.dumps(body),
                 count=len(changed),
             )
             request.write(as_json(request, {"records": changed}))
@@ -219,10 +219,10 @@ class NoSuchFile(StateError):
     """No backend has the file that a machine should boot once."""
 
 
-def check_file(boot: BootService, given: Mapping[str, Any]) -> "Deferred[None]":
+def check_file(boot: BootService, arguments: Mapping[str, Any]) -> "Deferred[None]":
     """Check that a machine could load the file of an order.
 
-    :param given: the parameters of the operation ``order``: ``mac`` and ``file``.
+    :param arguments: the parameters of the operation ``order``: ``mac`` and ``file``.
     :return: fails with NoSuchFile if it can't.
     """
 
@@ -230,13 +230,13 @@ def check_file(boot: BootService, given: Mapping[str, Any]) -> "Deferred[None]":
         if reason:
             raise NoSuchFile(reason)
 
-    return missing_file(boot.backends, str(given.get("file")), str(given.get("mac"))).addCallback(checked)
+    return missing_file(boot.backends, str(arguments.get("file")), str(arguments.get("mac"))).addCallback(checked)
 
 
 def call_operation(
     boot: BootService,
     name: str,
-    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     request: Any,
     send: Callable[[Iterable[Mapping[str, Any]]], None],
     check: "Callable[[Mapping[str, Any]], Deferred[None]]" = _nothing_to_check,
@@ -244,10 +244,10 @@ def call_operation(
     """Call an operation of the service for *request*, and *send* its records unless the client has disconnected.
 
     :param name: of the operation, on the control socket.
-    :param given: its parameters.
+    :param arguments: its parameters.
     :param send: called with the records; it completes the response.
-    :param check: called before the operation, with *given*. Its Deferred fails with StateError if the operation must
-        not be called.
+    :param check: called before the operation, with *arguments*. Its Deferred fails with StateError if the operation
+        must not be called.
     """
     operation = boot.operations().get(name)
     if operation is None:
@@ -270,7 +270,7 @@ def call_operation(
             request.write(refusal(request, status, reason))
             request.finish()
 
-    checked = check(given).addCallback(lambda _: maybeDeferred(operation, given))
+    checked = check(arguments).addCallback(lambda _: maybeDeferred(operation, arguments))
     checked.addCallback(returned).addErrback(failed)
     return NOT_DONE_YET
 

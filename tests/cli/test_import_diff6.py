@@ -66,7 +66,7 @@ def test_equal_configurations_do_not_differ_in_the_address_of_the_pool(tmp_path:
 def test_each_difference_is_reported(tmp_path: Path, old: str, new: str, difference: Difference) -> None:
     first, second = configuration(tmp_path), configuration(tmp_path, (old, new))
     assert comparison(first, second).differences == (difference,)
-    assert comparison(second, first).differences == (Difference(difference.what, difference.new, difference.old),)
+    assert comparison(second, first).differences == (Difference(difference.part, difference.new, difference.old),)
 
 
 def test_reserved_addresses_are_compared(tmp_path: Path) -> None:

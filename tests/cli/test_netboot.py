@@ -54,7 +54,7 @@ class FakeLink:
     relay: str = ""
     unprivileged_relay: bool = False
     on_this_host: bool = False
-    where: str = "on eth0"
+    description: str = "on eth0"
     sent: list[Message] = field(factory=list)
 
     def query(self, build: Build, seconds: float) -> list[Offer]:

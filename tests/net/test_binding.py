@@ -240,7 +240,7 @@ def test_link_local_address_has_its_zone_in_status_and_events() -> None:
     bindings = Bindings(Clock(), events.append, follow=False)
     wanted = wanted_socket(kernel, "fe80::1%s9")
     bindings.add(wanted)
-    assert bindings.statuses()[0].address == wanted.where == ("fe80::1%s9", 69)
+    assert bindings.statuses()[0].address == wanted.local_address == ("fe80::1%s9", 69)
     assert [event.address for event in events if isinstance(event, ListenerBound)] == [("fe80::1%s9", 69)]
 
 
@@ -266,20 +266,20 @@ def test_a_port_that_is_closed_keeps_its_address_in_the_status() -> None:
     _, bindings = following_bindings()
     wanted = wanted_socket(kernel)
     bindings.add(wanted)
-    assert wanted.where == ("10.0.0.1", 69)
+    assert wanted.local_address == ("10.0.0.1", 69)
 
     def closed() -> Any:
         raise AttributeError("socket")
 
     wanted.port.getHost = closed
-    assert wanted.where == ("10.0.0.1", 69)
+    assert wanted.local_address == ("10.0.0.1", 69)
 
 
 def test_unbound_socket_shows_the_configured_address() -> None:
     _, bindings = following_bindings()
     wanted = wanted_socket(Kernel(), "10.0.0.7%s9", service="http")
     bindings.add(wanted)
-    assert wanted.where == ("10.0.0.7%s9", 69)
+    assert wanted.local_address == ("10.0.0.7%s9", 69)
 
 
 def test_port_number_is_shown_when_it_is_known() -> None:
@@ -288,11 +288,11 @@ def test_port_number_is_shown_when_it_is_known() -> None:
     kernel.open = lambda: FakePortWithSocket(host)  # type: ignore[method-assign]
     wanted = wanted_socket(kernel)
     bindings.add(wanted)
-    assert wanted.where == ("10.0.0.1", 0)
+    assert wanted.local_address == ("10.0.0.1", 0)
     host["port"] = 4069
-    assert wanted.where == ("10.0.0.1", 4069)
+    assert wanted.local_address == ("10.0.0.1", 4069)
     host["port"] = 0
-    assert wanted.where == ("10.0.0.1", 4069), "the number is remembered"
+    assert wanted.local_address == ("10.0.0.1", 4069), "the number is remembered"
 
 
 class FakePortWithSocket:
@@ -874,7 +874,7 @@ def test_the_sockets_of_several_processes_wait_together(hosts: tuple[Host, Host]
         )
         bindings.start()
     (wanted,) = bindings
-    assert wanted.where == ("0.0.0.0", PORT)
+    assert wanted.local_address == ("0.0.0.0", PORT)
     connect_hosts(hosts)
     hosted.until(lambda: bindings.ready)
     assert all(sock.getsockname()[1] == PORT for sock in wanted.sockets())

@@ -214,6 +214,6 @@ def test_boots_that_need_dhcp_or_a_file_say_so() -> None:
 def test_every_machine_has_a_mac_and_an_address_of_its_own() -> None:
     scenario = read_scenario(shares=[Share("tftp")], changes={"machines": 3000})
     machines = [machine for _, machine, _ in machines_of(scenario, Target(server="127.0.0.1", file="a"))]
-    assert len({machine.who.mac for machine in machines}) == 3000
+    assert len({machine.identity.mac for machine in machines}) == 3000
     assert len({machine.address for machine in machines}) == 3000
-    assert all(machine.who.mac[0] & 3 == 2 for machine in machines)  # locally administered, not multicast
+    assert all(machine.identity.mac[0] & 3 == 2 for machine in machines)  # locally administered, not multicast

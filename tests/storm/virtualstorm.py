@@ -114,7 +114,7 @@ class VirtualStorm(MemoryHost):
         while machine.out:
             self._do(slot, machine.out.pop(0))
         if machine.over:
-            if self._by_mac.pop(machine.who.mac, None) is not None:
+            if self._by_mac.pop(machine.identity.mac, None) is not None:
                 self._by_address.pop(machine.address, None)
                 slot.over(machine)
         elif machine.deadline is not None and (slot.timer is None or machine.deadline < slot.timer):

@@ -137,10 +137,10 @@ class PlainRequest:
         """See IConsumer."""
         self.channel.unregisterProducer()
 
-    def respond(self, rest: bytes) -> None:
+    def respond(self, after_date: bytes) -> None:
         """Send a whole response, see respond(); finish() has to follow."""
         self._started = True
-        respond(self.transport, self.head.closes, rest)
+        respond(self.transport, self.head.closes, after_date)
 
     def end_of_head(self) -> bytes:
         """Return the end of the response's head: all that follows the date."""
@@ -158,13 +158,13 @@ class PlainRequest:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked and data else data
 
 
-def respond(transport: Any, closes: bool, rest: bytes) -> None:
+def respond(transport: Any, closes: bool, after_date: bytes) -> None:
     """Send a whole response with the status 200.
 
     :param closes: the connection ends with it.
-    :param rest: all after the date: other headers, as end_of_head() gives them, and the body.
+    :param after_date: all after the date: other headers, as end_of_head() gives them, and the body.
     """
-    send_whole(transport, b"%b%b%b" % (_head(200, closes), _date(int(time())), rest))
+    send_whole(transport, b"%b%b%b" % (_head(200, closes), _date(int(time())), after_date))
 
 
 def send_whole(transport: Any, data: bytes) -> None:

@@ -28,7 +28,7 @@ KEPT = 16 * 1024 * 1024
 
 
 class _Response(NamedTuple):
-    rest: bytes
+    after_date: bytes
     """What follows the date."""
     size: int
     """Bytes of the file."""
@@ -59,7 +59,7 @@ class SmallFiles:
         if response is None:
             return False
         began = self._begin(request)
-        respond(transport, closes, response.rest)
+        respond(transport, closes, response.after_date)
         self._end(request, began, response.size)
         return True
 
@@ -78,14 +78,14 @@ class SmallFiles:
         key = request.path, identity
         response = self._responses.get(key)
         if response is None:
-            rest = self._prepare(http, request, reader, size)
-            if rest is None:
+            after_date = self._prepare(http, request, reader, size)
+            if after_date is None:
                 return False
-            response = _Response(rest, size)
+            response = _Response(after_date, size)
             self._keep(key, response)
         # The order of a Download: TransferBegun, the response, the reader is closed, TransferEnded.
         began = self._begin(request)
-        http.respond(response.rest)
+        http.respond(response.after_date)
         reader.close()
         self._end(request, began, size)
         http.finish()
@@ -129,6 +129,6 @@ class SmallFiles:
 
     def _keep(self, key: tuple[str, object], response: _Response) -> None:
         self._responses[key] = response
-        self.bytes_kept += len(response.rest)
+        self.bytes_kept += len(response.after_date)
         while self.bytes_kept > self._capacity:
-            self.bytes_kept -= len(self._responses.pop(next(iter(self._responses))).rest)
+            self.bytes_kept -= len(self._responses.pop(next(iter(self._responses))).after_date)

@@ -22,24 +22,24 @@ class Answers:
         raise AssertionError("the answer has not come; override wait() to let time pass")
 
     @overload
-    def answer(self, given: "Deferred[_T]") -> _T: ...
+    def answer(self, value: "Deferred[_T]") -> _T: ...
 
     @overload
-    def answer(self, given: Awaitable[_T]) -> _T: ...
+    def answer(self, value: Awaitable[_T]) -> _T: ...
 
     @overload
-    def answer(self, given: _T) -> _T: ...
+    def answer(self, value: _T) -> _T: ...
 
-    def answer(self, given: Any) -> Any:
+    def answer(self, value: Any) -> Any:
         """Return the result of a Deferred or a coroutine, or raise its failure; return another value as it is."""
-        if iscoroutine(given):
-            given = Deferred.fromCoroutine(given)
-        if not isinstance(given, Deferred):
-            return given
+        if iscoroutine(value):
+            value = Deferred.fromCoroutine(value)
+        if not isinstance(value, Deferred):
+            return value
         results: list[Any] = []
-        given.addBoth(results.append)
+        value.addBoth(results.append)
         if not results:
-            self.wait(given)
+            self.wait(value)
         assert results, "the answer has still not come after wait()"
         if isinstance(results[0], Failure):
             results[0].raiseException()
