@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from bootfw.dhcp.answer import Answer, Arrival, NoReply
+from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
@@ -34,6 +34,12 @@ def server(*subnets: Subnet, **rules: Any) -> AddressServer:
 def pool(count: int) -> Subnet:
     """10.77.0.0/24 with a pool of *count* addresses, .100 and up."""
     return subnet(pool=[f"10.77.0.100-10.77.0.{99 + count}"])
+
+
+def no_reply_reason(answer: object) -> NoReplyReason:
+    """Why a message got no reply, of which *answer* is the decision."""
+    assert isinstance(answer, NoReply), answer
+    return answer.reason
 
 
 def address(answer: Answer | NoReply, kind: MessageType | None = ACK) -> str:

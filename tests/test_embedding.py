@@ -99,12 +99,12 @@ def test_a_service_can_be_started_again_after_a_stop(
     embedded = Embedded(rich, ports, backend, resolvers=[StaticResolver("file")] if rich else [])
     embedded.service.startService()
     reader, opener, writer, finished = (embedded.peer() for _ in range(4))
-    reader.ask("file", tsize=0)
-    opener.ask("file")
+    reader.request("file", tsize=0)
+    opener.request("file")
     writer.put("new")
-    writer.say(tftp.data(1, bytes(512)))
+    writer.send(tftp.data(1, bytes(512)))
     finished.upload("small", b"content")
-    embedded.peer().say(b"\0\7malformed", b"\0\7malformed")
+    embedded.peer().send(b"\0\7malformed", b"\0\7malformed")
     embedded.stop()
     assert embedded.leaks() == []
     assert backend.all_closed()
@@ -215,12 +215,12 @@ def test_exhausted_port_range_refuses_the_transfer(rich: bool) -> None:
     embedded = Embedded(rich, ports=(30000, 30001))
     embedded.service.startService()
     peers = [embedded.peer() for _ in range(2)]
-    assert [blocks(peer.ask("file"))[0] for peer in peers] == [1, 1]
+    assert [blocks(peer.request("file"))[0] for peer in peers] == [1, 1]
     assert {peer.tid[1] for peer in peers} == {30000, 30001}
     full = tftp.Error(0, "Every transfer port is in use, try again later")
-    assert embedded.peer().ask("file") == [full]
+    assert embedded.peer().request("file") == [full]
     assert embedded.peer().put("new") == [full]
-    assert peers[0].say(tftp.error(0, "enough")) == []
+    assert peers[0].send(tftp.error(0, "enough")) == []
     assert embedded.network.result_of(embedded.client().download("file")).data == numbered(5000)
     [refused, _] = embedded.observer.of(TransferRefused)
     assert refused.message == full.message
@@ -246,7 +246,7 @@ def test_ports_of_a_range_are_taken_in_turn() -> None:
 def test_observers_get_events_in_order_and_before_the_end() -> None:
     embedded = Embedded()
     embedded.service.startService()
-    embedded.peer().ask("file")
+    embedded.peer().request("file")
     embedded.stop()
     kinds = [type(event).__name__ for event in embedded.observer.events]
     started = ["ListenerBound"] * 2 + ["ReadinessChanged"]
@@ -339,7 +339,7 @@ def test_a_backend_that_needs_the_client_gets_it() -> None:
     peer = embedded.peer()
     FakePeer(embedded._client, 4011).send(pack(boot_server_request(OVMF), 1472), ("10.0.0.1", 4011))
     embedded.settle()
-    peer.ask("file")
+    peer.request("file")
     assert backend.clients == [
         Client("10.0.0.9", MAC_TEXT, UUID, "x86_64-uefi", "uefi", "PXEClient:Arch:00007:UNDI:003000")
     ]

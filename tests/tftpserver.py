@@ -192,21 +192,21 @@ class Peer:
     def close(self) -> None:
         self._socket.close()
 
-    def say(self, *datagrams: bytes, to: tuple[str, int] | None = None) -> list[tftp.Packet]:
+    def send(self, *datagrams: bytes, to: tuple[str, int] | None = None) -> list[tftp.Packet]:
         """Send datagrams, and return what comes back."""
         for datagram in datagrams:
             self._socket.send(datagram, to or self.tid)
         self._wire.settle()
         return self.take()
 
-    def ask(self, filename: str, mode: str = "octet", write: bool = False, **options: Any) -> list[tftp.Packet]:
+    def request(self, filename: str, mode: str = "octet", write: bool = False, **options: Any) -> list[tftp.Packet]:
         """Send a request to the server's well-known port, and return what comes back."""
         self.tid = self._server
-        return self.say(tftp.request(write, filename, mode, [(name, str(value)) for name, value in options.items()]))
+        return self.send(tftp.request(write, filename, mode, [(name, str(value)) for name, value in options.items()]))
 
     def put(self, filename: str, mode: str = "octet", **options: Any) -> list[tftp.Packet]:
         """The same for an upload."""
-        return self.ask(filename, mode, True, **options)
+        return self.request(filename, mode, True, **options)
 
     def take(self) -> list[tftp.Packet]:
         """What has come since the last call."""
@@ -219,12 +219,12 @@ class Peer:
 
     def download(self, filename: str, mode: str = "octet", **options: Any) -> bytes:
         """The whole file."""
-        packets = self.ask(filename, mode, **options)
+        packets = self.request(filename, mode, **options)
         blksize, windowsize = 512, 1
         if packets and isinstance(packets[0], tftp.OptionAck):
             agreed = {name.lower(): int(value) for name, value in packets[0].options}
             blksize, windowsize = agreed.get("blksize", 512), agreed.get("windowsize", 1)
-            packets = self.say(tftp.ack(0))
+            packets = self.send(tftp.ack(0))
         content, block = b"", 0
         while True:
             assert 0 < len(packets) <= windowsize, packets
@@ -237,7 +237,7 @@ class Peer:
                 block += 1
                 content += packet.payload
                 ended = len(packet.payload) < blksize
-            packets = self.say(tftp.ack(block & 0xFFFF))
+            packets = self.send(tftp.ack(block & 0xFFFF))
             if ended:
                 assert packets == []
                 return content
@@ -259,7 +259,7 @@ class Peer:
                 tftp.data(number & 0xFFFF, content[(number - 1) * blksize : number * blksize])
                 for number in range(first, last_of_window + 1)
             ]
-            assert self.say(*window) == [tftp.Ack(last_of_window & 0xFFFF)]
+            assert self.send(*window) == [tftp.Ack(last_of_window & 0xFFFF)]
 
 
 def numbered(size: int) -> bytes:
@@ -570,7 +570,7 @@ class Direct:
         size = segment or len(data)
         self._out += [bytes(data[start : start + size]) for start in range(0, len(data), size)]
 
-    def say(self, data: bytes) -> list[bytes]:
+    def send(self, data: bytes) -> list[bytes]:
         """Give it a datagram, and return what it sends."""
         self.protocol.datagrams_received([(data, self.PEER, self.VIA)])
         return self.take()

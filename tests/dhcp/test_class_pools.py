@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from firmware6 import LINUX, MAC
-from leasing import NAK, ROM, Machine, address, server, subnet
+from leasing import NAK, ROM, Machine, address, no_reply_reason, server, subnet
 from narrowing import of_type
 from test_server6 import OUR_SERVER_ID, Server, association, ia_address_options, status_in
 from test_server6 import subnet as subnet6
@@ -21,11 +21,6 @@ from bootfw.wire.options6 import Status
 PHONE = {60: b"AcmePhone 7"}
 PHONES = HostClass(vendor_class="AcmePhone", pool=["10.77.0.105-10.77.0.106"])
 FIRST = "02:00:00:00:00:01"
-
-
-def no_reply_reason(answer: Any) -> NoReplyReason:
-    assert isinstance(answer, NoReply), answer
-    return answer.reason
 
 
 def test_clients_of_a_class_get_other_addresses_when_the_pool_of_the_class_is_used_up() -> None:

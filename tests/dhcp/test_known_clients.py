@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from firmware6 import LINUX, MAC
-from leasing import BEGIN, NAK, OFFER, ROM, Machine, address, pool, server, subnet
+from leasing import BEGIN, NAK, OFFER, ROM, Machine, address, no_reply_reason, pool, server, subnet
 from narrowing import of_type
 from test_server6 import OUR_SERVER_ID, RAPID, Server, address_in, association, ia_address_options, status_in
 from test_server6 import subnet as subnet6
@@ -24,11 +24,6 @@ from bootfw.wire.options6 import Option, Status
 
 FIRST, DOCK, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"
 ACK = Type.ACK
-
-
-def no_reply_reason(answer: Answer | NoReply) -> NoReplyReason:
-    assert isinstance(answer, NoReply), answer
-    return answer.reason
 
 
 # The lease time of a host

@@ -3,7 +3,22 @@
 from socket import inet_aton
 
 import pytest
-from leasing import ACK, BEGIN, FIRMWARE_LEASE, LEASE, NAK, OFFER, ROM, SERVER, Machine, address, pool, server, subnet
+from leasing import (
+    ACK,
+    BEGIN,
+    FIRMWARE_LEASE,
+    LEASE,
+    NAK,
+    OFFER,
+    ROM,
+    SERVER,
+    Machine,
+    address,
+    no_reply_reason,
+    pool,
+    server,
+    subnet,
+)
 from narrowing import of_type, present
 
 from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
@@ -21,11 +36,6 @@ def machine() -> Machine:
 def other(machine: Machine) -> Machine:
     """Another machine on the same wire."""
     return Machine(2, machine.server)
-
-
-def no_reply_reason(answer: Answer | NoReply) -> NoReplyReason:
-    assert isinstance(answer, NoReply), answer
-    return answer.reason
 
 
 # INIT

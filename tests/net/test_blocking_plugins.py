@@ -212,9 +212,9 @@ def test_a_reader_that_blocks_is_named_once_a_minute() -> None:
 
     backend.file = Reader(bytes(1000), answer)
     for number in range(3):
-        direct.say(tftp.request(False, f"file-{number}", "octet", []))
-        direct.say(tftp.ack(1))
-        direct.say(tftp.ack(2))
+        direct.send(tftp.request(False, f"file-{number}", "octet", []))
+        direct.send(tftp.ack(1))
+        direct.send(tftp.ack(2))
         backend.file.closed = 0
     assert blocked_plugins(direct.events) == [(f"reader {Reader.__module__}:Reader", "read() of 'file-0'", 2.0)]
 
@@ -302,8 +302,8 @@ def test_a_writer_that_blocks_is_named(method: str, mode: str) -> None:
     backend = SameFile()
     direct = Direct(backend)
     backend.file = SlowWriter(direct.clock, method)
-    direct.say(tftp.request(True, "file", mode, []))
-    direct.say(tftp.error(0, "enough") if method == "cancel" else tftp.data(1, b"x"))
+    direct.send(tftp.request(True, "file", mode, []))
+    direct.send(tftp.error(0, "enough") if method == "cancel" else tftp.data(1, b"x"))
     assert blocked_plugins(direct.events) == [(f"writer {__name__}:SlowWriter", f"{method}() of 'file'", 2.0)]
 
 

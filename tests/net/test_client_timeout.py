@@ -78,7 +78,7 @@ def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(
 ) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
-    assert option_names(served.peer().ask("file", blksize=1400, TimeOut=6, tsize=0)) == ["blksize", "tsize"]
+    assert option_names(served.peer().request("file", blksize=1400, TimeOut=6, tsize=0)) == ["blksize", "tsize"]
     assert option_names(served.peer().put("new", timeout=6, blksize=1400)) == ["blksize"]
 
 
@@ -86,7 +86,7 @@ def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(
 def test_no_oack_if_the_timeout_is_the_only_option_and_left_out(serve: Serve, policy: Adaptive | PluginPolicy) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
-    assert served.peer().ask("file", timeout=6) == [tftp.Data(1, CONTENT[:512])]
+    assert served.peer().request("file", timeout=6) == [tftp.Data(1, CONTENT[:512])]
     assert served.peer().put("new", timeout=6) == [tftp.Ack(0)]
 
 
@@ -104,7 +104,7 @@ def test_a_watchdog_that_honours_the_timeout_acknowledges_it(
 ) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
-    assert option_names(served.peer().ask("file", blksize=1400, timeout=6)) == ["blksize", "timeout"]
+    assert option_names(served.peer().request("file", blksize=1400, timeout=6)) == ["blksize", "timeout"]
     assert option_names(served.peer().put("new", timeout=6)) == ["timeout"]
 
 
@@ -112,8 +112,8 @@ def test_a_watchdog_that_honours_the_timeout_acknowledges_it(
 def test_acknowledged_timeout_is_used_for_every_wait(serve: Serve, policy: Fixed | HPA | Exponential) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
-    peer.ask("file", timeout=6)
-    peer.say(tftp.ack(0))
+    peer.request("file", timeout=6)
+    peer.send(tftp.ack(0))
 
     served.advance(5.9)
     assert peer.take() == []
@@ -124,8 +124,8 @@ def test_acknowledged_timeout_is_used_for_every_wait(serve: Serve, policy: Fixed
 def test_a_timeout_that_is_left_out_of_the_oack_does_not_delay_retransmission(serve: Serve) -> None:
     served = serve({"file": CONTENT}, watchdog=Adaptive())
     peer = served.peer()
-    peer.ask("file", timeout=255, blksize=512)
-    assert peer.say(tftp.ack(0)) == [tftp.Data(1, CONTENT[:512])]
+    peer.request("file", timeout=255, blksize=512)
+    assert peer.send(tftp.ack(0)) == [tftp.Data(1, CONTENT[:512])]
 
     served.advance(0.2)
     assert set(peer.take()) == {tftp.Data(1, CONTENT[:512])}
@@ -160,7 +160,7 @@ def test_the_order_of_the_options_makes_no_difference(
     )
     oack_options = set()
     for order in permutations(options.items()):
-        [packet] = served.peer().ask("file", **dict(order))
+        [packet] = served.peer().request("file", **dict(order))
         oack = of_type(tftp.OptionAck, packet)
         assert [name for name, _ in order if name in dict(oack.options)] == [name for name, _ in oack.options]
         oack_options.add(frozenset(oack.options))

@@ -48,11 +48,11 @@ def data(block: int) -> bytes:
 def test_resumed_transfer_continues_to_its_end(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.take() == []
-    assert direct.say(tftp.ack(2)) == [data(3)]
-    assert direct.say(tftp.ack(3)) == [data(4)]
-    assert direct.say(tftp.ack(4)) == [data(5)]
-    assert direct.say(tftp.ack(5)) == [tftp.data(6, b"")]
-    assert direct.say(tftp.ack(6)) == []
+    assert direct.send(tftp.ack(2)) == [data(3)]
+    assert direct.send(tftp.ack(3)) == [data(4)]
+    assert direct.send(tftp.ack(4)) == [data(5)]
+    assert direct.send(tftp.ack(5)) == [tftp.data(6, b"")]
+    assert direct.send(tftp.ack(6)) == []
     (ended,) = [event for event in direct.events if isinstance(event, TransferEnded)]
     assert (ended.report.outcome, ended.report.bytes_transferred) == (Outcome.COMPLETE, 5000)
     assert ended.report.began == pytest.approx(ended.at - 1)
@@ -62,12 +62,12 @@ def test_resumed_transfer_continues_to_its_end(direct: Direct) -> None:
 
 def test_ack_of_an_oack_resumes_at_the_first_block(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
-    assert direct.say(tftp.ack(0)) == [data(1)]
+    assert direct.send(tftp.ack(0)) == [data(1)]
 
 
 def test_ack_of_the_last_block_completes_the_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
-    assert direct.say(tftp.ack(6)) == []
+    assert direct.send(tftp.ack(6)) == []
     assert outcomes(direct) == [(Outcome.COMPLETE, "")]
     assert direct.protocol.transfers == 0
 
@@ -75,24 +75,24 @@ def test_ack_of_the_last_block_completes_the_transfer(direct: Direct) -> None:
 def test_transfer_with_windows_is_resumed_with_a_new_proof(direct: Direct) -> None:
     """Its client has to prove again that our packets reach it: the ACK that resumes the transfer may be forged."""
     direct.protocol.take_over([adopted(direct, windowsize=3)])
-    block, marker = direct.say(tftp.ack(1))
+    block, marker = direct.send(tftp.ack(1))
     assert block == data(2)
     assert (len(marker), marker[:2]) == (4, b"\0\3")
     last_block, rounds = 2, 0
     while last_block < 6:
         rounds += 1
-        for packet in direct.say(tftp.ack(last_block)):
+        for packet in direct.send(tftp.ack(last_block)):
             if packet[2:4] == (last_block + 1).to_bytes(2, "big"):
                 last_block += 1
     assert rounds <= 4
-    assert direct.say(tftp.ack(6)) == []
+    assert direct.send(tftp.ack(6)) == []
     assert outcomes(direct) == [(Outcome.COMPLETE, "")]
 
 
 @pytest.mark.parametrize("windowsize", [1, 3])
 def test_a_forged_ack_gets_three_blocks_at_most(direct: Direct, windowsize: int) -> None:
     direct.protocol.take_over([adopted(direct, windowsize=windowsize)])
-    sent = direct.say(tftp.ack(1))
+    sent = direct.send(tftp.ack(1))
     for _ in range(100):
         direct.clock.advance(1)
         sent += direct.take()
@@ -103,7 +103,7 @@ def test_a_forged_ack_gets_three_blocks_at_most(direct: Direct, windowsize: int)
 
 def test_blocks_in_flight_are_retransmitted(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
-    direct.say(tftp.ack(2))
+    direct.send(tftp.ack(2))
     direct.clock.advance(1.01)
     assert direct.take() == [data(3)]
 
@@ -116,15 +116,15 @@ def test_position_resolves_a_wire_number_to_its_block(position: int, ahead: int)
 
 def test_restarted_client_begins_a_new_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
-    assert direct.say(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
+    assert direct.send(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
     assert outcomes(direct) == [(Outcome.FAILED, "the client started again")]
 
 
 def test_error_of_the_client_ends_an_adopted_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
-    assert direct.say(tftp.error(0, "bye")) == []
+    assert direct.send(tftp.error(0, "bye")) == []
     assert outcomes(direct) == [(Outcome.FAILED, "its worker ended, and then the client")]
-    assert direct.say(tftp.ack(2)) == []
+    assert direct.send(tftp.ack(2)) == []
 
 
 def test_adopted_transfer_times_out_without_a_packet(direct: Direct) -> None:
@@ -133,7 +133,7 @@ def test_adopted_transfer_times_out_without_a_packet(direct: Direct) -> None:
     assert outcomes(direct) == []
     direct.clock.advance(1)
     assert outcomes(direct) == [(Outcome.FAILED, "its worker ended, and the client was not heard again")]
-    assert direct.say(tftp.ack(2)) == []
+    assert direct.send(tftp.ack(2)) == []
 
 
 def test_stopping_ends_adopted_transfers(direct: Direct) -> None:
@@ -151,12 +151,12 @@ def test_uploads_and_netascii_transfers_are_not_continued(direct: Direct, change
     assert outcomes(direct) == [(Outcome.FAILED, "its worker ended")]
     refusal = tftp.error(0, "the process that served this has ended, start again")
     for packet in (tftp.data(2, bytes(512)), tftp.ack(2)):
-        assert direct.say(tftp.error(0, "bye")) == []
-        assert direct.say(packet) == [refusal]
-        assert direct.say(packet) == []
+        assert direct.send(tftp.error(0, "bye")) == []
+        assert direct.send(packet) == [refusal]
+        assert direct.send(packet) == []
         direct.protocol.take_over([AdoptedTransfer(begun, 0)])
     direct.clock.advance(ADOPTION_TIMEOUT)
-    assert direct.say(tftp.ack(2)) == []
+    assert direct.send(tftp.ack(2)) == []
     assert direct.clock.getDelayedCalls() == []
 
 
@@ -170,27 +170,27 @@ def test_changed_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -
     begun = TransferBegun(time.time() - 5, REQUEST, AGREED)
     replace_by_rsync(tmp_path / "file")
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
-    assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
+    assert direct.send(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert outcomes(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_file_of_another_size_ends_an_adopted_transfer(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct, tsize=4000)])
-    assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
+    assert direct.send(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert outcomes(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_unknown_change_time_ends_an_adopted_transfer() -> None:
     direct = Direct(MemoryBackend({"file": CONTENT}))
     direct.protocol.take_over([adopted(direct)])
-    assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
+    assert direct.send(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert outcomes(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_missing_file_ends_an_adopted_transfer(direct: Direct, tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     direct.protocol.take_over([adopted(direct)])
-    assert direct.say(tftp.ack(2)) == [tftp.error(1, "File not found")]
+    assert direct.send(tftp.ack(2)) == [tftp.error(1, "File not found")]
     assert outcomes(direct) == [(Outcome.FAILED, "File not found")]
 
 
@@ -202,8 +202,8 @@ def test_adopted_transfer_of_a_file_that_was_found_in_another_directory_continue
     (tmp_path / "file").rename(tmp_path / "grub/grub.cfg")
     request = evolve(REQUEST, filename="/grub.cfg", path="grub.cfg", options=(("blksize", "1024"), ("tsize", "0")))
     direct.protocol.take_over([AdoptedTransfer(TransferBegun(direct.clock.seconds() - 1, request, AGREED), 0)])
-    assert direct.say(tftp.ack(5)) == [tftp.data(6, b"")]
-    assert direct.say(tftp.ack(6)) == []
+    assert direct.send(tftp.ack(5)) == [tftp.data(6, b"")]
+    assert direct.send(tftp.ack(6)) == []
     (ended,) = [event for event in direct.events if isinstance(event, TransferEnded)]
     assert (ended.report.outcome, ended.report.persona) == (Outcome.COMPLETE, "grub")
 
@@ -212,7 +212,7 @@ def test_packets_of_unknown_clients_are_not_adopted(direct: Direct) -> None:
     direct.protocol.take_over(
         [AdoptedTransfer(TransferBegun(0.0, evolve(REQUEST, peer=("10.0.0.8", 2000)), AGREED), 0)]
     )
-    assert direct.say(tftp.ack(2)) == []
+    assert direct.send(tftp.ack(2)) == []
     assert direct.protocol.transfers == 0
 
 
@@ -220,5 +220,5 @@ def test_positions_are_reported_when_numbers_repeat(direct: Direct, tmp_path: Pa
     with (tmp_path / "file").open("r+b") as file:
         file.truncate(1000 * 300_000)
     direct.protocol.take_over([adopted(direct, position=65536 * 3)])
-    assert direct.say(tftp.ack(2)) == [tftp.data(3, bytes(1000))]
+    assert direct.send(tftp.ack(2)) == [tftp.data(3, bytes(1000))]
     assert direct.protocol.positions() == [(Direct.PEER, 65536 * 3 + 2)]

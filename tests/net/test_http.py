@@ -181,7 +181,7 @@ def test_disconnect_during_type_detection_closes_the_file() -> None:
     cancelled: list[Deferred[None]] = []
     reader = Reader(THOUSAND, lambda data: Deferred(cancelled.append), 1000)
     web = Web(reader)
-    wire = web.ask(target="/kernel")
+    wire = web.send(target="/kernel")
     wire.abortConnection()
     assert is_closed(web, wire)
     assert (len(cancelled), reader.closed, web.events) == (1, 1, [])
@@ -189,7 +189,7 @@ def test_disconnect_during_type_detection_closes_the_file() -> None:
 
 def test_timeout_of_type_detection_is_answered_with_an_error() -> None:
     web = Web(Reader(THOUSAND, lambda data: Deferred(), 1000))
-    wire = web.ask(target="/kernel")
+    wire = web.send(target="/kernel")
     web.clock.advance(60)
     assert parse(wire.value())[0].status == 503
 
@@ -218,7 +218,7 @@ def test_a_file_without_a_size_is_sent_in_chunks() -> None:
 
 def test_a_file_without_a_size_ends_with_the_connection_for_an_old_client() -> None:
     web = Web(Reader(THOUSAND))
-    wire = web.ask(version="1.0")
+    wire = web.send(version="1.0")
     assert parse(wire.value())[0].body == THOUSAND
     web.clock.advance(0)
     assert wire.gone
@@ -255,7 +255,7 @@ def test_a_slow_backend_delays_no_other_client() -> None:
     reading: Deferred[bytes] = Deferred()
     reader = Reader(THOUSAND, lambda data: reading, 1000)
     web = Web(Backend(lambda: opening))
-    wire = web.ask()
+    wire = web.send()
     web.backend.answer = MemoryReader(b"other")
     assert web.get().body == b"other"
     assert wire.value() == b""
@@ -490,7 +490,7 @@ def test_name_with_a_nul_is_not_found() -> None:
 def test_failed_open_is_answered_with_an_error_status(error: Exception, status: int, text: str, method: str) -> None:
     late: Deferred[Reader] = Deferred()
     for web in (Web(error), Web(lambda: late)):
-        wire = web.ask(method)
+        wire = web.send(method)
         if not wire.value():
             late.errback(error)
         response, rest = parse(wire.value(), head=method == "HEAD")
@@ -561,7 +561,7 @@ def test_an_overlong_name_is_refused_and_is_truncated_in_the_event() -> None:
 
 def test_request_body_is_discarded() -> None:
     web = Web(MemoryReader(b"x"))
-    wire = web.ask("PUT", Content_Length=1000 * CHUNK)
+    wire = web.send("PUT", Content_Length=1000 * CHUNK)
     (put,) = wire.protocol.requests
     for _ in range(999):
         wire.protocol.dataReceived(bytes(CHUNK))
@@ -586,7 +586,7 @@ def test_malformed_request_is_answered_once_and_the_connection_closed(sent: byte
 
 def test_two_requests_on_one_connection() -> None:
     web = Web(lambda: MemoryReader(THOUSAND))
-    wire = web.ask()
+    wire = web.send()
     first, rest = parse(wire.value())
     wire.clear()
     web.clock.advance(59)
@@ -661,7 +661,7 @@ def _answer_later(answers: list[tuple[Deferred[bytes], bytes]]) -> Callable[[byt
 def test_no_read_begins_while_the_transport_is_full() -> None:
     answers: list[tuple[Deferred[bytes], bytes]] = []
     reader = Reader(bytes(10 * CHUNK), _answer_later(answers), 10 * CHUNK)
-    wire = Web(reader).ask()
+    wire = Web(reader).send()
     answers[0][0].callback(answers[0][1])
     wire.takes_all = False
     present(wire.producer).pauseProducing()
@@ -731,7 +731,7 @@ def test_disconnect_during_a_read_ends_the_download() -> None:
     cancelled: list[Deferred[None]] = []
     reader = Reader(THOUSAND, lambda data: Deferred(cancelled.append), 1000)
     web = Web(reader)
-    wire = web.ask()
+    wire = web.send()
     wire.abortConnection()
     assert is_closed(web, wire)
     assert (len(cancelled), reader.closed) == (1, 1)
@@ -742,7 +742,7 @@ def test_disconnect_during_the_open_closes_the_file() -> None:
     opening: Deferred[Reader] = Deferred(lambda deferred: None)
     reader = Reader(THOUSAND, size=1000)
     web = Web(lambda: opening.addErrback(lambda failure: reader))  # a backend that answers all the same
-    wire = web.ask()
+    wire = web.send()
     wire.abortConnection()
     assert is_closed(web, wire)
     assert (reader.reads, reader.closed) == ([], 1)
@@ -753,7 +753,7 @@ def test_disconnect_during_the_open_closes_the_file() -> None:
 def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later: bool) -> None:
     reader = Reader(THOUSAND * 100, succeed if later else bytes, 200_000)
     web = Web(reader)
-    wire = web.ask()
+    wire = web.send()
     assert wire.aborted
     assert len(parse(wire.value())[0].body) < 200_000
     assert is_closed(web, wire)
@@ -789,7 +789,7 @@ def _fails(error: OSError | TransferError | ZeroDivisionError) -> Callable[[byte
 def test_failing_reader_ends_the_download(answer: Callable[..., Any], detail: str, bug: bool, size: int | None) -> None:
     reader = Reader(bytes(CHUNK), answer, size)
     web = Web(reader)
-    wire = web.ask()
+    wire = web.send()
     assert wire.aborted, "an ordinary end would pass for the end of the file"
     assert is_closed(web, wire)
     assert reader.closed == 1
@@ -813,7 +813,7 @@ def test_failing_canceller_is_reported() -> None:
         raise ZeroDivisionError
 
     web = Web(Reader(THOUSAND, lambda data: Deferred(cancel), 1000))
-    wire = web.ask()
+    wire = web.send()
     wire.abortConnection()
     assert is_closed(web, wire)
     assert web.event_names == ["TransferBegun", "PluginFailed", "TransferEnded"]
@@ -843,7 +843,7 @@ def test_client_that_does_not_read_is_disconnected() -> None:
 def test_read_timeout_ends_the_download() -> None:
     reader = Reader(THOUSAND, lambda data: Deferred(), 1000)
     web = Web(reader)
-    wire = web.ask()
+    wire = web.send()
     web.clock.advance(60)
     assert wire.aborted
     assert is_closed(web, wire)
@@ -855,7 +855,7 @@ def test_slow_backend_is_not_timed_out() -> None:
     answers: list[tuple[Deferred[bytes], bytes]] = []
     reader = Reader(bytes(3 * CHUNK), _answer_later(answers), 3 * CHUNK)
     web = Web(reader)
-    wire = web.ask()
+    wire = web.send()
     for number in range(3):
         web.clock.advance(59)
         answers[number][0].callback(answers[number][1])
@@ -864,7 +864,7 @@ def test_slow_backend_is_not_timed_out() -> None:
 
 def test_open_timeout_is_answered_with_an_error() -> None:
     web = Web(Backend(lambda: Deferred()))
-    wire = web.ask()
+    wire = web.send()
     web.clock.advance(60)
     assert parse(wire.value())[0].status == 503
     assert [of_type(TransferRefused, event).code for event in web.events] == [503]
@@ -873,7 +873,7 @@ def test_open_timeout_is_answered_with_an_error() -> None:
 @pytest.mark.parametrize("answered", [False, True])
 def test_an_idle_connection_is_closed(answered: bool) -> None:
     web = Web(lambda: MemoryReader(b"x"))
-    wire = web.ask() if answered else web.connect()
+    wire = web.send() if answered else web.connect()
     web.clock.advance(59)
     assert not wire.disconnecting
     web.clock.advance(1)
@@ -917,9 +917,9 @@ def test_close_ends_downloads_and_idle_connections() -> None:
     busy.takes_all = False
     busy.protocol.dataReceived(request())
     web.backend.answer = Deferred
-    opening = web.ask()
+    opening = web.send()
     web.backend.answer = MemoryReader(b"x")
-    idle, incomplete = web.ask(), web.connect()
+    idle, incomplete = web.send(), web.connect()
     incomplete.protocol.dataReceived(b"GET /file HTT")
     closed = web.site.close()
     assert web.site.close() is closed

@@ -359,7 +359,7 @@ class Tree:
         elif kind == "generate":
             self.generated.keep(name, self.content())
 
-    def ask(self, segments: Sequence[bytes]) -> None:
+    def compare(self, segments: Sequence[bytes]) -> None:
         """Send *segments* to both servers; their answers and events have to be the same."""
         answers = []
         for web in (self.fast, self.plain):
@@ -411,7 +411,7 @@ def test_changed_files_are_served_with_their_new_content(actions: list[Any]) -> 
                 if isinstance(action, tuple):
                     tree.change(*action)
                 else:
-                    tree.ask(action)
+                    tree.compare(action)
     finally:
         monkeypatch.undo()
 
@@ -424,9 +424,9 @@ def test_a_change_is_seen_by_the_next_request(tmp_path: Path, change: str) -> No
     tree.change("replace", "a")
     tree.change("replace", "d/b")
     for _ in range(2):
-        tree.ask([b"GET /a HTTP/1.1\r\n\r\n"] * 3)
+        tree.compare([b"GET /a HTTP/1.1\r\n\r\n"] * 3)
         tree.change(change, "a")
-        tree.ask([b"GET /a HTTP/1.1\r\n\r\n"] * 3)
+        tree.compare([b"GET /a HTTP/1.1\r\n\r\n"] * 3)
 
 
 @pytest.mark.usefixtures("settled")

@@ -51,7 +51,7 @@ def data(block: int, blksize: int = 1000) -> bytes:
 
 
 def begin(direct: Direct, request: bytes) -> None:
-    direct.say(request)
+    direct.send(request)
     direct.clock.advance(0.001)
 
 
@@ -59,10 +59,10 @@ def copy_after_pause(direct: Direct, block: int, copy: bytes, first: int = 0, wi
     """The client acknowledges each window from *first* to *block*, and after a pause a copy of its request comes."""
     begin(direct, copy)
     for number in (*range(first, block, window), block):
-        direct.say(tftp.ack(number))
+        direct.send(tftp.ack(number))
     direct.clock.advance(1.5)
     direct.take()
-    return direct.say(copy)
+    return direct.send(copy)
 
 
 @pytest.mark.parametrize("acked", [1, 5, 6])
@@ -70,19 +70,19 @@ def test_client_that_continues_gets_the_next_block(direct: Direct, acked: int) -
     """Block 6 is in flight: the client has it or not."""
     copy_after_pause(direct, 5, request(*OPTIONS))
     if acked < 5:
-        assert direct.say(tftp.ack(acked)) == []
+        assert direct.send(tftp.ack(acked)) == []
         acked = 5
-    assert direct.say(tftp.ack(acked)) == [data(acked + 1)]
+    assert direct.send(tftp.ack(acked)) == [data(acked + 1)]
     for number in range(acked + 1, 71):
-        assert direct.say(tftp.ack(number)) == [data(number + 1)]
-    assert direct.say(tftp.ack(71)) == []
+        assert direct.send(tftp.ack(number)) == [data(number + 1)]
+    assert direct.send(tftp.ack(71)) == []
     assert outcomes(direct)[-1] == (Outcome.COMPLETE, "")
     assert direct.protocol.transfers == 0
 
 
 def test_client_without_options_that_continues_gets_the_next_block(direct: Direct) -> None:
     assert copy_after_pause(direct, 5, request(), first=1) == [data(1, 512)]
-    assert direct.say(tftp.ack(5)) == [data(6, 512)]
+    assert direct.send(tftp.ack(5)) == [data(6, 512)]
 
 
 @pytest.mark.parametrize("options", [OPTIONS, []])
@@ -92,19 +92,19 @@ def test_a_client_that_has_started_again_gets_the_file_from_its_beginning(
     copy_after_pause(direct, 5, request(*options), first=0 if options else 1)
     blksize = 1000 if options else 512
     for number in range(0 if options else 1, 4):
-        assert direct.say(tftp.ack(number)) == [data(number + 1, blksize)]
+        assert direct.send(tftp.ack(number)) == [data(number + 1, blksize)]
     # What the client has sent since then belongs to this transfer.
-    assert direct.say(tftp.ack(5)) == []
+    assert direct.send(tftp.ack(5)) == []
 
 
 def test_transfer_continues_after_a_second_late_copy(direct: Direct) -> None:
     copy_after_pause(direct, 5, request(*OPTIONS))
     # An ACK of an old block: the server has now heard the client in the second transfer.
-    assert direct.say(tftp.ack(2)) == []
+    assert direct.send(tftp.ack(2)) == []
     direct.clock.advance(1.5)
     direct.take()
-    direct.say(request(*OPTIONS))
-    assert direct.say(tftp.ack(5)) == [data(6)]
+    direct.send(request(*OPTIONS))
+    assert direct.send(tftp.ack(5)) == [data(6)]
 
 
 def test_transfer_with_windows_continues_after_a_late_copy(direct: Direct) -> None:
@@ -113,27 +113,27 @@ def test_transfer_with_windows_continues_after_a_late_copy(direct: Direct) -> No
     begin(direct, copy)
     last_block = 0
     for _ in range(6):
-        for packet in direct.say(tftp.ack(last_block)):
+        for packet in direct.send(tftp.ack(last_block)):
             last_block += packet[2:4] == (last_block + 1).to_bytes(2, "big")
     assert last_block > 6
     direct.clock.advance(1.5)
     direct.take()
-    direct.say(copy)
-    first, *_ = direct.say(tftp.ack(last_block))
+    direct.send(copy)
+    first, *_ = direct.send(tftp.ack(last_block))
     assert first == data(last_block + 1)
 
 
 def test_changed_file_ends_the_transfer(direct: Direct, tmp_path: Path) -> None:
     copy = request(*OPTIONS)
     begin(direct, copy)
-    direct.say(tftp.ack(0))
-    direct.say(tftp.ack(1))
+    direct.send(tftp.ack(0))
+    direct.send(tftp.ack(1))
     later = direct.clock.seconds() + 1
     os.utime(tmp_path / "file", (later, later))
     direct.clock.advance(1.5)
     direct.take()
-    direct.say(copy)
-    assert direct.say(tftp.ack(2)) == [ERROR]
+    direct.send(copy)
+    assert direct.send(tftp.ack(2)) == [ERROR]
     assert outcomes(direct)[-1] == (Outcome.CANCELLED, LATE_COPY)
     assert direct.protocol.transfers == 0
 
@@ -141,12 +141,12 @@ def test_changed_file_ends_the_transfer(direct: Direct, tmp_path: Path) -> None:
 def test_file_without_a_change_time_ends_the_transfer() -> None:
     direct = Direct(MemoryBackend({"file": CONTENT}))
     copy_after_pause(direct, 5, request(*OPTIONS))
-    assert direct.say(tftp.ack(5)) == [ERROR]
+    assert direct.send(tftp.ack(5)) == [ERROR]
 
 
 def test_netascii_transfer_ends_after_a_late_copy(direct: Direct) -> None:
     copy_after_pause(direct, 5, request(*OPTIONS, mode="netascii"))
-    assert direct.say(tftp.ack(5)) == [ERROR]
+    assert direct.send(tftp.ack(5)) == [ERROR]
 
 
 @pytest.mark.usefixtures("proven_peers")
@@ -155,19 +155,19 @@ def test_ambiguous_block_number_ends_the_transfer(direct: Direct, tmp_path: Path
     (tmp_path / "file").write_bytes(bytes(8 * 66_000))
     copy = request(("blksize", "8"), ("windowsize", "64"))
     copy_after_pause(direct, 65_535, copy, window=64)
-    assert direct.say(tftp.ack(0)) == [ERROR]
+    assert direct.send(tftp.ack(0)) == [ERROR]
 
 
 def test_upload_that_continues_gets_an_error(direct: Direct) -> None:
     copy = tftp.request(True, "new", "octet", OPTIONS)
     begin(direct, copy)
     for number in range(1, 4):
-        assert direct.say(data(number)) == [tftp.ack(number)]
+        assert direct.send(data(number)) == [tftp.ack(number)]
     direct.clock.advance(1.5)
     direct.take()
-    direct.say(copy)
-    assert direct.say(data(9)) == []
-    assert direct.say(data(4)) == [ERROR]
+    direct.send(copy)
+    assert direct.send(data(9)) == []
+    assert direct.send(data(4)) == [ERROR]
     assert direct.protocol.transfers == 0
 
 
@@ -175,12 +175,12 @@ def test_restarted_upload_is_stored(direct: Direct, tmp_path: Path) -> None:
     copy = tftp.request(True, "new", "octet", OPTIONS)
     begin(direct, copy)
     for number in range(1, 4):
-        direct.say(data(number))
+        direct.send(data(number))
     direct.clock.advance(1.5)
     direct.take()
-    direct.say(copy)
-    assert direct.say(data(1)) == [tftp.ack(1)]
-    assert direct.say(tftp.data(2, b"end")) == [tftp.ack(2)]
+    direct.send(copy)
+    assert direct.send(data(1)) == [tftp.ack(1)]
+    assert direct.send(tftp.data(2, b"end")) == [tftp.ack(2)]
     assert (tmp_path / "new").read_bytes() == CONTENT[:1000] + b"end"
 
 

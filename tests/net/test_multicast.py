@@ -111,7 +111,7 @@ class ReceiverProtocol(DatagramProtocol):
         assert self.transport is not None
         self.transport.write(data, (self._to, PORT))
 
-    def ask(self) -> None:
+    def request_missing(self) -> None:
         """Join, or request the missing blocks."""
         self.receiver.request_missing()
         self.flush()
@@ -122,7 +122,7 @@ def receive(scene: Scene, *receivers: ReceiverProtocol) -> None:
     for _ in range(60):
         for each in receivers:
             if each.receiver.image is None:
-                each.ask()
+                each.request_missing()
         scene.network.advance(0.5)
         if all(each.receiver.image is not None for each in receivers):
             return
@@ -231,7 +231,7 @@ def test_a_packet_that_gets_no_answer_is_counted_with_the_reason(data: bytes, re
 def test_a_method_that_is_off_is_not_answered() -> None:
     scene = Scene(MulticastSettings())
     scene.serve()
-    scene.receiver("10.0.0.11").ask()
+    scene.receiver("10.0.0.11").request_missing()
     scene.network.advance(1)
     (event,) = scene.of(RequestsDropped)
     assert event.reason == "disk.img: unicast is not one of [multicast] methods"
@@ -242,9 +242,9 @@ def test_images_beyond_the_limit_are_not_sent() -> None:
     scene = Scene(evolve(ALL, sessions=1))
     scene.serve()
     one, other = scene.receiver("10.0.0.11"), scene.receiver("10.0.0.12")
-    one.ask()
+    one.request_missing()
     scene.network.advance(0.1)
-    other.ask()
+    other.request_missing()
     scene.network.advance(1)
     (event,) = scene.of(RequestsDropped)
     assert "1 images are sent already" in event.reason
@@ -256,7 +256,7 @@ def test_a_missing_file_is_reported_once_a_minute() -> None:
     scene.serve()
     one = scene.receiver("10.0.0.11")
     for _ in range(10):
-        one.ask()
+        one.request_missing()
         scene.network.advance(0.5)
     (event,) = scene.of(TransferRefused)
     assert (event.code, event.request.path) == (1, "disk.img")
@@ -267,9 +267,9 @@ def test_a_backend_may_answer_later() -> None:
     scene = Scene(files={"disk.img": opening})
     scene.serve()
     one = scene.receiver("10.0.0.11")
-    one.ask()
+    one.request_missing()
     scene.network.advance(1)
-    one.ask()
+    one.request_missing()
     scene.network.advance(1)
     assert len(scene.requests) == 1
     opening.callback(MemoryReader(IMAGE))
@@ -281,7 +281,7 @@ def test_a_file_that_is_opened_after_the_end_is_closed() -> None:
     opening: Deferred[IReader] = Deferred()
     scene = Scene(files={"disk.img": opening})
     channel = scene.serve()
-    scene.receiver("10.0.0.11").ask()
+    scene.receiver("10.0.0.11").request_missing()
     scene.network.advance(1)
     assert len(scene.requests) == 1
     channel.end("the test ends it")
@@ -317,7 +317,7 @@ def test_reads_may_answer_later_and_are_cancelled_at_the_end() -> None:
     scene = Scene(files={"disk.img": reader})
     channel = scene.serve()
     one = scene.receiver("10.0.0.11")
-    one.ask()
+    one.request_missing()
     for _ in range(3):
         scene.network.advance(0.1)
         reader.answer()
@@ -337,7 +337,7 @@ def test_an_unexpected_error_of_a_reader_ends_the_transmission_and_is_reported()
     reader = Broken(IMAGE)
     scene = Scene(files={"disk.img": reader})
     channel = scene.serve()
-    scene.receiver("10.0.0.11").ask()
+    scene.receiver("10.0.0.11").request_missing()
     scene.network.advance(1)
     assert "ZeroDivisionError" in scene.of(PluginFailed)[0].traceback
     assert scene.of(ImageSent)[0].detail == "Internal error"
@@ -351,7 +351,7 @@ def test_a_file_that_became_shorter_ends_the_transmission() -> None:
 
     scene = Scene(files={"disk.img": Short(IMAGE)})
     scene.serve()
-    scene.receiver("10.0.0.11").ask()
+    scene.receiver("10.0.0.11").request_missing()
     scene.network.advance(1)
     assert "before its size" in scene.of(ImageSent)[0].detail
 
@@ -360,11 +360,11 @@ def test_the_total_rate_is_shared_by_the_transmissions() -> None:
     scene = Scene(evolve(ALL, rate=1_000_000, total_rate=1_500_000))
     channel = scene.serve()
     receivers = [scene.receiver(f"10.0.0.{last}") for last in (11, 12, 13)]
-    receivers[0].ask()
+    receivers[0].request_missing()
     scene.network.advance(0.1)
     assert [each.session.pace.limit for each in channel.transmissions.values()] == [1_000_000]
     for each in receivers[1:]:
-        each.ask()
+        each.request_missing()
     scene.network.advance(0.1)
     assert [each.session.pace.limit for each in channel.transmissions.values()] == [500_000] * 3
     scene.sender.use(evolve(ALL, rate=1_000_000, total_rate=900_000))
@@ -375,7 +375,7 @@ def test_another_image_of_the_same_port_is_sent_after_a_reload() -> None:
     other_image = image_of(5000)
     scene = Scene(files={"disk.img": IMAGE, "other.img": other_image})
     channel = scene.serve()
-    scene.receiver("10.0.0.11").ask()
+    scene.receiver("10.0.0.11").request_missing()
     scene.network.advance(0.1)
     scene.sender.use(evolve(ALL, images=(MulticastImage("disk.img", (GROUP, PORT)),)))
     assert channel.transmissions
@@ -391,7 +391,7 @@ def test_another_image_of_the_same_port_is_sent_after_a_reload() -> None:
 def test_closing_leaves_nothing_behind() -> None:
     scene = Scene()
     channel = scene.serve()
-    scene.receiver("10.0.0.11").ask()
+    scene.receiver("10.0.0.11").request_missing()
     scene.network.advance(0.1)
     channel.close()
     scene.sender.close()

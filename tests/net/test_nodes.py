@@ -87,7 +87,7 @@ class Nodes:
         (root / "file").write_bytes(content)
         os.utime(root / "file", (modified, modified))
 
-    def say(self, data: bytes, to: Node) -> list[bytes]:
+    def send(self, data: bytes, to: Node) -> list[bytes]:
         """Send *data* to a node, and return its replies; other nodes may repeat what they have sent before."""
         self.client.send(data, to.address)
         self.settle()
@@ -127,12 +127,12 @@ OACK = tftp.option_ack([("blksize", "1000")])
 
 def test_another_node_completes_a_transfer(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    assert nodes.say(REQUEST, one) == [OACK]
-    assert nodes.say(tftp.ack(0), one) == [data(1)]
-    assert nodes.say(tftp.ack(1), two) == [data(2)]
+    assert nodes.send(REQUEST, one) == [OACK]
+    assert nodes.send(tftp.ack(0), one) == [data(1)]
+    assert nodes.send(tftp.ack(1), two) == [data(2)]
     for block in range(2, 6):
-        assert nodes.say(tftp.ack(block), two) == [data(block + 1)]
-    assert nodes.say(tftp.ack(6), two) == []
+        assert nodes.send(tftp.ack(block), two) == [data(block + 1)]
+    assert nodes.send(tftp.ack(6), two) == []
     (begun,) = two.observer.of(TransferBegun)
     assert (begun.acked, begun.request.local) == (1, two.address[0])
     assert two.observer.outcomes() == [(Outcome.COMPLETE, "")]
@@ -144,19 +144,19 @@ def test_another_node_completes_a_transfer(nodes: Nodes) -> None:
 
 def test_a_client_may_return_to_its_first_node(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(REQUEST, one)
-    assert nodes.say(tftp.ack(0), two) == [data(1)]
-    assert nodes.say(tftp.ack(1), one) == [data(2)]
-    assert nodes.say(tftp.ack(2), two) == [data(3)]
-    assert nodes.say(tftp.ack(3), one) == [data(4)]
+    nodes.send(REQUEST, one)
+    assert nodes.send(tftp.ack(0), two) == [data(1)]
+    assert nodes.send(tftp.ack(1), one) == [data(2)]
+    assert nodes.send(tftp.ack(2), two) == [data(3)]
+    assert nodes.send(tftp.ack(3), one) == [data(4)]
 
 
 def test_a_client_without_a_block_repeats_its_request_at_another_node(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    assert nodes.say(REQUEST, one) == [OACK]
+    assert nodes.send(REQUEST, one) == [OACK]
     nodes.network.advance(0.5)
-    assert nodes.say(REQUEST, two) == [OACK]
-    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    assert nodes.send(REQUEST, two) == [OACK]
+    assert nodes.send(tftp.ack(0), two) == [data(1)]
     assert one.observer.outcomes() == [(Outcome.HANDED_OVER, "")]
 
 
@@ -168,23 +168,23 @@ def test_a_client_that_has_begun_anew_is_not_disturbed_by_an_older_transfer(node
     nodes.client.send(REQUEST, two.address)
     nodes.network.advance(0.01)
     nodes.client.take()
-    assert nodes.say(tftp.ack(0), two) == [data(1)]
-    assert nodes.say(tftp.ack(1), two) == [data(2)]
+    assert nodes.send(tftp.ack(0), two) == [data(1)]
+    assert nodes.send(tftp.ack(1), two) == [data(2)]
     assert two.observer.outcomes() == []
 
 
 def test_a_window_is_continued(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(request(("blksize", "1000"), ("windowsize", "3")), one)
-    nodes.say(tftp.ack(0), one)
+    nodes.send(request(("blksize", "1000"), ("windowsize", "3")), one)
+    nodes.send(tftp.ack(0), one)
     acked, received = 2, CONTENT[:2000]
     for _ in range(10):
-        for packet in nodes.say(tftp.ack(acked), two):
+        for packet in nodes.send(tftp.ack(acked), two):
             if packet[2:4] == (acked + 1).to_bytes(2):
                 acked, received = acked + 1, received + packet[4:]
         if acked == 6:
             break
-    assert nodes.say(tftp.ack(6), two) == []
+    assert nodes.send(tftp.ack(6), two) == []
     assert received == CONTENT
     assert two.observer.outcomes() == [(Outcome.COMPLETE, "")]
 
@@ -193,17 +193,17 @@ def test_a_window_is_continued(nodes: Nodes) -> None:
 def test_a_copy_may_lack_the_fraction_of_its_modification_time(nodes: Nodes, modified: float) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.put(two.root, modified=modified)
-    nodes.say(REQUEST, one)
-    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    nodes.send(REQUEST, one)
+    assert nodes.send(tftp.ack(0), two) == [data(1)]
 
 
 @pytest.mark.parametrize(("content", "modified"), [(CONTENT, LONG_AGO + 1), (CONTENT[1:], LONG_AGO)])
 def test_a_client_begins_anew_where_the_file_differs(nodes: Nodes, content: bytes, modified: float) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.put(two.root, content, modified)
-    nodes.say(REQUEST, one)
-    assert nodes.say(tftp.ack(0), two) == [tftp.error(0, OTHER_VERSION)]
-    assert nodes.say(tftp.ack(0), two) == []
+    nodes.send(REQUEST, one)
+    assert nodes.send(tftp.ack(0), two) == [tftp.error(0, OTHER_VERSION)]
+    assert nodes.send(tftp.ack(0), two) == []
     (refused,) = two.observer.of(TransferRefused)
     assert refused.message == OTHER_VERSION
     assert two.observer.of(TransferBegun) == []
@@ -212,8 +212,8 @@ def test_a_client_begins_anew_where_the_file_differs(nodes: Nodes, content: byte
 def test_a_client_begins_anew_where_the_file_is_missing(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
     (two.root / "file").unlink()
-    nodes.say(REQUEST, one)
-    assert nodes.say(tftp.ack(0), two) == [tftp.error(1, "File not found")]
+    nodes.send(REQUEST, one)
+    assert nodes.send(tftp.ack(0), two) == [tftp.error(1, "File not found")]
 
 
 def test_the_client_of_a_generated_file_that_is_too_large_for_other_nodes_gets_an_error_there(nodes: Nodes) -> None:
@@ -223,9 +223,9 @@ def test_the_client_of_a_generated_file_that_is_too_large_for_other_nodes_gets_a
             one.service._generated.keep(name, bytes(size))
         nodes.settle()
     for name, answer in (("large", tftp.error(1, "File not found")), ("fits", tftp.data(1, bytes(512)))):
-        assert nodes.say(tftp.request(False, name, "octet", (("blksize", "512"),)), one) != []
-        assert nodes.say(tftp.ack(0), two) == [answer]
-        assert nodes.say(tftp.request(False, name, "octet"), two) == [answer]
+        assert nodes.send(tftp.request(False, name, "octet", (("blksize", "512"),)), one) != []
+        assert nodes.send(tftp.ack(0), two) == [answer]
+        assert nodes.send(tftp.request(False, name, "octet"), two) == [answer]
     (line,) = map(formatEvent, logs)
     assert '"large", which was generated for a client, has 1048577 bytes' in line
 
@@ -234,64 +234,64 @@ def test_a_file_that_has_just_changed_is_not_continued(nodes: Nodes, monkeypatch
     monkeypatch.setattr("bootfw.boot.etag.SETTLED", 3600.0)
     one, two = nodes.start(), nodes.start()
     nodes.put(two.root, modified=LONG_AGO + 0.5)
-    nodes.say(REQUEST, one)
-    assert nodes.say(tftp.ack(0), two) == [tftp.error(0, OTHER_VERSION)]
+    nodes.send(REQUEST, one)
+    assert nodes.send(tftp.ack(0), two) == [tftp.error(0, OTHER_VERSION)]
 
 
 def test_a_netascii_transfer_begins_anew(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(request(mode="netascii"), one)
-    assert nodes.say(tftp.ack(1), two) == [tftp.error(0, "Another server has begun this, start again")]
-    assert nodes.say(tftp.ack(1), two) == []
+    nodes.send(request(mode="netascii"), one)
+    assert nodes.send(tftp.ack(1), two) == [tftp.error(0, "Another server has begun this, start again")]
+    assert nodes.send(tftp.ack(1), two) == []
 
 
 def test_an_upload_begins_anew(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    assert nodes.say(tftp.request(True, "upload", "octet"), one) == [tftp.ack(0)]
-    assert nodes.say(tftp.data(1, bytes(512)), two) == [tftp.error(0, "Another server has begun this, start again")]
-    assert nodes.say(tftp.data(1, bytes(512)), two) == []
+    assert nodes.send(tftp.request(True, "upload", "octet"), one) == [tftp.ack(0)]
+    assert nodes.send(tftp.data(1, bytes(512)), two) == [tftp.error(0, "Another server has begun this, start again")]
+    assert nodes.send(tftp.data(1, bytes(512)), two) == []
 
 
 def test_an_error_of_the_client_is_not_answered(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(REQUEST, one)
-    assert nodes.say(tftp.error(0, "enough"), two) == []
-    assert nodes.say(tftp.ack(0), two) == []
+    nodes.send(REQUEST, one)
+    assert nodes.send(tftp.error(0, "enough"), two) == []
+    assert nodes.send(tftp.ack(0), two) == []
 
 
 def test_a_transfer_that_ends_is_forgotten(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(REQUEST, one)
-    nodes.say(tftp.error(0, "enough"), one)
-    assert nodes.say(tftp.ack(0), two) == []
+    nodes.send(REQUEST, one)
+    nodes.send(tftp.error(0, "enough"), one)
+    assert nodes.send(tftp.ack(0), two) == []
 
 
 def test_a_transfer_whose_node_is_silent_is_forgotten(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(REQUEST, one)
+    nodes.send(REQUEST, one)
     nodes.cluster.lost = True
     nodes.network.advance(FORGET_AFTER)
-    assert nodes.say(tftp.ack(0), two) == []
+    assert nodes.send(tftp.ack(0), two) == []
 
 
 def test_a_running_transfer_is_announced_again(nodes: Nodes) -> None:
     """To a node that was there all the time, or has come later."""
     one, two = nodes.start(), nodes.start()
     nodes.cluster.lost = True
-    nodes.say(REQUEST, one)
+    nodes.send(REQUEST, one)
     nodes.cluster.lost = False
-    assert nodes.say(tftp.ack(0), two) == []
+    assert nodes.send(tftp.ack(0), two) == []
     nodes.network.advance(REPEATED_EVERY)
     nodes.settle()
     nodes.client.take()
-    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    assert nodes.send(tftp.ack(0), two) == [data(1)]
 
 
 def test_a_node_that_joins_takes_part_as_soon_as_it_hears_another_one(nodes: Nodes) -> None:
     one, _ = nodes.start(), nodes.start()
-    nodes.say(REQUEST, one)
+    nodes.send(REQUEST, one)
     three = nodes.start()
-    assert nodes.say(tftp.ack(0), three) == [data(1)]
+    assert nodes.send(tftp.ack(0), three) == [data(1)]
 
 
 def test_transfers_on_ports_of_their_own_stay_where_they_are(nodes: Nodes) -> None:
@@ -299,36 +299,36 @@ def test_transfers_on_ports_of_their_own_stay_where_they_are(nodes: Nodes) -> No
     nodes.client.send(REQUEST, one.address)
     nodes.settle()
     assert [answer.data for answer in nodes.client.take()] == [OACK]
-    assert nodes.say(tftp.ack(0), two) == []
+    assert nodes.send(tftp.ack(0), two) == []
 
 
 def test_a_node_that_stops_hands_its_transfers_over(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.network.advance(1)
     nodes.settle()
-    nodes.say(REQUEST, one)
+    nodes.send(REQUEST, one)
     one.service.stopService()
     nodes.settle()
     assert nodes.client.take() == []
     assert one.observer.outcomes()[-1] == (Outcome.HANDED_OVER, "")
-    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    assert nodes.send(tftp.ack(0), two) == [data(1)]
 
 
 def test_a_node_that_drains_is_not_ready_and_serves_until_its_clients_have_moved(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
     nodes.network.advance(1)
     nodes.settle()
-    nodes.say(REQUEST, one)
+    nodes.send(REQUEST, one)
     assert one.service.ready
     draining = one.service.drain(60)
     done = draining.start()
     assert (draining.count, draining.hands_over, one.service.ready) == (1, True, False)
     for block in range(6):
-        assert nodes.say(tftp.ack(block), one) == [data(block + 1)]
-    assert nodes.say(tftp.ack(6), one) == []
+        assert nodes.send(tftp.ack(block), one) == [data(block + 1)]
+    assert nodes.send(tftp.ack(6), one) == []
     assert not done.called
-    assert nodes.say(REQUEST, one) == [OACK]  # a new transfer
-    assert nodes.say(tftp.ack(0), two) == [data(1)]
+    assert nodes.send(REQUEST, one) == [OACK]  # a new transfer
+    assert nodes.send(tftp.ack(0), two) == [data(1)]
     nodes.network.advance(QUIET - 0.5)
     assert not done.called
     nodes.network.advance(1)
@@ -337,7 +337,7 @@ def test_a_node_that_drains_is_not_ready_and_serves_until_its_clients_have_moved
 
 def test_nodes_that_drain_all_at_once_tell_their_clients_that_they_stop(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
-    nodes.say(REQUEST, one)
+    nodes.send(REQUEST, one)
     assert one.service.drain(60).hands_over
     nodes.settle()
     assert not two.service.drain(60).hands_over
@@ -349,7 +349,7 @@ def test_nodes_that_drain_all_at_once_tell_their_clients_that_they_stop(nodes: N
 
 def test_a_node_without_others_tells_its_clients_that_it_stops(nodes: Nodes) -> None:
     one = nodes.start()
-    nodes.say(REQUEST, one)
+    nodes.send(REQUEST, one)
     draining = one.service.drain()
     assert not draining.hands_over
     one.service.stopService()
@@ -361,7 +361,7 @@ def test_uploads_of_a_node_that_stops_get_an_error(nodes: Nodes) -> None:
     one, _ = nodes.start(), nodes.start()
     nodes.network.advance(1)
     nodes.settle()
-    nodes.say(tftp.request(True, "upload", "octet"), one)
+    nodes.send(tftp.request(True, "upload", "octet"), one)
     one.service.stopService()
     nodes.settle()
     assert [answer.data for answer in nodes.client.take()] == [tftp.error(0, "the server is stopping")]
@@ -373,15 +373,15 @@ def long_transfer(nodes: Nodes, blocks: int, one: Node, *, delivers: bool = True
         with (node.root / "file").open("r+b") as file:
             file.truncate(70_000 * 8)
         os.utime(node.root / "file", (LONG_AGO, LONG_AGO))
-    nodes.say(request(("blksize", "8")), one)
-    nodes.say(tftp.ack(0), one)
+    nodes.send(request(("blksize", "8")), one)
+    nodes.send(tftp.ack(0), one)
     (transfer,) = one.service._under_way()
     for acked in range(0, blocks, 1000):
         transfer.session.flight.acked, transfer.session.flight.sent = acked, acked + 1
         nodes.network.advance(0.2)
         if delivers:
             nodes.settle()
-    nodes.say(tftp.ack((acked + 1) & 0xFFFF), one)
+    nodes.send(tftp.ack((acked + 1) & 0xFFFF), one)
     assert transfer.session.acked == acked + 1
     nodes.network.advance(0.3)
     nodes.settle()
@@ -391,7 +391,7 @@ def long_transfer(nodes: Nodes, blocks: int, one: Node, *, delivers: bool = True
 def test_the_position_in_a_long_file_is_announced(nodes: Nodes) -> None:
     one, two = nodes.start(), nodes.start()
     long_transfer(nodes, 68_000, one)
-    assert nodes.say(tftp.ack(67_002 & 0xFFFF), two) == [tftp.data(67_003 & 0xFFFF, bytes(8))]
+    assert nodes.send(tftp.ack(67_002 & 0xFFFF), two) == [tftp.data(67_003 & 0xFFFF, bytes(8))]
     (begun,) = two.observer.of(TransferBegun)
     assert begun.acked == 67_002
 
@@ -403,6 +403,6 @@ def test_where_the_position_is_too_old_the_client_begins_anew(nodes: Nodes, deli
     long_transfer(nodes, 68_000, one, delivers=delivers)
     nodes.cluster.lost = True
     nodes.network.advance(30)
-    assert nodes.say(tftp.ack(67_002 & 0xFFFF), two) == [
+    assert nodes.send(tftp.ack(67_002 & 0xFFFF), two) == [
         tftp.error(0, "This server does not know how much you have, start again")
     ]

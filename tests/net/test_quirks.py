@@ -29,17 +29,17 @@ def personas(**entry: Any) -> Personas:
 def test_options_that_are_refused_are_left_out(serve: Serve) -> None:
     served = serve({"file": numbered(600)}, personas=personas(refuse_options=["blksize"]))
 
-    assert served.peer().ask("file", BLKSIZE=1400, tsize=0) == [tftp.OptionAck((("tsize", "600"),))]
-    assert served.peer().ask("file", blksize=1400) == [tftp.Data(1, numbered(512))]
+    assert served.peer().request("file", BLKSIZE=1400, tsize=0) == [tftp.OptionAck((("tsize", "600"),))]
+    assert served.peer().request("file", blksize=1400) == [tftp.Data(1, numbered(512))]
 
 
 def test_sizes_are_capped(serve: Serve) -> None:
     served = serve({"file": numbered(600)}, personas=personas(max_blksize=256, max_windowsize=2))
 
-    assert served.peer().ask("file", blksize=1400, windowsize=8) == [
+    assert served.peer().request("file", blksize=1400, windowsize=8) == [
         tftp.OptionAck((("blksize", "256"), ("windowsize", "2")))
     ]
-    assert served.peer().ask("file", blksize=128, windowsize=1) == [
+    assert served.peer().request("file", blksize=128, windowsize=1) == [
         tftp.OptionAck((("blksize", "128"), ("windowsize", "1")))
     ]
 
@@ -47,7 +47,7 @@ def test_sizes_are_capped(serve: Serve) -> None:
 def test_persona_limit_does_not_raise_the_limit_of_the_server(serve: Serve) -> None:
     served = serve({"file": b""}, personas=personas(max_blksize=65464, max_windowsize=65535), max_blksize=1024)
 
-    assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1024"),))]
+    assert served.peer().request("file", blksize=1400) == [tftp.OptionAck((("blksize", "1024"),))]
 
 
 def test_quirks_apply_to_uploads(serve: Serve) -> None:
@@ -59,10 +59,10 @@ def test_quirks_apply_to_uploads(serve: Serve) -> None:
 def test_a_missing_file_can_be_sent_empty(serve: Serve) -> None:
     served = serve({"existing.lst": b"x"}, personas=personas(empty_when_missing=["*.lst"]))
 
-    assert served.peer().ask("dir/missing.lst", blksize=1024) == [tftp.OptionAck((("blksize", "1024"),))]
+    assert served.peer().request("dir/missing.lst", blksize=1024) == [tftp.OptionAck((("blksize", "1024"),))]
     assert served.peer().download("dir/missing.lst") == b""
     assert served.peer().download("existing.lst") == b"x"
-    assert served.peer().ask("missing.cfg") == [MISSING]
+    assert served.peer().request("missing.cfg") == [MISSING]
 
 
 def test_alternatives_of_a_missing_file_are_tried(serve: Serve) -> None:
@@ -75,7 +75,7 @@ def test_alternatives_of_a_missing_file_are_tried(serve: Serve) -> None:
     del served.backend.files["by-name/boot.cfg"]
     assert served.peer().download("a/boot.cfg") == b"path"
     assert served.peer().download("c/boot.cfg") == b"default"
-    assert served.peer().ask("boot.cfg") == [MISSING]
+    assert served.peer().request("boot.cfg") == [MISSING]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_refusal_names_the_persona(serve: Serve, name: str, mode: str, write: bo
     served = serve({"file": b"x"}, writable=False, personas=Personas((rule,)))
 
     for options in ({"rollover": 0}, {}):
-        [refusal] = served.peer().ask(name, mode, write, **options)
+        [refusal] = served.peer().request(name, mode, write, **options)
         assert isinstance(refusal, tftp.Error)
         assert refusal.code == code
     assert [(event.code, event.persona) for event in served.of(TransferRefused)] == [(code, "x"), (code, "")]
@@ -117,7 +117,7 @@ def test_an_option_behind_a_name_is_cut_off(serve: Serve, name: str, tail: str) 
     served = serve({"pxelinux.0": b"x", "boot/grub.0": b"x"}, personas=stock())
 
     assert served.peer().download(name + tail) == b"x"
-    assert served.peer().ask("other" + tail) == [MISSING]
+    assert served.peer().request("other" + tail) == [MISSING]
 
 
 def test_an_option_behind_a_windows_path_is_cut_off(serve: Serve, tmp_path: Path) -> None:
@@ -142,21 +142,21 @@ def test_name_is_not_cut_if_the_file_exists(serve: Serve, name: str) -> None:
 def test_a_name_without_an_option_behind_it_is_not_cut(serve: Serve, name: str) -> None:
     served = serve({"pxelinux.0": b"x"}, personas=stock())
 
-    assert served.peer().ask(name) == [MISSING]
+    assert served.peer().request(name) == [MISSING]
 
 
 @pytest.mark.parametrize("name", ["\x11", "a\x11", "\udcff"], ids=ascii)
 def test_name_cut_to_nothing_is_missing(serve: Serve, tmp_path: Path, name: str) -> None:
     served = serve(DirectoryBackend(tmp_path), personas=stock())
 
-    assert served.peer().ask(name) == [MISSING]
+    assert served.peer().request(name) == [MISSING]
     assert [event.detail for event in served.of(TransferRefused)] == [""]
 
 
 def test_end_option_is_not_cut_after_a_letter_of_the_name(serve: Serve) -> None:
     served = serve({"vmlinuz": b"x"}, personas=stock())
 
-    assert served.peer().ask("vmlinuz1\udcff") == [MISSING]
+    assert served.peer().request("vmlinuz1\udcff") == [MISSING]
 
 
 def test_alternatives_are_tried_with_an_asynchronous_backend(serve: Serve) -> None:
@@ -164,13 +164,13 @@ def test_alternatives_are_tried_with_an_asynchronous_backend(serve: Serve) -> No
     served = serve(Files({"b": b"x"}, {"open": pending}), personas=personas(instead={"a": ["none", "b"]}))
     peer = served.peer()
 
-    assert peer.ask("a") == []
+    assert peer.request("a") == []
     for _ in range(3):
         pending.fire()
     assert peer.take() == []
     served.settle()
     assert peer.take() == [tftp.Data(1, b"x")]
-    peer.say(tftp.ack(1))
+    peer.send(tftp.ack(1))
 
 
 @pytest.mark.parametrize("behaviour", [lambda call: call(), failed])
@@ -178,13 +178,13 @@ def test_quirks_of_missing_files_do_not_apply_to_unreadable_files(serve: Serve, 
     backend = Files({"b": b"x"}, {"open": Raising(AccessViolation(), behaviour)})
     served = serve(backend, personas=personas(instead={"a": ["b"]}, empty_when_missing=["*"]))
 
-    assert served.peer().ask("a") == [tftp.Error(2, "Access violation")]
+    assert served.peer().request("a") == [tftp.Error(2, "Access violation")]
 
 
 def test_quirks_do_not_apply_to_other_clients(serve: Serve) -> None:
     served = serve({"file": numbered(600)}, personas=personas(tftp_files=("other",), max_blksize=8))
 
-    assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
+    assert served.peer().request("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
 
 
 def test_quirks_of_a_dhcp_persona_apply_to_tftp(start: Serve) -> None:
@@ -196,8 +196,8 @@ def test_quirks_of_a_dhcp_persona_apply_to_tftp(start: Serve) -> None:
     )
     clients.remember(BootRequest("52:54:00:00:00:01", "discover", "rom", "x86-bios", client_address="10.0.0.9"))
 
-    assert served.peer(9).ask("file", blksize=1400) == [tftp.Data(1, numbered(512))]
-    assert served.peer(8).ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
+    assert served.peer(9).request("file", blksize=1400) == [tftp.Data(1, numbered(512))]
+    assert served.peer(8).request("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
 
 
 # With the personas that come with bootfw
@@ -210,9 +210,9 @@ def test_windows_finds_its_files_in_any_case(serve: Serve, tmp_path: Path) -> No
     served = serve(DirectoryBackend(tmp_path), personas=stock())
 
     assert served.peer().download("\\Boot\\BCD") == b"store"
-    [oack] = served.peer().ask("Boot/BCD", tsize=0, blksize=1456, windowsize=4, msftwindow=31416)
+    [oack] = served.peer().request("Boot/BCD", tsize=0, blksize=1456, windowsize=4, msftwindow=31416)
     assert oack == tftp.OptionAck((("tsize", "5"), ("blksize", "1456"), ("windowsize", "4")))
-    assert served.peer().ask("Boot/BCD", blksize=1456) == [MISSING]
+    assert served.peer().request("Boot/BCD", blksize=1456) == [MISSING]
 
 
 @pytest.mark.parametrize("persona", ["u-boot", ""])
@@ -226,7 +226,7 @@ def test_u_boot_timeout_is_not_acknowledged_and_its_window_is_limited(serve: Ser
     )
     served = serve({"kernel": numbered(50_000)}, personas=stock(), clients=clients, watchdog=Adaptive())
 
-    [oack] = served.peer(9).ask("kernel", timeout=5, blksize=1468, windowsize=32)
+    [oack] = served.peer(9).request("kernel", timeout=5, blksize=1468, windowsize=32)
     assert oack == tftp.OptionAck((("blksize", "1468"), ("windowsize", "8")))
 
 
@@ -239,9 +239,9 @@ def test_timeout_of_u_boot_known_from_dhcp_is_not_acknowledged(serve: Serve) -> 
     )
     served = serve({"kernel": numbered(50_000)}, personas=stock(), clients=clients, watchdog=Fixed())
 
-    [oack] = served.peer(9).ask("kernel", timeout=1, blksize=1468)
+    [oack] = served.peer(9).request("kernel", timeout=1, blksize=1468)
     assert oack == tftp.OptionAck((("blksize", "1468"),))
-    [oack] = served.peer(8).ask("kernel", timeout=1, blksize=1468)
+    [oack] = served.peer(8).request("kernel", timeout=1, blksize=1468)
     assert oack == tftp.OptionAck((("timeout", "1"), ("blksize", "1468")))
 
 
@@ -251,6 +251,6 @@ def test_grub_gets_empty_lists_and_other_clients_an_error(serve: Serve) -> None:
     grub: dict[str, Any] = {"blksize": 1024, "tsize": 0}
     assert served.peer().download("/grub/x86_64-efi/command.lst", **grub) == b""
     assert served.peer().download("/grub.cfg", **grub) == b"menu"
-    assert served.peer().ask("/grub.cfg-01-52-54-00-12-34-56", **grub) == [MISSING]
-    assert served.peer().ask("pxelinux.cfg/default", tsize=0, blksize=1408) == [MISSING]
-    assert served.peer().ask("grub.cfg", tsize=0, blksize=1408) == [MISSING]
+    assert served.peer().request("/grub.cfg-01-52-54-00-12-34-56", **grub) == [MISSING]
+    assert served.peer().request("pxelinux.cfg/default", tsize=0, blksize=1408) == [MISSING]
+    assert served.peer().request("grub.cfg", tsize=0, blksize=1408) == [MISSING]

@@ -78,22 +78,22 @@ def oack(number: int, mc: int, *options: tuple[str, str]) -> tftp.OptionAck:
 def test_two_clients_receive_one_file(served: Served) -> None:
     group, first, second = group_listener(served), served.peer(8), served.peer(9)
 
-    assert first.ask("file", multicast="") == [oack(0, 1)]
-    assert second.ask("file", multicast="") == [oack(0, 0)]
+    assert first.request("file", multicast="") == [oack(0, 1)]
+    assert second.request("file", multicast="") == [oack(0, 0)]
     for number, block in enumerate(BLOCKS):
-        assert first.say(tftp.ack(number)) == []
+        assert first.send(tftp.ack(number)) == []
         assert received(group) == [block]
-    assert first.say(tftp.ack(3)) == []
+    assert first.send(tftp.ack(3)) == []
     assert second.take() == [oack(0, 1)]
     # The second client has missed block 2.
-    second.say(tftp.ack(1))
+    second.send(tftp.ack(1))
     assert received(group) == [BLOCKS[1]]
-    second.say(tftp.ack(3))
+    second.send(tftp.ack(3))
 
     assert served.outcomes == ["COMPLETE", "COMPLETE"]
     assert [report.bytes_transferred for report in served.reports] == [1100, 1100]
     assert first.sources == second.sources[:1] * len(first.sources) == [served.address] * len(first.sources)
-    assert first.ask("file", multicast="") == [oack(0, 1)]
+    assert first.request("file", multicast="") == [oack(0, 1)]
 
 
 def test_a_file_of_a_directory_is_the_same_under_two_names(
@@ -105,13 +105,13 @@ def test_a_file_of_a_directory_is_the_same_under_two_names(
     (tmp_path / "copy").write_bytes(FILE)
     served = serve(DirectoryBackend(tmp_path), **GROUPS)
 
-    assert served.peer(7).ask("file", multicast="") == [oack(0, 1)]
-    assert served.peer(8).ask("other", multicast="") == [oack(0, 0)]
-    assert served.peer(9).ask("copy", multicast="") == [oack(1, 1)]
+    assert served.peer(7).request("file", multicast="") == [oack(0, 1)]
+    assert served.peer(8).request("other", multicast="") == [oack(0, 0)]
+    assert served.peer(9).request("copy", multicast="") == [oack(1, 1)]
 
 
 def test_options_are_acknowledged_in_the_order_of_the_request_without_windows(served: Served) -> None:
-    assert served.peer().ask("file", tsize=0, windowsize=8, Multicast="", blksize=100) == [
+    assert served.peer().request("file", tsize=0, windowsize=8, Multicast="", blksize=100) == [
         tftp.OptionAck((("tsize", "1100"), ("Multicast", "239.255.77.0,1758,1"), ("blksize", "100")))
     ]
     assert [event.agreed.windowsize for event in served.of(TransferBegun)] == [1]
@@ -120,21 +120,21 @@ def test_options_are_acknowledged_in_the_order_of_the_request_without_windows(se
 def test_clients_with_another_block_size_or_file_have_another_group(served: Served) -> None:
     served.backend.files["other"] = FILE
 
-    assert served.peer(7).ask("file", multicast="") == [oack(0, 1)]
-    assert served.peer(8).ask("file", multicast="", blksize=100) == [oack(1, 1, ("blksize", "100"))]
+    assert served.peer(7).request("file", multicast="") == [oack(0, 1)]
+    assert served.peer(8).request("file", multicast="", blksize=100) == [oack(1, 1, ("blksize", "100"))]
     # There are no more groups.
-    assert served.peer(9).ask("other", multicast="") == BLOCKS[:1]
+    assert served.peer(9).request("other", multicast="") == BLOCKS[:1]
 
 
 def test_a_file_that_was_replaced_has_another_group(served: Served) -> None:
-    assert served.peer(7).ask("file", multicast="") == [oack(0, 1)]
+    assert served.peer(7).request("file", multicast="") == [oack(0, 1)]
     served.backend.files["file"] = FILE[::-1]
-    assert served.peer(8).ask("file", multicast="") == [oack(1, 1)]
+    assert served.peer(8).request("file", multicast="") == [oack(1, 1)]
 
 
 def test_clients_without_the_multicast_option_have_ordinary_transfers(served: Served) -> None:
     group = group_listener(served)
-    served.peer(7).ask("file", multicast="")
+    served.peer(7).request("file", multicast="")
 
     assert served.peer(8).download("file", blksize=100, windowsize=4) == FILE
     assert received(group) == []
@@ -152,7 +152,7 @@ def test_clients_without_the_multicast_option_have_ordinary_transfers(served: Se
 def test_requests_that_are_served_one_by_one(serve: Serve, settings: dict[str, Any], options: dict[str, Any]) -> None:
     content = bytes(8 * 65535)
     served = serve(TaggedFiles({"file": content}), **settings)
-    [answer] = served.peer().ask("file", multicast="", **options)
+    [answer] = served.peer().request("file", multicast="", **options)
     if isinstance(answer, tftp.OptionAck):
         assert "multicast" not in dict(answer.options)
     else:
@@ -161,27 +161,27 @@ def test_requests_that_are_served_one_by_one(serve: Serve, settings: dict[str, A
 
 def test_the_largest_file_in_blocks_has_a_group(serve: Serve) -> None:
     served = serve(TaggedFiles({"file": bytes(8 * 65535 - 1)}), **GROUPS)
-    assert served.peer().ask("file", multicast="", blksize=8) == [oack(0, 1, ("blksize", "8"))]
+    assert served.peer().request("file", multicast="", blksize=8) == [oack(0, 1, ("blksize", "8"))]
 
 
 def test_files_that_can_not_be_compared_are_served_one_by_one(serve: Serve) -> None:
     served = serve({"file": FILE}, **GROUPS)
-    assert served.peer(8).ask("file", multicast="") == BLOCKS[:1]
+    assert served.peer(8).request("file", multicast="") == BLOCKS[:1]
 
 
 def test_generated_content_is_compared(serve: Serve) -> None:
     served = serve(MemoryBackend({"file": FILE, "other": FILE[::-1]}), **GROUPS)
-    assert served.peer(7).ask("file", multicast="") == [oack(0, 1)]
-    assert served.peer(8).ask("file", multicast="") == [oack(0, 0)]
-    assert served.peer(9).ask("other", multicast="") == [oack(1, 1)]
+    assert served.peer(7).request("file", multicast="") == [oack(0, 1)]
+    assert served.peer(8).request("file", multicast="") == [oack(0, 0)]
+    assert served.peer(9).request("other", multicast="") == [oack(1, 1)]
 
 
 def test_a_group_has_a_bounded_number_of_clients(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multicast, "MOST_MEMBERS", 2)
-    served.peer(7).ask("file", multicast="")
-    served.peer(8).ask("file", multicast="")
+    served.peer(7).request("file", multicast="")
+    served.peer(8).request("file", multicast="")
     assert served.peer(9).download("file") == FILE
-    assert served.peer(10).ask("file", multicast="") == BLOCKS[:1]
+    assert served.peer(10).request("file", multicast="") == BLOCKS[:1]
 
 
 def test_an_upload_has_no_group(served: Served) -> None:
@@ -190,53 +190,53 @@ def test_an_upload_has_no_group(served: Served) -> None:
 
 def test_the_next_client_replaces_a_silent_master_client(served: Served) -> None:
     group, first, second = group_listener(served), served.peer(8), served.peer(9)
-    first.ask("file", multicast="")
-    second.ask("file", multicast="")
-    first.say(tftp.ack(0))
+    first.request("file", multicast="")
+    second.request("file", multicast="")
+    first.send(tftp.ack(0))
     served.advance(3.1)
 
     assert received(group) == BLOCKS[:1] * 2
     assert second.take() == [oack(0, 1)]
     assert first.take() == [oack(0, 0)]
-    second.say(tftp.ack(3))
+    second.send(tftp.ack(3))
     served.advance(20)
     assert served.outcomes == ["COMPLETE", "TIMED_OUT"]
 
 
 def test_a_client_that_starts_again_is_the_last_to_become_master_client(served: Served) -> None:
     first, second = served.peer(8), served.peer(9)
-    first.ask("file", multicast="")
-    second.ask("file", multicast="")
+    first.request("file", multicast="")
+    second.request("file", multicast="")
     # A client that has sent only its request may repeat it: that is no new start.
-    assert second.ask("file", multicast="") == [oack(0, 0)]
-    first.say(tftp.ack(0))
+    assert second.request("file", multicast="") == [oack(0, 0)]
+    first.send(tftp.ack(0))
     served.advance(1.5)
 
-    assert first.ask("file", multicast="")[-1] == oack(0, 0)
+    assert first.request("file", multicast="")[-1] == oack(0, 0)
     assert second.take() == [oack(0, 1)]
     assert served.outcomes == ["CANCELLED"]
 
 
 def test_an_error_from_a_client_ends_its_membership(served: Served) -> None:
     first, second = served.peer(8), served.peer(9)
-    first.ask("file", multicast="")
-    second.ask("file", multicast="")
-    assert first.say(tftp.error(0, "enough")) == []
+    first.request("file", multicast="")
+    second.request("file", multicast="")
+    assert first.send(tftp.error(0, "enough")) == []
     assert second.take() == [oack(0, 1)]
     assert served.outcomes == ["STOPPED_BY_PEER"]
 
 
 def test_unexpected_packets_are_ignored(served: Served) -> None:
     peer = served.peer()
-    peer.ask("file", multicast="")
-    assert peer.say(tftp.data(1, b"x"), b"\0\4\0", tftp.option_ack(())) == []
+    peer.request("file", multicast="")
+    assert peer.send(tftp.data(1, b"x"), b"\0\4\0", tftp.option_ack(())) == []
     assert served.reports == []
 
 
 def test_stopping_sends_an_error_to_each_client(served: Served) -> None:
     peers = [served.peer(number) for number in (7, 8, 9)]
     for peer in peers:
-        peer.ask("file", multicast="")
+        peer.request("file", multicast="")
     served.stop()
     for peer in peers:
         assert peer.take()[-1] == tftp.Error(0, "the server is stopping")
@@ -248,12 +248,12 @@ def test_the_pending_read_of_a_master_client_that_leaves_is_dropped(serve: Serve
     pending = Pending(cancellable)
     served = serve(TaggedFiles({"file": FILE}, {"read": pending}), **GROUPS)
     group, first, second = group_listener(served), served.peer(8), served.peer(9)
-    first.ask("file", multicast="")
-    second.ask("file", multicast="")
-    first.say(tftp.ack(0))
-    first.say(tftp.error(0, "enough"))
+    first.request("file", multicast="")
+    second.request("file", multicast="")
+    first.send(tftp.ack(0))
+    first.send(tftp.error(0, "enough"))
     assert pending.cancelled == cancellable
-    second.say(tftp.ack(1))
+    second.send(tftp.ack(1))
     pending.fire()
     pending.fire()
     served.settle()
@@ -263,9 +263,9 @@ def test_the_pending_read_of_a_master_client_that_leaves_is_dropped(serve: Serve
 def test_a_reader_that_never_answers_ends_the_transfers_of_all_clients(serve: Serve) -> None:
     served = serve(TaggedFiles({"file": FILE}, {"read": Pending()}), **GROUPS)
     first, second = served.peer(8), served.peer(9)
-    first.ask("file", multicast="")
-    second.ask("file", multicast="")
-    first.say(tftp.ack(0))
+    first.request("file", multicast="")
+    second.request("file", multicast="")
+    first.send(tftp.ack(0))
     served.advance(61)
     assert first.take() == second.take() == [tftp.Error(0, "No answer about the file within 60 s")]
     assert served.outcomes == ["FAILED"] * 2
@@ -289,12 +289,12 @@ def test_a_reader_that_fails_ends_the_transfers_of_all_clients(
 ) -> None:
     served = serve(TaggedFiles({"file": FILE}, {"read": fail(error)}), **GROUPS)
     first, second = served.peer(8), served.peer(9)
-    first.ask("file", multicast="")
-    second.ask("file", multicast="")
-    assert first.say(tftp.ack(0)) == [tftp.Error(0, message)]
+    first.request("file", multicast="")
+    second.request("file", multicast="")
+    assert first.send(tftp.ack(0)) == [tftp.Error(0, message)]
     assert second.take() == [tftp.Error(0, message)]
     assert len(served.of(PluginFailed)) == plugin_failures
-    assert first.ask("file", multicast="") == [oack(0, 1)]
+    assert first.request("file", multicast="") == [oack(0, 1)]
 
 
 class _FailingWatchdog:
@@ -312,19 +312,19 @@ class _FailingWatchdog:
 def test_a_watchdog_that_fails_ends_the_transfers_of_all_clients(serve: Serve) -> None:
     served = serve(TaggedFiles({"file": FILE}), watchdog=_FailingWatchdog(), **GROUPS)
     first, second = served.peer(8), served.peer(9)
-    first.ask("file", multicast="")
-    second.ask("file", multicast="")
+    first.request("file", multicast="")
+    second.request("file", multicast="")
     served.advance(1.1)
     assert first.take() == second.take() == [tftp.Error(0, "Internal error")]
     assert (served.outcomes, len(served.of(PluginFailed)), served.of(InternalError)) == (["FAILED"] * 2, 1, [])
-    assert first.ask("file", multicast="") == [oack(0, 1)]
+    assert first.request("file", multicast="") == [oack(0, 1)]
 
 
 def test_a_watchdog_that_gives_up_early_leaves_the_group_to_the_next(serve: Serve) -> None:
     served = serve(TaggedFiles({"file": FILE}), watchdog=Fixed([0.1]), **GROUPS)
     first, second = served.peer(8), served.peer(9)
-    first.ask("file", multicast="")
-    second.ask("file", multicast="")
+    first.request("file", multicast="")
+    second.request("file", multicast="")
     served.advance(5)
     assert served.outcomes == ["TIMED_OUT"] * 2
 

@@ -60,7 +60,7 @@ def still_serves(served: Served) -> None:
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 def test_exception_in_open_is_an_error_to_the_client(serve: Serve, behaviour: Callable[..., Any]) -> None:
     served = serve(Files({"file": b"x"}, {"open": Raising(ValueError(SECRET), behaviour)}))
-    assert served.peer().ask("file", tsize=0) == [INTERNAL]
+    assert served.peer().request("file", tsize=0) == [INTERNAL]
     plugin_failure(served, "open 'file'")
     assert served.refused == [(0, "Internal error")]
     still_serves(served)
@@ -68,7 +68,7 @@ def test_exception_in_open_is_an_error_to_the_client(serve: Serve, behaviour: Ca
 
 def test_exception_in_size_is_an_error_to_the_client(serve: Serve) -> None:
     served = serve(Files({"file": b"x"}, {"size": Raising(ValueError(SECRET))}))
-    assert served.peer().ask("file", tsize=0) == [INTERNAL]
+    assert served.peer().request("file", tsize=0) == [INTERNAL]
     plugin_failure(served, "open 'file'")
     still_serves(served)
 
@@ -77,10 +77,10 @@ def test_exception_in_size_is_an_error_to_the_client(serve: Serve) -> None:
 def test_size_that_raises_later_is_a_failure_of_the_backend(serve: Serve, after: int) -> None:
     served = serve(Files({"file": numbered(600)}, {"size": Raising(ValueError(SECRET), after=after)}))
     peer = served.peer()
-    if peer.ask("file", tsize=0) == [INTERNAL]:
+    if peer.request("file", tsize=0) == [INTERNAL]:
         plugin_failure(served, "open 'file'")
     else:
-        peer.say(tftp.ack(0))
+        peer.send(tftp.ack(0))
     assert served.of(InternalError) == []
     still_serves(served)
 
@@ -90,8 +90,8 @@ def test_size_that_raises_later_is_a_failure_of_the_backend(serve: Serve, after:
 def test_exception_in_read_ends_the_transfer(serve: Serve, behaviour: Callable[..., Any], mode: str) -> None:
     served = serve(Files({"file": numbered(600)}, {"read": Raising(ValueError(SECRET), behaviour, after=1)}))
     peer = served.peer()
-    peer.ask("file", mode)
-    assert peer.say(tftp.ack(1)) == [INTERNAL]
+    peer.request("file", mode)
+    assert peer.send(tftp.ack(1)) == [INTERNAL]
     plugin_failure(served, "go on with 'file'")
     assert served.outcomes == ["FAILED"]
     still_serves(served)
@@ -101,7 +101,7 @@ def test_exception_in_read_ends_the_transfer(serve: Serve, behaviour: Callable[.
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
 def test_invalid_result_of_read_ends_the_transfer(serve: Serve, answer: str | int | bytes | None, mode: str) -> None:
     served = serve(Files({"file": numbered(512)}, {"read": lambda call: answer}))
-    assert served.peer().ask("file", mode) == [INTERNAL]
+    assert served.peer().request("file", mode) == [INTERNAL]
     [report] = served.reports
     kind = "NoneType" if answer is None else "600 bytes;" if isinstance(answer, bytes) else type(answer).__name__
     assert report.detail.startswith(f"Internal error: read() of tftpserver.Reader returned {kind}")
@@ -111,10 +111,10 @@ def test_invalid_result_of_read_ends_the_transfer(serve: Serve, answer: str | in
 
 def test_invalid_result_of_open_is_an_error(serve: Serve) -> None:
     served = serve(Files({"file": b""}, {"open": lambda call: None, "create": lambda call: None}))
-    assert served.peer().ask("file") == [INTERNAL]
+    assert served.peer().request("file") == [INTERNAL]
     peer = served.peer()
     peer.put("new")
-    assert peer.say(tftp.data(1, b"x")) == [INTERNAL]
+    assert peer.send(tftp.data(1, b"x")) == [INTERNAL]
     assert len(served.of(PluginFailed)) == 2
     still_serves(served)
 
@@ -133,7 +133,7 @@ def test_exception_in_close_does_not_stop_the_shutdown(serve: Serve) -> None:
     served = serve(Files({"file": b"x"}, {"close": Raising(ValueError(SECRET)), "cancel": Raising(ValueError())}))
     peers = [served.peer() for _ in range(4)]
     for peer in peers[:2]:
-        peer.ask("file")
+        peer.request("file")
     for peer in peers[2:]:
         peer.put("new")
     served.stop()
@@ -155,8 +155,8 @@ def test_exception_in_write_ends_the_transfer(serve: Serve, behaviour: Callable[
     served = serve(Files({}, {"write": Raising(ValueError(SECRET), behaviour, after=1)}))
     peer = served.peer()
     peer.put("file", mode)
-    assert peer.say(tftp.data(1, numbered(512))) == [tftp.Ack(1)]
-    assert peer.say(tftp.data(2, b"x")) == [INTERNAL]
+    assert peer.send(tftp.data(1, numbered(512))) == [tftp.Ack(1)]
+    assert peer.send(tftp.data(2, b"x")) == [INTERNAL]
     plugin_failure(served, "go on with 'file'")
     assert served.outcomes == ["FAILED"]
     assert served.backend.writers[0].cancelled == 1
@@ -168,7 +168,7 @@ def test_exception_in_finish_ends_the_transfer(serve: Serve, behaviour: Callable
     served = serve(Files({}, {"finish": Raising(ValueError(SECRET), behaviour)}))
     peer = served.peer()
     peer.put("file")
-    assert peer.say(tftp.data(1, b"x")) == [INTERNAL]
+    assert peer.send(tftp.data(1, b"x")) == [INTERNAL]
     plugin_failure(served, "go on with 'file'")
     assert served.outcomes == ["FAILED"]
     assert served.backend.writers[0].cancelled == 1
@@ -193,9 +193,9 @@ def test_transfer_error_of_a_backend_is_not_a_plugin_failure(
     served = serve(Files({"file": numbered(600)}, {method: Raising(error, behaviour)}))
     peer = served.peer()
     writes = method not in ("open", "read")
-    replies = peer.ask("new" if writes else "file", write=writes)
+    replies = peer.request("new" if writes else "file", write=writes)
     if method in ("write", "finish"):
-        replies = peer.say(tftp.data(1, b"x"))
+        replies = peer.send(tftp.data(1, b"x"))
     assert replies == [tftp.Error(code, message)]
     assert served.of(PluginFailed) == []
     assert (served.refused, served.outcomes) in (([(code, message)], []), ([], ["FAILED"]))
@@ -208,7 +208,7 @@ def test_enospc_edquot_and_efbig_are_error_3(serve: Serve, error_number: int, be
     peer = served.peer()
     peer.put("file", windowsize=4)
     window = [tftp.data(block, numbered(512)) for block in range(1, 5)]
-    assert peer.say(*window) == [tftp.Error(3, "Disk full or allocation exceeded")]
+    assert peer.send(*window) == [tftp.Error(3, "Disk full or allocation exceeded")]
     assert served.reports[0].bytes_transferred == 1024
     assert served.reports[0].detail == "Disk full or allocation exceeded"
 
@@ -238,12 +238,12 @@ def test_exception_in_a_watchdog_ends_the_transfer(serve: Serve, write: bool, at
     """At the start, at the timeout, and on a packet of the client."""
     served = serve({"file": numbered(600)}, watchdog=BrokenWatchdog(attempt))
     peer = served.peer()
-    replies = peer.ask("new" if write else "file", write=write)
+    replies = peer.request("new" if write else "file", write=write)
     if attempt == 2:
         served.advance(1.5)
         replies = peer.take()
     if attempt is None:
-        replies = peer.say(tftp.data(1, b"x") if write else tftp.ack(1))
+        replies = peer.send(tftp.data(1, b"x") if write else tftp.ack(1))
     assert replies == [INTERNAL]
     assert plugin_failure(served, "go on with").plugin == "watchdog"
     assert served.outcomes == ["FAILED"]
@@ -260,7 +260,7 @@ def test_invalid_wait_of_a_watchdog_ends_the_transfer(serve: Serve, write: bool)
             return SECRET
 
     served = serve({"file": b"x"}, watchdog=Policy())
-    assert served.peer().ask("new" if write else "file", write=write) == [INTERNAL]
+    assert served.peer().request("new" if write else "file", write=write) == [INTERNAL]
     [event] = served.of(PluginFailed)
     assert event.plugin == "watchdog"
     assert "TypeError" in event.traceback
@@ -273,7 +273,7 @@ def test_exception_in_the_session_is_an_internal_error(serve: Serve, write: bool
     served = serve({"file": numbered(600)})
     peer, other = served.peer(), served.peer()
     for each in (peer, other):
-        each.ask("new" if write else "file", write=write)
+        each.request("new" if write else "file", write=write)
     transfer = next(each for each in served.protocol._transfers.values() if each.request.peer[1] == peer.address[1])
 
     def handle(session: object, event: object, argument: object, now: float) -> None:
@@ -281,14 +281,14 @@ def test_exception_in_the_session_is_an_internal_error(serve: Serve, write: bool
 
     kind = type(transfer.session)
     transfer.session.__class__ = type("Session", (kind,), {"__slots__": (), "handle": handle})
-    assert peer.say(tftp.data(1, b"x") if write else tftp.ack(1)) == [INTERNAL]
+    assert peer.send(tftp.data(1, b"x") if write else tftp.ack(1)) == [INTERNAL]
     assert served.of(PluginFailed) == []
     [event] = served.of(InternalError)
     assert event.doing == f"go on with {'new' if write else 'file'!r}"
     assert event.traceback.count(SECRET) == 1
     assert served.outcomes == ["FAILED"]
     assert served.protocol.transfers == 1
-    assert other.say(tftp.data(1, b"x") if write else tftp.ack(1)) != [INTERNAL]
+    assert other.send(tftp.data(1, b"x") if write else tftp.ack(1)) != [INTERNAL]
 
 
 def test_exception_in_a_policy_is_reported(serve: Serve) -> None:
@@ -297,7 +297,7 @@ def test_exception_in_a_policy_is_reported(serve: Serve) -> None:
             raise ValueError(SECRET)
 
     served = serve({"file": b"x"}, watchdog=Policy())
-    assert served.peer().ask("file") == [INTERNAL]
+    assert served.peer().request("file") == [INTERNAL]
     plugin_failure(served, "open 'file'")
 
 
@@ -310,7 +310,7 @@ def test_failed_bind_of_a_transfer_port_is_an_error(start: Serve) -> None:
         raise CannotListenError(address, 0, OSError(errno.EMFILE, SECRET))
 
     served.protocol._listen = fail
-    assert served.peer().ask("file") == [tftp.Error(0, "No port for the transfer: Too many open files")]
+    assert served.peer().request("file") == [tftp.Error(0, "No port for the transfer: Too many open files")]
     assert served.of(PluginFailed) == []
     assert served.refused == [(0, "No port for the transfer: Too many open files")]
     served.protocol._listen = listen
@@ -324,9 +324,9 @@ def test_request_waits_for_a_slow_open(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending}))
     peer = served.peer()
-    assert peer.ask("file", tsize=0) == []
+    assert peer.request("file", tsize=0) == []
     served.advance(30)
-    assert peer.ask("file", tsize=0) == []  # a retry of the client: the backend is not called again
+    assert peer.request("file", tsize=0) == []  # a retry of the client: the backend is not called again
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.OptionAck((("tsize", "1"),))]
@@ -338,7 +338,7 @@ def test_asynchronous_failure_of_open_is_an_error(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({}, {"open": pending}))
     peer = served.peer()
-    assert peer.ask("file") == []
+    assert peer.request("file") == []
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.Error(1, "File not found")]
@@ -351,7 +351,7 @@ ENDINGS = ["ERROR", "another request", "stop"]
 def end_transfer(served: Served, peer: Peer, ending: str) -> None:
     """End the transfer of *peer* by an ERROR, by another request of *peer*, or by a stop of the server."""
     if ending == "ERROR":
-        assert peer.say(tftp.error(0, "enough")) == []
+        assert peer.send(tftp.error(0, "enough")) == []
     elif ending == "another request":
         served.backend.files["other"] = b"other"
         behaviours, served.backend.behaviours = served.backend.behaviours, {}
@@ -368,7 +368,7 @@ def test_transfer_that_ends_during_open_closes_the_file(serve: Serve, write: boo
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
     peer = served.peer()
-    assert peer.ask("new" if write else "file", write=write) == []
+    assert peer.request("new" if write else "file", write=write) == []
     end_transfer(served, peer, ending)
     assert pending.cancelled == 1
     assert served.protocol.transfers == 0
@@ -384,7 +384,7 @@ def test_late_opened_file_is_closed(serve: Serve, write: bool) -> None:
 
     pending = OpensWhenCancelled()
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
-    served.peer().ask("new" if write else "file", write=write)
+    served.peer().request("new" if write else "file", write=write)
     served.stop()
     files = served.backend.writers if write else served.backend.readers
     assert len(files) == 1
@@ -395,10 +395,10 @@ def test_exception_while_closing_a_late_file_is_reported(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending, "close": Raising(ValueError(SECRET))}))
     peer = served.peer()
-    peer.ask("file")
+    peer.request("file")
     waiting, call = pending.waiting[0]
     waiting._canceller = lambda waiting: waiting.callback(call())
-    peer.say(tftp.error(0, "enough"))
+    peer.send(tftp.error(0, "enough"))
     plugin_failure(served, "give back 'file'")
 
 
@@ -408,8 +408,8 @@ def test_exception_in_a_canceller_is_reported(serve: Serve) -> None:
 
     served = serve(Files({"file": b"x"}, {"open": lambda call: Deferred(canceller)}))
     peer = served.peer()
-    peer.ask("file")
-    assert peer.say(tftp.error(0, "enough")) == []
+    peer.request("file")
+    assert peer.send(tftp.error(0, "enough")) == []
     plugin_failure(served, "give back 'file'")
     assert served.protocol.transfers == 0
 
@@ -421,8 +421,8 @@ def test_transfer_that_ends_during_read_closes_the_reader(serve: Serve, cancella
     behaviours = iter([at_once])
     served = serve(Files({"file": numbered(600)}, {"read": lambda call: next(behaviours, pending)(call)}))
     peer = served.peer()
-    peer.ask("file")
-    assert peer.say(tftp.ack(1)) == []
+    peer.request("file")
+    assert peer.send(tftp.ack(1)) == []
     end_transfer(served, peer, ending)
     assert served.backend.readers[0].closed == 1
     pending.fire()
@@ -437,7 +437,7 @@ def test_transfer_that_ends_during_write_cancels_the_writer(serve: Serve, cancel
     served = serve(Files({}, {"write": pending}))
     peer = served.peer()
     peer.put("file")
-    assert peer.say(tftp.data(1, numbered(512))) == []
+    assert peer.send(tftp.data(1, numbered(512))) == []
     end_transfer(served, peer, ending)
     assert served.backend.writers[0].cancelled == 1
     assert served.backend.all_closed()
@@ -450,7 +450,7 @@ def test_transfer_that_ends_during_finish_cancels_the_writer(serve: Serve, endin
     served = serve(Files({}, {"finish": pending}))
     peer = served.peer()
     peer.put("file")
-    assert peer.say(tftp.data(1, b"x")) == []
+    assert peer.send(tftp.data(1, b"x")) == []
     end_transfer(served, peer, ending)
     assert (served.backend.writers[0].finished, served.backend.writers[0].cancelled) == (1, 1)
     assert "COMPLETE" not in served.outcomes[:1]
@@ -461,20 +461,20 @@ def test_nothing_is_sent_before_a_slow_read_returns(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"boot/the-file": numbered(600)}, {"read": pending}))
     peer = served.peer()
-    assert peer.ask("boot/the-file") == []
+    assert peer.request("boot/the-file") == []
     served.advance(50)
-    assert peer.ask("boot/the-file") == []
+    assert peer.request("boot/the-file") == []
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.Data(1, numbered(512))]
     served.advance(1.2)
     assert peer.take() == [tftp.Data(1, numbered(512))]
     assert served.backend.readers[0].reads == [(0, 512)]
-    assert peer.say(tftp.ack(1)) == []
+    assert peer.send(tftp.ack(1)) == []
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.Data(2, numbered(600)[512:])]
-    assert peer.say(tftp.ack(2)) == []
+    assert peer.send(tftp.ack(2)) == []
     assert served.outcomes == ["COMPLETE"]
 
 
@@ -484,12 +484,12 @@ def test_slow_write_acknowledges_nothing_before_it_is_stored(serve: Serve) -> No
     peer = served.peer()
     peer.put("file")
     for _ in range(3):
-        assert peer.say(tftp.data(1, numbered(512))) == []
+        assert peer.send(tftp.data(1, numbered(512))) == []
     assert len(pending.waiting) == 1
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.Ack(1)]
-    assert peer.say(tftp.data(2, b"end")) == []
+    assert peer.send(tftp.data(2, b"end")) == []
     pending.fire()
     served.settle()
     assert peer.take() == []  # the block is written, but the file is not finished
@@ -510,11 +510,11 @@ def test_queued_window_is_written_after_a_slow_write_without_recursion(serve: Se
     peer.put("file", windowsize=window, blksize=8)
     content = numbered(8 * window)
     datagrams = [tftp.data(number + 1, content[8 * number : 8 * number + 8]) for number in range(window)]
-    assert peer.say(*datagrams) == []
+    assert peer.send(*datagrams) == []
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.Ack(window)]
-    assert peer.say(tftp.data(window + 1, b"")) == [tftp.Ack(window + 1)]
+    assert peer.send(tftp.data(window + 1, b"")) == [tftp.Ack(window + 1)]
     assert served.backend.files["file"] == content
     assert served.of(PluginFailed) == []
 
@@ -526,7 +526,7 @@ def test_stop_while_opening_with_a_deferred_that_ignores_cancel(serve: Serve, wr
     pending = Pending(cancellable=False)
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
     peer = served.peer()
-    peer.ask("new" if write else "file", write=write)
+    peer.request("new" if write else "file", write=write)
     end_transfer(served, peer, ending)
     assert served.protocol.transfers == 0
     files = served.backend.writers if write else served.backend.readers
@@ -542,7 +542,7 @@ def test_backend_timeout_ends_the_transfer(serve: Serve, call: str) -> None:
     pending = Pending()
     served = serve(Files({"file": b"x"}, {call: pending}))
     peer = served.peer()
-    assert peer.ask("file") == []
+    assert peer.request("file") == []
     served.advance(59)
     assert peer.take() == []
     assert served.protocol.transfers == 1

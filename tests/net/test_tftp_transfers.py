@@ -99,7 +99,7 @@ def test_lost_last_ack_of_an_upload_is_repeated(serve: Serve) -> None:
     peer = served.peer()
     peer.upload("file", b"content")
     assert served.outcomes == ["COMPLETE"]
-    assert peer.say(tftp.data(1, b"content")) == [tftp.Ack(1)]
+    assert peer.send(tftp.data(1, b"content")) == [tftp.Ack(1)]
     served.advance(20)
     assert served.protocol.transfers == 0
     assert served.outcomes == ["COMPLETE"]
@@ -158,11 +158,11 @@ def test_reader_may_answer_with_any_bytes(serve: Serve, kind: type[bytearray] | 
 def test_a_block_is_read_again_for_a_retransmission(serve: Serve) -> None:
     served = serve({"file": numbered(600)})
     peer = served.peer()
-    peer.ask("file")
-    [second] = peer.say(tftp.ack(1))
+    peer.request("file")
+    [second] = peer.send(tftp.ack(1))
     served.advance(1.5)
     assert peer.take() == [second] == [tftp.Data(2, numbered(600)[512:])]
-    assert peer.say(tftp.ack(2)) == []
+    assert peer.send(tftp.ack(2)) == []
     assert served.reports[0].retransmitted == 1
 
 
@@ -171,7 +171,7 @@ def test_events_of_a_transfer_are_exact(serve: Serve, wire: Wire) -> None:
     served = serve({"boot/x.efi": numbered(100)})
     peer = served.peer()
     peer.download("/boot\\x.efi", blksize=64, tsize=0, Nonsense="1")
-    peer.ask("missing")
+    peer.request("missing")
     began, ended, refused = served.events
     assert isinstance(began, TransferBegun)
     assert isinstance(ended, TransferEnded)
@@ -197,8 +197,8 @@ def test_size_probe_has_its_own_outcome(serve: Serve, error: tuple[int, str]) ->
     """EDK2 sends ERROR 8, iPXE ERROR 0."""
     served = serve({"file": numbered(5000)})
     peer = served.peer()
-    assert peer.ask("file", tsize=0, blksize=1468) == [tftp.OptionAck((("tsize", "5000"), ("blksize", "1468")))]
-    assert peer.say(tftp.error(*error)) == []
+    assert peer.request("file", tsize=0, blksize=1468) == [tftp.OptionAck((("tsize", "5000"), ("blksize", "1468")))]
+    assert peer.send(tftp.error(*error)) == []
     assert served.outcomes == ["SIZE_PROBE"]
     assert peer.download("file", blksize=1468) == numbered(5000)
     assert served.outcomes == ["SIZE_PROBE", "COMPLETE"]
@@ -208,11 +208,11 @@ def test_size_probe_has_its_own_outcome(serve: Serve, error: tuple[int, str]) ->
 def test_client_error_after_data_is_not_a_size_probe(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     peer = served.peer()
-    peer.ask("file", tsize=0)
-    peer.say(tftp.ack(0))
-    peer.say(tftp.ack(1))
-    peer.say(tftp.ack(2))
-    assert peer.say(tftp.error(3, "memory full")) == []
+    peer.request("file", tsize=0)
+    peer.send(tftp.ack(0))
+    peer.send(tftp.ack(1))
+    peer.send(tftp.ack(2))
+    assert peer.send(tftp.error(3, "memory full")) == []
     assert served.outcomes == ["STOPPED_BY_PEER"]
     assert served.reports[0].detail == "error 3: 'memory full'"
     assert served.reports[0].bytes_transferred == 1024
@@ -227,7 +227,7 @@ def test_uploads_are_off_by_default(serve: Serve) -> None:
 @pytest.mark.every_port
 def test_unknown_mode_is_refused(serve: Serve) -> None:
     served = serve({"file": b"x"})
-    assert served.peer().ask("file", "mail") == [tftp.Error(4, "Mode 'mail' is not served")]
+    assert served.peer().request("file", "mail") == [tftp.Error(4, "Mode 'mail' is not served")]
     assert served.protocol.transfers == 0
 
 
@@ -235,13 +235,13 @@ def test_unknown_mode_is_refused(serve: Serve) -> None:
 def test_concurrent_transfers_do_not_mix(serve: Serve) -> None:
     served = serve({str(number): numbered(3000)[number:] for number in range(20)})
     peers = [served.peer() for _ in range(20)]
-    replies = [peer.ask(str(number)) for number, peer in enumerate(peers)]
+    replies = [peer.request(str(number)) for number, peer in enumerate(peers)]
     assert served.protocol.transfers == 20
     for block in range(1, 7):
         for number, peer in enumerate(peers):
             offset = number + 512 * (block - 1)
             assert replies[number] == [tftp.Data(block, numbered(3000)[offset : offset + 512])]
-            replies[number] = peer.say(tftp.ack(block))
+            replies[number] = peer.send(tftp.ack(block))
     assert served.outcomes == ["COMPLETE"] * 20
 
 
@@ -263,9 +263,9 @@ def test_a_port_for_each_transfer_or_one_for_all(serve: Serve) -> None:
 def test_stopping_sends_an_error_to_clients(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     downloader, uploader, finished = served.peer(), served.peer(), served.peer()
-    downloader.ask("file")
+    downloader.request("file")
     uploader.put("new")
-    uploader.say(tftp.data(1, bytes(512)))
+    uploader.send(tftp.data(1, bytes(512)))
     finished.upload("small", b"")
     served.stop()
     for peer in (downloader, uploader):
@@ -277,7 +277,7 @@ def test_stopping_sends_an_error_to_clients(serve: Serve) -> None:
 @pytest.mark.every_port
 def test_transfers_are_cancelled_when_the_port_of_the_server_is_closed(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
-    served.peer().ask("file")
+    served.peer().request("file")
     served.peer().put("new")
     served.stop(politely=False)
     assert served.outcomes == ["CANCELLED", "CANCELLED"]
@@ -286,8 +286,8 @@ def test_transfers_are_cancelled_when_the_port_of_the_server_is_closed(serve: Se
 @pytest.mark.every_port
 def test_error_for_a_malformed_request_is_limited_by_its_length(serve: Serve) -> None:
     served = serve({})
-    assert served.peer().say(b"\0\1") == []
-    assert served.peer().say(b"\0\1file\0") == [tftp.Error(4, "Malformed request")]
+    assert served.peer().send(b"\0\1") == []
+    assert served.peer().send(b"\0\1file\0") == [tftp.Error(4, "Malformed request")]
 
 
 @pytest.mark.every_port
@@ -295,8 +295,8 @@ def test_transfer_to_a_peer_that_falls_silent_sends_little_and_times_out(serve: 
     served = serve({"file": numbered(500_000)})
     peer = served.peer()
     request = tftp.request(False, "file", "octet", [("blksize", "1408"), ("windowsize", "64")])
-    replies = peer.say(request)
-    replies += peer.say(tftp.ack(0))
+    replies = peer.send(request)
+    replies += peer.send(tftp.ack(0))
     for _ in range(20):
         served.advance(1)
         replies += peer.take()

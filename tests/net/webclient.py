@@ -160,7 +160,7 @@ class Web:
         protocol.makeConnection(wire)
         return wire
 
-    def ask(
+    def send(
         self, method: str = "GET", target: str = "/file.img", version: str = "1.1", body: bytes = b"", **headers: Any
     ) -> Wire:
         """Send one request on a new connection, and return its Wire."""
@@ -170,7 +170,7 @@ class Web:
 
     def get(self, *arguments: Any, **options: Any) -> Response:
         """The response to one request that is answered at once."""
-        wire = self.ask(*arguments, **options)
+        wire = self.send(*arguments, **options)
         head = (arguments or ("GET",))[0] == "HEAD"
         response, rest = parse(wire.value(), head=head)
         assert rest == b""

@@ -63,13 +63,13 @@ def wait_since(served: Served, delay: float) -> None:
 def test_late_answer_to_an_oack_is_handled(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
-    assert peer.ask("file", tsize=0) == [OACK]
+    assert peer.request("file", tsize=0) == [OACK]
     wait_since(served, delay)
     assert set(peer.take()) <= {OACK}
-    assert peer.say(tftp.ack(0)) == [tftp.Data(1, CONTENT[:512])]
-    assert peer.say(tftp.ack(1)) == [tftp.Data(2, CONTENT[512:1024])]
-    assert peer.say(tftp.ack(2)) == [tftp.Data(3, CONTENT[1024:])]
-    assert peer.say(tftp.ack(3)) == []
+    assert peer.send(tftp.ack(0)) == [tftp.Data(1, CONTENT[:512])]
+    assert peer.send(tftp.ack(1)) == [tftp.Data(2, CONTENT[512:1024])]
+    assert peer.send(tftp.ack(2)) == [tftp.Data(3, CONTENT[1024:])]
+    assert peer.send(tftp.ack(3)) == []
     assert served.outcomes == ["COMPLETE"]
     served.advance(200)
     assert peer.take() == []
@@ -85,8 +85,8 @@ def test_late_first_block_of_an_upload_is_handled(
     [answer] = peer.put("file", **options)
     wait_since(served, delay)
     assert set(peer.take()) <= {answer}
-    assert peer.say(tftp.data(1, CONTENT[:512])) == [tftp.Ack(1)]
-    assert peer.say(tftp.data(2, b"x")) == [tftp.Ack(2)]
+    assert peer.send(tftp.data(1, CONTENT[:512])) == [tftp.Ack(1)]
+    assert peer.send(tftp.data(2, b"x")) == [tftp.Ack(2)]
     assert served.outcomes == ["COMPLETE"]
     served.advance(200)
     assert peer.take() == []
@@ -97,13 +97,13 @@ def test_late_ack_of_a_block_is_handled(serve: Serve, policy: IWatchdogPolicy, d
     """The same pause in the middle of the file."""
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
-    peer.ask("file", tsize=0)
-    peer.say(tftp.ack(0))
+    peer.request("file", tsize=0)
+    peer.send(tftp.ack(0))
     served.advance(delay - 0.01)
     assert set(blocks(peer.take())) <= {1}
-    assert peer.say(tftp.ack(1)) == [tftp.Data(2, CONTENT[512:1024])]
-    peer.say(tftp.ack(2))
-    peer.say(tftp.ack(3))
+    assert peer.send(tftp.ack(1)) == [tftp.Data(2, CONTENT[512:1024])]
+    peer.send(tftp.ack(2))
+    peer.send(tftp.ack(3))
     assert served.outcomes == ["COMPLETE"]
 
 
@@ -112,14 +112,14 @@ def test_oack_that_is_answered_when_the_policy_has_given_up(serve: Serve, policy
     """Silence, nothing left, and a new request works."""
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
-    peer.ask("file", tsize=0)
+    peer.request("file", tsize=0)
     wait_since(served, give_up_after(policy) + 0.001)
     assert served.outcomes == ["TIMED_OUT"]
     assert served.protocol.transfers == 0
     assert served.backend.readers[0].closed == 1
     assert set(peer.take()) <= {OACK}
-    assert peer.say(tftp.ack(0)) == []
-    assert peer.say(tftp.ack(1)) == []
+    assert peer.send(tftp.ack(0)) == []
+    assert peer.send(tftp.ack(1)) == []
     assert peer.download("file", tsize=0) == CONTENT
     assert served.outcomes == ["TIMED_OUT", "COMPLETE"]
 
@@ -131,10 +131,10 @@ def test_answer_at_the_very_instant_of_a_repetition(serve: Serve, wire: MemoryWi
     """Whichever comes first, block 1 is sent."""
     served = serve({"file": CONTENT})
     peer = served.peer()
-    peer.ask("file", tsize=0)
+    peer.request("file", tsize=0)
     wire.network.delay = 0.0
     wait_since(served, second - 0.002)
-    wire.clock.callLater(0.002, peer.say, tftp.ack(0))
+    wire.clock.callLater(0.002, peer.send, tftp.ack(0))
     served.advance(0.01)
     assert served.outcomes == []
-    assert peer.say(tftp.ack(1)) == [tftp.Data(2, CONTENT[512:1024])]
+    assert peer.send(tftp.ack(1)) == [tftp.Data(2, CONTENT[512:1024])]

@@ -38,7 +38,7 @@ def test_value_that_makes_no_sense_is_never_echoed(serve: Serve, name: str, valu
     """dnsmasq acknowledges blksize "abc" as 1."""
     served = serve({"file": FILE})
     options: dict[str, Any] = {name: value, "tsize": 0}
-    assert served.peer().ask("file", **options) == [tftp.OptionAck((("tsize", "10240"),))]
+    assert served.peer().request("file", **options) == [tftp.OptionAck((("tsize", "10240"),))]
 
 
 @pytest.mark.parametrize("value", ["-1", "abc", "9" * 300, "99999999999999999999999"])
@@ -46,14 +46,14 @@ def test_value_that_makes_no_sense_is_never_echoed(serve: Serve, name: str, valu
 def test_invalid_tsize_is_ignored(serve: Serve, write: bool, value: str) -> None:
     """tftpd-hpa answers -1 with 2^64 - 1."""
     served = serve({"file": FILE})
-    [answer] = served.peer().ask("new" if write else "file", write=write, tsize=value)
+    [answer] = served.peer().request("new" if write else "file", write=write, tsize=value)
     assert answer == (tftp.Ack(0) if write else block(1))
 
 
 def test_option_named_twice_is_acknowledged_once(serve: Serve) -> None:
     served = serve({"file": FILE})
     request = tftp.request(False, "file", "octet", [("blksize", "64"), ("BLKSIZE", "128"), ("blksize", "256")])
-    assert served.peer().say(request) == [tftp.OptionAck((("blksize", "64"),))]
+    assert served.peer().send(request) == [tftp.OptionAck((("blksize", "64"),))]
 
 
 # ERROR
@@ -66,12 +66,12 @@ def test_error_is_never_answered_with_an_error(serve: Serve, code: int, text: by
     served = serve({"file": FILE})
     error = b"\0\5" + code.to_bytes(2, "big") + text
     stranger, peer = served.peer(), served.peer()
-    assert stranger.say(error) == []
-    assert peer.ask("missing") == [tftp.Error(1, "File not found")]
-    assert peer.say(error) == []
-    peer.ask("file")
-    assert stranger.say(error, to=peer.tid) == []
-    assert peer.say(error) == []
+    assert stranger.send(error) == []
+    assert peer.request("missing") == [tftp.Error(1, "File not found")]
+    assert peer.send(error) == []
+    peer.request("file")
+    assert stranger.send(error, to=peer.tid) == []
+    assert peer.send(error) == []
     served.advance(30)
     assert {type(packet) for packet in peer.take()} <= {tftp.Data}
     assert served.protocol.transfers == 0
@@ -101,7 +101,7 @@ def test_fifo_device_and_directory_do_not_hang(serve: Serve, tmp_path: Path) -> 
         names.append("device")
     served = serve(DirectoryBackend(tmp_path))
     for name in names:
-        assert served.peer().ask(name, tsize=0) == [tftp.Error(1, "File not found")]
+        assert served.peer().request(name, tsize=0) == [tftp.Error(1, "File not found")]
         assert served.peer().put(name) == [tftp.Error(6, "File already exists")]
 
 
@@ -128,7 +128,7 @@ def test_full_disk(serve: Serve, small_disk: Path, options: dict[str, Any]) -> N
     acked = 0
     for first in range(1, 1000, window):
         window_blocks = [tftp.data(number, bytes([number & 0xFF]) * blksize) for number in range(first, first + window)]
-        received = peer.say(*window_blocks)
+        received = peer.send(*window_blocks)
         if isinstance(received[-1], tftp.Error):
             break
         acked = blocks(received)[-1]
@@ -157,7 +157,7 @@ def test_full_disk_at_the_end_of_an_upload_is_an_error(serve: Serve) -> None:
     served = serve(Files({}, {"finish": raise_disk_full}))
     peer = served.peer()
     peer.put("file")
-    assert peer.say(tftp.data(1, b"x")) == [tftp.Error(3, "Disk full or allocation exceeded")]
+    assert peer.send(tftp.data(1, b"x")) == [tftp.Error(3, "Disk full or allocation exceeded")]
 
 
 # Sequence
@@ -169,10 +169,10 @@ def test_full_disk_at_the_end_of_an_upload_is_an_error(serve: Serve) -> None:
 def test_ack_from_the_future_skips_nothing(serve: Serve, window: int, ahead: int) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    peer.ask("file", windowsize=window)
-    peer.say(tftp.ack(0))
-    assert peer.say(tftp.ack(window + ahead)) == []
-    assert peer.say(tftp.ack(window)) == [block(number) for number in range(window + 1, 2 * window + 1)]
+    peer.request("file", windowsize=window)
+    peer.send(tftp.ack(0))
+    assert peer.send(tftp.ack(window + ahead)) == []
+    assert peer.send(tftp.ack(window)) == [block(number) for number in range(window + 1, 2 * window + 1)]
 
 
 @pytest.mark.every_port
@@ -181,14 +181,14 @@ def test_ack_from_the_future_skips_nothing(serve: Serve, window: int, ahead: int
 def test_late_copy_of_the_request(serve: Serve, options: dict[str, Any]) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    received = peer.ask("file", **options)
+    received = peer.request("file", **options)
     if options:
-        received = peer.say(tftp.ack(0))
+        received = peer.send(tftp.ack(0))
     tid, last = peer.tid, blocks(received)[-1]
-    while received := peer.say(tftp.ack(last), to=tid):
+    while received := peer.send(tftp.ack(last), to=tid):
         assert blocks(received) == list(range(last + 1, last + 1 + len(received)))
         last = blocks(received)[-1]
-        assert peer.ask("file", **options) == []
+        assert peer.request("file", **options) == []
     assert last == 21
     assert served.outcomes == ["COMPLETE"]
     assert len(served.backend.readers) == 1
@@ -201,11 +201,11 @@ def test_late_copy_of_an_upload_request(serve: Serve, options: dict[str, Any]) -
     peer = served.peer()
     peer.put("file", **options)
     for number in (1, 2, 3):
-        assert peer.say(tftp.data(number, FILE[:512])) == [tftp.Ack(number)]
+        assert peer.send(tftp.data(number, FILE[:512])) == [tftp.Ack(number)]
         tid = peer.tid
         assert peer.put("file", **options) == []
         peer.tid = tid
-    assert peer.say(tftp.data(4, b"")) == [tftp.Ack(4)]
+    assert peer.send(tftp.data(4, b"")) == [tftp.Ack(4)]
     assert peer.put("file", **options) == []
     assert served.backend.files["file"] == FILE[:512] * 3
 
@@ -221,14 +221,14 @@ def test_restarted_client_gets_a_new_transfer(serve: Serve, acks_sent: int, opti
     """Firmware numbers its ports from the same start after each reset. It is served at once, not after our patience."""
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
-    oack = peer.ask("file", **options)
+    oack = peer.request("file", **options)
     for number in range(acks_sent):
-        peer.say(tftp.ack(number))
+        peer.send(tftp.ack(number))
     served.advance(3)
     peer.take()
-    assert peer.ask("file", **options) == oack
+    assert peer.request("file", **options) == oack
     window = options.get("windowsize", 1)
-    assert peer.say(tftp.ack(0)) == [block(number) for number in range(1, window + 1)]
+    assert peer.send(tftp.ack(0)) == [block(number) for number in range(1, window + 1)]
     assert served.protocol.transfers == 1
     assert peer.download("file") == FILE
 
@@ -238,12 +238,12 @@ def test_restarted_client_without_options_gets_a_new_transfer(serve: Serve) -> N
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     for acks_sent in (0, 1, 5):
-        peer.ask("file")
+        peer.request("file")
         for number in range(acks_sent):
-            peer.say(tftp.ack(number + 1))
+            peer.send(tftp.ack(number + 1))
         served.advance(3)
         peer.take()
-        assert peer.ask("file") == [block(1)]
+        assert peer.request("file") == [block(1)]
         served.advance(3)
         peer.take()
     assert peer.download("file") == FILE
@@ -257,11 +257,11 @@ def test_restarted_upload_begins_again(serve: Serve, blocks_sent: int, options: 
     peer = served.peer()
     oack = peer.put("file", **options)
     for number in range(blocks_sent):
-        peer.say(tftp.data(number + 1, FILE[:512]))
+        peer.send(tftp.data(number + 1, FILE[:512]))
     served.advance(3)
     peer.take()
     assert peer.put("file", **options) == oack
-    assert peer.say(tftp.data(1, b"short")) == [tftp.Ack(1)]
+    assert peer.send(tftp.data(1, b"short")) == [tftp.Ack(1)]
     assert served.backend.files["file"] == b"short"
     assert [writer.cancelled for writer in served.backend.writers] == [1] * (len(served.backend.writers) - 1) + [0]
 
@@ -271,10 +271,10 @@ def test_another_file_from_the_same_port(serve: Serve) -> None:
     """At once, and the old transfer ends without a word."""
     served = serve({"file": FILE, "other": b"other"})
     peer = served.peer()
-    peer.ask("file")
-    peer.say(tftp.ack(1))
-    assert peer.ask("other") == [tftp.Data(1, b"other")]
-    assert peer.say(tftp.ack(1)) == []
+    peer.request("file")
+    peer.send(tftp.ack(1))
+    assert peer.request("other") == [tftp.Data(1, b"other")]
+    assert peer.send(tftp.ack(1)) == []
     assert served.outcomes == ["CANCELLED", "COMPLETE"]
     served.advance(30)
     assert peer.take() == []
@@ -284,9 +284,9 @@ def test_another_file_from_the_same_port(serve: Serve) -> None:
 def test_malformed_request_does_not_end_a_transfer(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    peer.ask("file")
-    assert peer.say(b"\0\1x", to=served.address) == []
-    assert peer.say(tftp.ack(1)) == [block(2)]
+    peer.request("file")
+    assert peer.send(b"\0\1x", to=served.address) == []
+    assert peer.send(tftp.ack(1)) == [block(2)]
 
 
 @pytest.mark.every_port
@@ -297,7 +297,7 @@ def test_slow_file_is_not_opened_twice(serve: Serve) -> None:
     served = serve(Files({"file": FILE}, {"open": lambda call: next(handlers, at_once)(call)}))
     peer = served.peer()
     for _ in range(5):
-        assert peer.ask("file") == []
+        assert peer.request("file") == []
         served.advance(2)
     pending.fire()
     served.settle()
@@ -347,7 +347,7 @@ def test_reply_leaves_from_the_requested_address_on_a_wildcard_socket(
     for number in (1, 2):
         served.address = (wire.address(number), served.address[1])
         peer = served.peer()
-        peer.ask("file", windowsize=8)
-        assert blocks(peer.say(tftp.ack(0))) == list(range(1, 9))
-        assert peer.ask("missing") == [tftp.Error(1, "File not found")]
+        peer.request("file", windowsize=8)
+        assert blocks(peer.send(tftp.ack(0))) == list(range(1, 9))
+        assert peer.request("missing") == [tftp.Error(1, "File not found")]
         assert {host for host, _ in peer.sources} == {wire.address(number)}

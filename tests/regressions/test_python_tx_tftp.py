@@ -46,10 +46,10 @@ def test_d2_upload_continues_after_block_65535() -> None:
     last = 65_540
     files = Files()
     direct = Direct(files)
-    direct.say(tftp.request(True, "file", "octet", [("blksize", "8")]))
+    direct.send(tftp.request(True, "file", "octet", [("blksize", "8")]))
     for number in range(1, last):
-        assert direct.say(tftp.data(number & 0xFFFF, number.to_bytes(8, "big"))) == [tftp.ack(number & 0xFFFF)]
-    assert direct.say(tftp.data(last & 0xFFFF, b"")) == [tftp.ack(last & 0xFFFF)]
+        assert direct.send(tftp.data(number & 0xFFFF, number.to_bytes(8, "big"))) == [tftp.ack(number & 0xFFFF)]
+    assert direct.send(tftp.data(last & 0xFFFF, b"")) == [tftp.ack(last & 0xFFFF)]
     stored = files.files["file"]
     assert stored == b"".join(number.to_bytes(8, "big") for number in range(1, last))
     direct.protocol.close()
@@ -58,7 +58,7 @@ def test_d2_upload_continues_after_block_65535() -> None:
 @pytest.mark.parametrize("options", [{"multicast": ""}, {"msftwindow": 31416}, {"rollover": 0, "nonsense": "x"}])
 def test_d4_only_unknown_options_mean_no_oack(serve: Serve, options: dict[str, Any]) -> None:
     served = serve({"file": b"content"})
-    assert served.peer().ask("file", **options) == [tftp.Data(1, b"content")]
+    assert served.peer().request("file", **options) == [tftp.Data(1, b"content")]
     assert served.peer().put("new", **options) == [tftp.Ack(0)]
 
 
@@ -68,9 +68,9 @@ def test_d5_error_of_the_client_while_a_read_is_in_flight(serve: Serve, cancella
     pending = Pending(cancellable)
     served = serve(Files({"file": numbered(600)}, {"read": pending}))
     peer = served.peer()
-    peer.ask("file", tsize=0)
-    assert peer.say(tftp.ack(0)) == []
-    assert peer.say(tftp.error(0, "enough")) == []
+    peer.request("file", tsize=0)
+    assert peer.send(tftp.ack(0)) == []
+    assert peer.send(tftp.error(0, "enough")) == []
     pending.fire()
     served.settle()
     assert peer.take() == []
@@ -85,8 +85,8 @@ def test_d5_error_of_the_client_while_a_read_is_in_flight(serve: Serve, cancella
 def test_d6_same_request_twice_is_one_session(serve: Serve, write: bool, options: dict[str, Any]) -> None:
     served = serve({"file": numbered(600)})
     peer = served.peer()
-    first = peer.ask("new" if write else "file", write=write, **options)
-    assert peer.ask("new" if write else "file", write=write, **options) == first
+    first = peer.request("new" if write else "file", write=write, **options)
+    assert peer.request("new" if write else "file", write=write, **options) == first
     assert served.protocol.transfers == 1
     assert len(served.backend.readers) + len(served.backend.writers) == 1
     assert len(set(peer.sources)) == 1
@@ -100,7 +100,7 @@ def test_d7_malformed_datagrams_cost_one_event(serve: Serve) -> None:
     served = serve()
     peer = served.peer()
     for _ in range(20):
-        answers = peer.say(*MALFORMED)
+        answers = peer.send(*MALFORMED)
         assert answers == [tftp.Error(4, "Malformed request")] * 3, "a reply to two bytes would be too much"
     served.advance(3)
     found = served.of(DatagramsMalformed)
@@ -112,7 +112,7 @@ def test_d7_malformed_datagrams_cost_one_event(serve: Serve) -> None:
 def test_d7_duplicate_option_and_odd_fields_are_served(serve: Serve) -> None:
     served = serve({"file": b"content"})
     request = b"\0\1file\0octet\0blksize\x001024\0BLKSIZE\x00512\0tsize"
-    assert served.peer().say(request) == [tftp.OptionAck((("blksize", "1024"),))]
+    assert served.peer().send(request) == [tftp.OptionAck((("blksize", "1024"),))]
 
 
 @pytest.mark.every_port
@@ -129,14 +129,14 @@ def test_d9_unknown_tid_gets_an_error_and_the_peer_does_not(start: Serve, number
     """From another host with the same port, and from another port of the same host."""
     served = start({"file": numbered(1000)}, ports="ephemeral")
     peer = served.peer()
-    peer.ask("file")
+    peer.request("file")
     other_client = served.peer(number, peer.address[1] if number == 8 else 0)
     for datagram in (tftp.ack(1), tftp.data(1, b"x"), b"\0\1file\0octet\0"):
-        assert other_client.say(datagram, to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
-    assert other_client.say(tftp.error(5, "no"), to=peer.tid) == []
+        assert other_client.send(datagram, to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
+    assert other_client.send(tftp.error(5, "no"), to=peer.tid) == []
     assert set(other_client.sources) == {peer.tid}
     assert peer.take() == []
-    assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
+    assert peer.send(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
 
 
 @pytest.mark.every_port
@@ -145,12 +145,12 @@ def test_d9_unknown_tid_on_the_single_port_is_ignored(start: Serve, number: int)
     """There a forged sender address must not be told anything: it would be a reflector."""
     served = start({"file": numbered(1000)})
     peer = served.peer()
-    peer.ask("file")
+    peer.request("file")
     other_client = served.peer(number, peer.address[1] if number == 8 else 0)
     for datagram in (tftp.ack(1), tftp.data(1, b"x"), tftp.error(5, "no")):
-        assert other_client.say(datagram) == []
+        assert other_client.send(datagram) == []
     assert peer.take() == []
-    assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
+    assert peer.send(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
 
 
 @pytest.mark.every_port
@@ -160,7 +160,7 @@ def test_d10_reply_leaves_from_the_requested_address(serve: Serve, wire: MemoryW
     served.address = (wire.address(2), served.address[1])
     peer = served.peer()
     assert peer.download("file", tsize=0) == numbered(1000)
-    peer.ask("missing")
+    peer.request("missing")
     peer.upload("new", b"x")
     assert {host for host, _ in peer.sources} == {wire.address(2)}
     assert served.reports[0].request.local == wire.address(2)
@@ -181,4 +181,4 @@ def test_d10_reply_leaves_from_the_requested_address(serve: Serve, wire: MemoryW
 def test_d11_blksize_fits_the_interface(serve: Serve, mtu: int | None, max_blksize: int, agreed: int) -> None:
     """Unless more was set on purpose."""
     served = serve({"file": b""}, mtu=lambda via: mtu, max_blksize=max_blksize)
-    assert served.peer().ask("file", blksize=65464) == [tftp.OptionAck((("blksize", str(agreed)),))]
+    assert served.peer().request("file", blksize=65464) == [tftp.OptionAck((("blksize", str(agreed)),))]

@@ -36,10 +36,10 @@ def test_case_01_request_three_times_before_any_reply(serve: Serve, wire: Wire) 
     served = serve({"file": FILE})
     peer = served.peer()
     request = tftp.request(False, "file", "octet", [("tsize", "0")])
-    assert peer.say(request, request, request) == [tftp.OptionAck((("tsize", "10240"),))] * 3
+    assert peer.send(request, request, request) == [tftp.OptionAck((("tsize", "10240"),))] * 3
     assert len(set(peer.sources)) == 1
     assert len(served.backend.readers) == served.protocol.transfers == 1
-    assert peer.say(tftp.ack(0)) == [block(1)]
+    assert peer.send(tftp.ack(0)) == [block(1)]
 
 
 @pytest.mark.every_port
@@ -47,7 +47,7 @@ def test_case_01_without_options(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     request = tftp.request(False, "file", "octet")
-    assert peer.say(request, request, request) == [block(1)] * 3
+    assert peer.send(request, request, request) == [block(1)] * 3
     assert len(served.backend.readers) == 1
 
 
@@ -56,15 +56,15 @@ def test_case_01_without_options(serve: Serve) -> None:
 def test_case_02_request_again_after_the_first_ack(serve: Serve, options: dict[str, Any]) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    peer.ask("file", **options)
+    peer.request("file", **options)
     if options:
-        peer.say(tftp.ack(0))
-    assert peer.say(tftp.ack(1)) == [block(2)]
+        peer.send(tftp.ack(0))
+    assert peer.send(tftp.ack(1)) == [block(2)]
     tid = peer.tid
     for _ in range(3):
-        assert peer.ask("file", **options) == []
+        assert peer.request("file", **options) == []
     assert len(served.backend.readers) == 1
-    assert peer.say(tftp.ack(2), to=tid) == [block(3)]
+    assert peer.send(tftp.ack(2), to=tid) == [block(3)]
 
 
 @pytest.mark.every_port
@@ -72,13 +72,13 @@ def test_case_02_request_again_after_the_first_ack(serve: Serve, options: dict[s
 def test_case_03_unknown_tid_gets_error_5(start: Serve, number: int) -> None:
     served = start({"file": FILE}, ports="ephemeral")
     peer = served.peer()
-    peer.ask("file")
+    peer.request("file")
     other_client = served.peer(number)
-    assert other_client.say(tftp.ack(1), to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
+    assert other_client.send(tftp.ack(1), to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
     for number_of_ack in range(1, 20):
-        assert peer.say(tftp.ack(number_of_ack)) == [block(number_of_ack + 1)]
-    peer.say(tftp.ack(20))
-    peer.say(tftp.ack(21))
+        assert peer.send(tftp.ack(number_of_ack)) == [block(number_of_ack + 1)]
+    peer.send(tftp.ack(20))
+    peer.send(tftp.ack(21))
     assert served.outcomes == ["COMPLETE"]
 
 
@@ -87,9 +87,9 @@ def test_case_03_unknown_tid_gets_error_5(start: Serve, number: int) -> None:
 def test_case_04_error_from_an_unknown_tid(serve: Serve, code: int) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    peer.ask("file")
-    assert served.peer().say(tftp.error(code, "go away"), to=peer.tid) == []
-    assert peer.say(tftp.ack(1)) == [block(2)]
+    peer.request("file")
+    assert served.peer().send(tftp.error(code, "go away"), to=peer.tid) == []
+    assert peer.send(tftp.ack(1)) == [block(2)]
 
 
 @pytest.mark.every_port
@@ -97,10 +97,10 @@ def test_case_05_old_ack_a_hundred_times(serve: Serve) -> None:
     """Sorcerer's Apprentice: no DATA is sent for it."""
     served = serve({"file": FILE})
     peer = served.peer()
-    peer.ask("file")
-    assert peer.say(tftp.ack(1)) == [block(2)]
-    assert peer.say(*[tftp.ack(1)] * 50, *[tftp.ack(0)] * 50) == []
-    assert peer.say(tftp.ack(2)) == [block(3)]
+    peer.request("file")
+    assert peer.send(tftp.ack(1)) == [block(2)]
+    assert peer.send(*[tftp.ack(1)] * 50, *[tftp.ack(0)] * 50) == []
+    assert peer.send(tftp.ack(2)) == [block(3)]
 
 
 class DoublingLink:
@@ -139,9 +139,9 @@ def test_case_06_everything_duplicated_does_not_double_the_traffic(
 def test_case_07_ack_for_the_future(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    peer.ask("file")
-    assert peer.say(*[tftp.ack(number) for number in (2, 3, 100, 65535, 0)]) == []
-    assert peer.say(tftp.ack(1)) == [block(2)]
+    peer.request("file")
+    assert peer.send(*[tftp.ack(number) for number in (2, 3, 100, 65535, 0)]) == []
+    assert peer.send(tftp.ack(1)) == [block(2)]
 
 
 @pytest.mark.every_port
@@ -149,21 +149,21 @@ def test_case_07_ack_for_the_future(serve: Serve) -> None:
 def test_case_08_ack_in_the_middle_of_a_window(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    peer.ask("file", windowsize=8)
-    assert peer.say(tftp.ack(0)) == block_range(1, 8)
-    assert peer.say(tftp.ack(3)) == block_range(4, 11)
-    assert peer.say(tftp.ack(11)) == block_range(12, 19)
+    peer.request("file", windowsize=8)
+    assert peer.send(tftp.ack(0)) == block_range(1, 8)
+    assert peer.send(tftp.ack(3)) == block_range(4, 11)
+    assert peer.send(tftp.ack(11)) == block_range(12, 19)
 
 
 @pytest.mark.usefixtures("proven_peers")
 def test_case_09_edk2_repeats_three_acks_for_a_missing_first_block(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
-    peer.ask("file", windowsize=4)
-    assert peer.say(tftp.ack(0)) == block_range(1, 4)
-    assert peer.say(tftp.ack(4)) == block_range(5, 8)
-    assert peer.say(tftp.ack(4), tftp.ack(4), tftp.ack(4)) == block_range(5, 8)
-    assert peer.say(tftp.ack(8)) == block_range(9, 12)
+    peer.request("file", windowsize=4)
+    assert peer.send(tftp.ack(0)) == block_range(1, 4)
+    assert peer.send(tftp.ack(4)) == block_range(5, 8)
+    assert peer.send(tftp.ack(4), tftp.ack(4), tftp.ack(4)) == block_range(5, 8)
+    assert peer.send(tftp.ack(8)) == block_range(9, 12)
 
 
 def without_markers(packets: list[tftp.Packet]) -> set[int]:
@@ -177,14 +177,14 @@ def test_case_10_u_boot_is_silent_for_five_seconds(serve: Serve) -> None:
     """It ignores what it has already, and repeats a lost ACK only then. Here it has lost what else was sent, too."""
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
-    peer.ask("file", windowsize=4)
-    assert peer.say(tftp.ack(0)) == block_range(1, 4)
+    peer.request("file", windowsize=4)
+    assert peer.send(tftp.ack(0)) == block_range(1, 4)
     served.advance(5)
     assert without_markers(peer.take()) == set(range(1, 9))
-    assert peer.say(tftp.ack(4)) == block_range(5, 8)
+    assert peer.send(tftp.ack(4)) == block_range(5, 8)
     served.advance(12)
     peer.take()
-    assert peer.say(tftp.ack(8)) == block_range(9, 12)
+    assert peer.send(tftp.ack(8)) == block_range(9, 12)
     assert served.reports == []
 
 
@@ -211,16 +211,16 @@ def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window: int, mebibytes: in
     """Block numbers wrap after each 32 MiB, from 65535 to 0. Old ACKs that come just behind that get no answer."""
     content = PeriodicContent(mebibytes << 20)
     direct = Direct(Files({"file": content}))
-    direct.say(tftp.request(False, "file", "octet", [("windowsize", str(window))]))
-    acked, last, received = 0, (mebibytes << 20) // 512 + 1, direct.say(tftp.ack(0))
+    direct.send(tftp.request(False, "file", "octet", [("windowsize", str(window))]))
+    acked, last, received = 0, (mebibytes << 20) // 512 + 1, direct.send(tftp.ack(0))
     while received:
         for number, datagram in enumerate(received, acked + 1):
             assert datagram == tftp.data(number & 0xFFFF, content[(number - 1) * 512 : number * 512])
         assert len(received) == min(window, last - acked)
         acked += len(received)
-        received = direct.say(tftp.ack(acked & 0xFFFF))
+        received = direct.send(tftp.ack(acked & 0xFFFF))
         if acked > window and acked & 0xFFFF <= window:
-            assert [direct.say(tftp.ack((acked - behind) & 0xFFFF)) for behind in (window, window + 1)] == [[], []]
+            assert [direct.send(tftp.ack((acked - behind) & 0xFFFF)) for behind in (window, window + 1)] == [[], []]
     assert acked == last
     assert of_type(TransferEnded, direct.events[-1]).report.outcome.name == "COMPLETE"
 
@@ -234,19 +234,19 @@ def test_case_12_loss_where_the_numbers_wrap() -> None:
     def data(*numbers: int) -> list[bytes]:
         return [tftp.data(number & 0xFFFF, content[(number - 1) * 8 : number * 8]) for number in numbers]
 
-    direct.say(tftp.request(False, "file", "octet", [("blksize", "8"), ("windowsize", "2")]))
+    direct.send(tftp.request(False, "file", "octet", [("blksize", "8"), ("windowsize", "2")]))
     for number in range(0, 65_534, 2):
-        direct.say(tftp.ack(number))
-    assert direct.say(tftp.ack(65_534)) == data(65_535, 65_536)
+        direct.send(tftp.ack(number))
+    assert direct.send(tftp.ack(65_534)) == data(65_535, 65_536)
     direct.clock.advance(1)
     [new, marker] = direct.take()
     assert [new] == data(65_537)
     assert len(marker) == 4
-    assert direct.say(tftp.ack(65_535)) == data(65_536, 65_537)
-    assert direct.say(tftp.ack(65_534)) == []
-    assert direct.say(tftp.ack(0)) == data(65_537, 65_538)
-    assert direct.say(tftp.ack(65_535)) == []
-    assert direct.say(tftp.ack(2)) == data(65_539, 65_540)
+    assert direct.send(tftp.ack(65_535)) == data(65_536, 65_537)
+    assert direct.send(tftp.ack(65_534)) == []
+    assert direct.send(tftp.ack(0)) == data(65_537, 65_538)
+    assert direct.send(tftp.ack(65_535)) == []
+    assert direct.send(tftp.ack(2)) == data(65_539, 65_540)
     direct.protocol.close()
 
 
@@ -255,12 +255,12 @@ def test_case_12_loss_where_the_numbers_wrap() -> None:
 def test_case_13_the_last_block_is_short(serve: Serve, size: int, sizes: list[int]) -> None:
     served = serve({"file": numbered(size)})
     peer = served.peer()
-    received = peer.ask("file")
+    received = peer.request("file")
     for number, expected in enumerate(sizes, 1):
         [packet] = received
         assert isinstance(packet, tftp.Data)
         assert (packet.block, len(packet.payload)) == (number, expected)
-        received = peer.say(tftp.ack(number))
+        received = peer.send(tftp.ack(number))
     assert received == []
     assert served.outcomes == ["COMPLETE"]
 
@@ -269,10 +269,10 @@ def test_case_14_pxelinux_takes_six_seconds_to_answer_the_oack(serve: Serve) -> 
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     oack = tftp.OptionAck((("tsize", "10240"), ("blksize", "1408")))
-    assert peer.ask("file", tsize=0, blksize=1408) == [oack]
+    assert peer.request("file", tsize=0, blksize=1408) == [oack]
     served.advance(6)
     assert peer.take() == [oack] * 2  # after 1 s and after 3 s
-    assert peer.say(tftp.ack(0)) == [block(1, 1408)]
+    assert peer.send(tftp.ack(0)) == [block(1, 1408)]
 
 
 @pytest.mark.parametrize("window", [1, 4])
@@ -281,11 +281,11 @@ def test_case_15_pause_of_forty_seconds(serve: Serve, window: int) -> None:
     """GRUB verifies, others write flash. What was sent before is known: the client goes on where it was."""
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
-    peer.ask("file", windowsize=window)
-    assert peer.say(tftp.ack(0)) == block_range(1, window)
+    peer.request("file", windowsize=window)
+    assert peer.send(tftp.ack(0)) == block_range(1, window)
     served.advance(40)
     assert without_markers(peer.take()) == set(range(1, window + 1 + (4 if window > 1 else 0)))
-    assert peer.say(tftp.ack(window)) == block_range(window + 1, 2 * window)
+    assert peer.send(tftp.ack(window)) == block_range(window + 1, 2 * window)
 
 
 @pytest.mark.every_port
@@ -294,8 +294,8 @@ def test_case_16_a_thousand_size_probes(start: Serve) -> None:
     served = start({"file": FILE})
     peer = served.peer()
     for _ in range(1000):
-        assert peer.ask("file", tsize=0) == [tftp.OptionAck((("tsize", "10240"),))]
-        assert peer.say(tftp.error(8, "User aborted the transfer")) == []
+        assert peer.request("file", tsize=0) == [tftp.OptionAck((("tsize", "10240"),))]
+        assert peer.send(tftp.error(8, "User aborted the transfer")) == []
     assert served.outcomes == ["SIZE_PROBE"] * 1000
     assert served.protocol.transfers == 0
     assert served.refused == []
@@ -307,8 +307,8 @@ def test_case_17_last_ack_is_lost_and_the_client_gone(serve: Serve) -> None:
     """A success: the port is closed after the waits."""
     served = serve({"file": FILE[:600]})
     peer = served.peer()
-    peer.ask("file")
-    assert peer.say(tftp.ack(1)) == [tftp.Data(2, FILE[512:600])]
+    peer.request("file")
+    assert peer.send(tftp.ack(1)) == [tftp.Data(2, FILE[512:600])]
     peer.close()
     served.advance(12)
     assert served.outcomes == ["UNCONFIRMED"]
@@ -329,10 +329,10 @@ def test_case_18_option_out_of_range(serve: Serve, name: str, value: str) -> Non
     invalid_option: dict[str, Any] = {name: value}
     served = serve({"file": FILE[:100]})
     if name == "timeout":
-        assert served.peer().ask("file", timeout=value, blksize=64) == [tftp.OptionAck((("blksize", "64"),))]
+        assert served.peer().request("file", timeout=value, blksize=64) == [tftp.OptionAck((("blksize", "64"),))]
     else:
-        assert served.peer().ask("file", timeout=9, **invalid_option) == [tftp.OptionAck((("timeout", "9"),))]
-    assert served.peer().ask("file", **invalid_option) == [tftp.Data(1, FILE[:100])]
+        assert served.peer().request("file", timeout=9, **invalid_option) == [tftp.OptionAck((("timeout", "9"),))]
+    assert served.peer().request("file", **invalid_option) == [tftp.Data(1, FILE[:100])]
 
 
 ODD_REQUESTS = {
@@ -347,20 +347,20 @@ ODD_REQUESTS = {
 @pytest.mark.parametrize(("request_", "blksize"), ODD_REQUESTS.values(), ids=ODD_REQUESTS)
 def test_case_19_odd_requests(serve: Serve, request_: bytes, blksize: str) -> None:
     served = serve({"file": FILE})
-    assert served.peer().say(request_) == [tftp.OptionAck((("blksize", blksize),))]
+    assert served.peer().send(request_) == [tftp.OptionAck((("blksize", blksize),))]
 
 
 def test_case_20_capitals(serve: Serve) -> None:
     served = serve({"file": FILE[:64]})
     peer = served.peer()
-    assert peer.ask("file", "OcTeT", BLKSIZE=64, TSize=0) == [tftp.OptionAck((("BLKSIZE", "64"), ("TSize", "64")))]
+    assert peer.request("file", "OcTeT", BLKSIZE=64, TSize=0) == [tftp.OptionAck((("BLKSIZE", "64"), ("TSize", "64")))]
     assert peer.download("file", "NetASCII") == FILE[:64].replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
 
 
 def test_case_21_the_oack_holds_the_requested_options(serve: Serve) -> None:
     served = serve({"file": FILE})
-    assert served.peer().ask("file", blksize=100) == [tftp.OptionAck((("blksize", "100"),))]
-    assert served.peer().ask("file", windowsize=2) == [tftp.OptionAck((("windowsize", "2"),))]
+    assert served.peer().request("file", blksize=100) == [tftp.OptionAck((("blksize", "100"),))]
+    assert served.peer().request("file", windowsize=2) == [tftp.OptionAck((("windowsize", "2"),))]
 
 
 @pytest.mark.every_port
@@ -369,7 +369,7 @@ def test_case_22_missing_file(serve: Serve, options: dict[str, Any]) -> None:
     served = serve()
     peer = served.peer()
     for _ in range(3):
-        assert peer.ask("pxelinux.cfg/default", **options) == [tftp.Error(1, "File not found")]
+        assert peer.request("pxelinux.cfg/default", **options) == [tftp.Error(1, "File not found")]
     assert served.refused == [(1, "File not found")] * 3
     served.advance(30)
     assert peer.take() == []
@@ -418,7 +418,7 @@ FORBIDDEN = [
 def test_case_23_no_way_out(serve: Serve, root: Path, name: str, write: bool) -> None:
     """Never a byte, and nothing hangs."""
     served = serve(DirectoryBackend(root))
-    [answer] = served.peer().ask(name, write=write)
+    [answer] = served.peer().request(name, write=write)
     assert isinstance(answer, tftp.Error | tftp.Ack)
     if isinstance(answer, tftp.Error):
         assert answer.code in ((1, 2, 4, 6, 0) if write else (1, 2))
@@ -430,7 +430,7 @@ def test_case_23_no_way_out(serve: Serve, root: Path, name: str, write: bool) ->
 
 def test_case_23_nul_ends_the_name(serve: Serve, root: Path) -> None:
     served = serve(DirectoryBackend(root))
-    assert served.peer().say(b"\0\1a/b/c\0../../secret\0octet\0") == [
+    assert served.peer().send(b"\0\1a/b/c\0../../secret\0octet\0") == [
         tftp.Error(4, "Mode '../../secret' is not served")
     ]
 
@@ -447,9 +447,9 @@ def test_case_24_file_is_truncated_meanwhile(serve: Serve, tmp_path: Path) -> No
     (tmp_path / "file").write_bytes(FILE)
     served = serve(DirectoryBackend(tmp_path))
     peer = served.peer()
-    peer.ask("file")
+    peer.request("file")
     os.truncate(tmp_path / "file", 700)
-    [answer] = peer.say(tftp.ack(1))
+    [answer] = peer.send(tftp.ack(1))
     assert isinstance(answer, tftp.Error)
     assert answer.code == 0
     assert served.outcomes == ["FAILED"]
@@ -461,24 +461,24 @@ def test_case_24_file_is_replaced_meanwhile(serve: Serve, tmp_path: Path) -> Non
     (tmp_path / "file").write_bytes(FILE[:1500])
     served = serve(DirectoryBackend(tmp_path))
     peer = served.peer()
-    peer.ask("file")
+    peer.request("file")
     (tmp_path / "new").write_bytes(b"other")
     os.replace(tmp_path / "new", tmp_path / "file")
-    assert peer.say(tftp.ack(1)) == [block(2)]
-    assert peer.say(tftp.ack(2)) == [tftp.Data(3, FILE[1024:1500])]
-    peer.say(tftp.ack(3))
+    assert peer.send(tftp.ack(1)) == [block(2)]
+    assert peer.send(tftp.ack(2)) == [tftp.Data(3, FILE[1024:1500])]
+    peer.send(tftp.ack(3))
     assert served.peer().download("file") == b"other"
 
 
 def test_case_25_netascii_with_cr_at_the_edge_of_a_block(serve: Serve) -> None:
     served = serve({"file": b"x" * 511 + b"\r" + b"y" * 510 + b"\nz"})
     peer = served.peer()
-    assert peer.ask("file", "netascii") == [tftp.Data(1, b"x" * 511 + b"\r")]
-    assert peer.say(tftp.ack(1)) == [tftp.Data(2, b"\0" + b"y" * 510 + b"\r")]
+    assert peer.request("file", "netascii") == [tftp.Data(1, b"x" * 511 + b"\r")]
+    assert peer.send(tftp.ack(1)) == [tftp.Data(2, b"\0" + b"y" * 510 + b"\r")]
     served.advance(1.1)
     assert peer.take() == [tftp.Data(2, b"\0" + b"y" * 510 + b"\r")]
-    assert peer.say(tftp.ack(2)) == [tftp.Data(3, b"\nz")]
-    assert peer.say(tftp.ack(3)) == []
+    assert peer.send(tftp.ack(2)) == [tftp.Data(3, b"\nz")]
+    assert peer.send(tftp.ack(3)) == []
 
 
 @pytest.mark.every_port
@@ -499,9 +499,9 @@ def test_case_27_request_by_broadcast(serve: Serve, wire: Wire, write: bool) -> 
     peer = served.peer(port=5000)
     for name in ("file", "missing"):
         request = tftp.request(write, name, "octet")
-        assert peer.say(request, b"\0\1", to=(wire.broadcast, served.address[1])) == []
+        assert peer.send(request, b"\0\1", to=(wire.broadcast, served.address[1])) == []
     assert served.events == []
-    assert peer.ask("file") == [block(1)]
+    assert peer.request("file") == [block(1)]
 
 
 def test_case_27_request_by_multicast() -> None:
@@ -520,16 +520,16 @@ def test_case_27_request_by_multicast() -> None:
 def test_case_28_runts_and_unknown_opcodes(serve: Serve, datagram: bytes) -> None:
     """Dropped or ERROR 4, counted; also in the middle of a transfer, which goes on."""
     served = serve({"file": FILE})
-    assert served.peer().say(datagram) in ([], [tftp.Error(4, "Malformed request")])
+    assert served.peer().send(datagram) in ([], [tftp.Error(4, "Malformed request")])
     assert [event.count for event in served.of(DatagramsMalformed)] == [1]
     peer = served.peer()
-    peer.ask("file")
+    peer.request("file")
     served.advance(2)
     peer.take()
-    assert peer.say(datagram) == []
+    assert peer.send(datagram) == []
     if served.ports == "single" or not datagram.startswith(b"\0\1"):
         assert [event.count for event in served.of(DatagramsMalformed)] == [1, 1]
-    assert peer.say(tftp.ack(1)) == [block(2)]
+    assert peer.send(tftp.ack(1)) == [block(2)]
 
 
 @pytest.mark.every_port
@@ -537,6 +537,6 @@ def test_case_28_runts_and_unknown_opcodes(serve: Serve, datagram: bytes) -> Non
 def test_case_28_part_of_no_transfer(serve: Serve, datagram: bytes) -> None:
     """Well-formed and late: no answer, and not malformed."""
     served = serve({"file": FILE})
-    assert served.peer().say(datagram) == []
+    assert served.peer().send(datagram) == []
     assert served.events == []
-    assert served.peer().ask("file") == [block(1)]
+    assert served.peer().request("file") == [block(1)]

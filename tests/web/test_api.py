@@ -126,7 +126,7 @@ def test_records_of_an_operation(pages: Pages) -> None:
     assert pages.json("/api/boots?limit=1") == {"records": [{"id": "1"}], "more": True}
     pages.return_records("boots", [])
     assert pages.json("/api/boots") == {"records": [], "more": False}
-    assert pages.ask("HEAD", "/api/boots").status == 200
+    assert pages.response_to("HEAD", "/api/boots").status == 200
 
 
 def test_times_of_a_query_are_numbers(pages: Pages) -> None:

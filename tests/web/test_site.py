@@ -43,7 +43,7 @@ def test_content_length_that_is_no_number_is_refused(visitor: Visitor) -> None:
 def test_head_is_not_logged(visitor: Visitor, target: str) -> None:
     body = visitor.get(target).body
     with capturedLogs() as logged:
-        response = visitor.ask("HEAD", target)
+        response = visitor.response_to("HEAD", target)
     assert (response.body, response.headers["Content-Length"]) == (b"", str(len(body)))
     assert logged == []
 
@@ -51,7 +51,7 @@ def test_head_is_not_logged(visitor: Visitor, target: str) -> None:
 def test_health(visitor: Visitor) -> None:
     assert visitor.json("/healthz") == {"alive": True}
     assert visitor.get("/healthz").headers["Content-Type"] == "application/json"
-    assert visitor.ask("HEAD", "/healthz").status == 200
+    assert visitor.response_to("HEAD", "/healthz").status == 200
 
 
 def test_a_service_that_is_not_started_is_not_ready() -> None:
@@ -120,14 +120,14 @@ def test_missing_path_is_answered_with_404(visitor: Visitor) -> None:
 
 
 def test_read_only_paths_refuse_post(visitor: Visitor) -> None:
-    response = visitor.ask("POST", "/healthz", b"x")
+    response = visitor.response_to("POST", "/healthz", b"x")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
     assert json.loads(response.body) == {"error": "only GET, HEAD can be used here"}
 
 
 def test_long_body_is_discarded(visitor: Visitor) -> None:
-    assert visitor.ask("POST", "/missing", bytes(LONGEST_BODY)).status == 405
-    assert visitor.ask("POST", "/missing", bytes(LONGEST_BODY + 1)).status == 413
+    assert visitor.response_to("POST", "/missing", bytes(LONGEST_BODY)).status == 405
+    assert visitor.response_to("POST", "/missing", bytes(LONGEST_BODY + 1)).status == 413
 
 
 def test_more_connections_than_allowed_are_closed(visitor: Visitor) -> None:

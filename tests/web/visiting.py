@@ -44,7 +44,7 @@ class Visitor:
         wire.protocol.dataReceived(request(method, target, body, **headers))
         return wire
 
-    def ask(self, method: str, target: str, body: bytes = b"", **headers: str | None) -> Response:
+    def response_to(self, method: str, target: str, body: bytes = b"", **headers: str | None) -> Response:
         """The response to a request that is answered at once."""
         wire = self.send(method, target, body, **headers)
         response, rest = parse(wire.value(), head=method == "HEAD")
@@ -53,7 +53,7 @@ class Visitor:
 
     def get(self, target: str, **headers: str | None) -> Response:
         """The response to a GET."""
-        return self.ask("GET", target, b"", **headers)
+        return self.response_to("GET", target, b"", **headers)
 
     def json(self, target: str, **headers: str | None) -> Any:
         """What a GET returns."""
