@@ -75,7 +75,9 @@ def add_boots(commands: Any) -> None:
     parser.add_argument("--verdict", choices=verdicts, default="", metavar="VERDICT", help=", ".join(verdicts))
     parser.add_argument("--since", type=_since, default=0.0, metavar="AGE", help='not older, such as "2 h" or "3 d"')
     parser.add_argument("--limit", type=_count, default=50, metavar="COUNT", help="at most so many (50)")
-    parser.add_argument("--follow", action="store_true", help="go on, and show each boot when its verdict is known")
+    parser.add_argument(
+        "--follow", action="store_true", help="go on, and show each boot when it begins and when its verdict is known"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON; with --follow one object a line")
     parser.set_defaults(run=_boots)
     showing = commands.add_parser(
@@ -199,7 +201,7 @@ def _follow(options: argparse.Namespace, configuration: Configuration, filters: 
     with suppress(KeyboardInterrupt):
         for record in _verdict_changes(server):
             attempt = attempt_of(record)
-            matches = filters["machine"] in ("", attempt.client)
+            matches = filters["machine"] in ("", attempt.client) and attempt.began >= filters["since"]
             if matches and (not options.verdict or attempt.verdict.value == options.verdict):
                 if options.json:
                     _print(json.dumps(record))

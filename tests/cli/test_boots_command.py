@@ -1,6 +1,7 @@
 """``bootfw boots`` and ``bootfw show``, with a server that runs and without."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,7 @@ class RestartedServer:
     def call(self, name: str, **arguments: Any) -> Any:
         self.after.append(arguments["after"])
         answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
@@ -246,6 +247,40 @@ def test_followed_list_continues_after_a_restart(noticed: bool, capsys: pytest.C
     assert server.after == ([-1, 2, -1, -1, 0] if noticed else [-1, 2, -1])
     messages = "bootfw: the server has ended; waiting for it\nbootfw: the server runs again\n"
     assert capsys.readouterr().err == (messages if noticed else "")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), [f"{MAC} in progress", f"{OTHER} booted", f"{MAC} failed"]),
+        (("--verdict", "failed"), [f"{MAC} failed"]),
+        (("--mac", OTHER), [f"{OTHER} booted"]),
+        (("--since", "1 d"), [f"{OTHER} booted"]),
+    ],
+)
+def test_followed_list_shows_each_boot_again_when_it_has_ended(
+    run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], expected: list[str]
+) -> None:
+    in_progress = evolve(FAILED, ended=None, verdict=Verdict.IN_PROGRESS, cause=None)
+    now = time.time()
+    booted = evolve(BOOTED, began=now - 60, ended=now - 30)
+    changes = [(in_progress, 1), (booted, 2), (in_progress, 3), (FAILED, 4)]
+    monkeypatch.setattr(boots, "_POLL", 0.0)
+
+    def follow(*more: str) -> str:
+        records = [[{**attempt_record(attempt, stages=False), "change": number}] for attempt, number in changes]
+        server = RestartedServer([*records, KeyboardInterrupt()])
+        monkeypatch.setattr(boots, "running", lambda state: server)
+        code, out, err = run("boots", "--follow", *options, *more)
+        assert (code, err) == (0, "")
+        return out
+
+    shown = [attempt_of(json.loads(line)) for line in follow("--json").splitlines()]
+    assert [f"{attempt.mac} {attempt.verdict.value}" for attempt in shown] == expected
+    lines = follow().splitlines()
+    assert [line.split("  ")[1] for line in lines] == [attempt.mac for attempt in shown]
+    if shown[-1].verdict is Verdict.FAILED:
+        assert lines[-1].endswith('uefi  4 s  failed: asked for the size of "boot.efi" and never read it')
 
 
 def test_control_socket_that_is_gone_means_that_the_server_has_ended(

@@ -175,7 +175,7 @@ def test_cancelled_request_closes_its_file(
     assert open_descriptors() == before
 
 
-@pytest.mark.parametrize("make", [templates, installed])
+@pytest.mark.parametrize("make", [archive, templates, hosts, installed])
 def test_missing_file_on_another_file_system_is_reported(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
 ) -> None:
@@ -183,6 +183,20 @@ def test_missing_file_on_another_file_system_is_reported(
     for path in ("ipxe.pxe", "\udcff"):
         with pytest.raises(FileMissing):
             result(backend.open(path, request(path)))
+
+
+@pytest.mark.parametrize("make", [archive, templates, hosts, installed])
+def test_missing_file_of_a_hanging_file_system_is_reported_when_it_answers(
+    tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
+) -> None:
+    backend, _, _ = make(tmp_path, private_reactor)
+    remote.hang()
+    opening = backend.open("ipxe.pxe", request("ipxe.pxe"))
+    private_reactor.iterate(0.01)
+    assert not opening.called
+    remote.answer()
+    with pytest.raises(FileMissing):
+        result(opening)
 
 
 def test_local_template_is_rendered_while_another_file_system_hangs(
