@@ -1015,6 +1015,10 @@ class BootService(MultiService):
         """Return the images that are sent to many machines now, see Transmission.record()."""
         return self._image_sender.records()
 
+    def images_uploaded(self) -> list[dict[str, Any]]:
+        """Return the images that clients of frisbee's protocol upload now, see Upload.record()."""
+        return self._uploads.records()
+
     def cluster_record(self) -> Mapping[str, Any] | None:
         """Return the nodes that share the store, see Cluster.record(); None: this server is alone."""
         return None if self._cluster is None else self._cluster.record()

@@ -63,6 +63,7 @@ class Status:
             "workers": workers,
             "transfers": len(self._transfers),
             "images": boot.images_sent(),
+            "uploads": boot.images_uploaded(),
             "leases": self._leases(),
             "cluster": boot.cluster_record(),
         }

@@ -111,6 +111,9 @@ def _lines(record: Record, now: float) -> Iterable[str]:
     if record.get("images"):
         yield ""
         yield table([_IMAGES, *map(_image, record["images"])])
+    if record.get("uploads"):
+        yield ""
+        yield table([_UPLOADS, *map(_upload, record["uploads"])])
     if record["leases"]:
         yield ""
         leases = [("SUBNET", *(state.upper() for state in STATES), "FREE")]
@@ -137,6 +140,15 @@ def _image(record: Record) -> tuple[str, ...]:
         f"{100 * record['loss']:.1f}%",
         f"{record['rate'] / 1e6:.1f} MB/s",
     )
+
+
+_UPLOADS = ("UPLOAD", "FROM", "STATE", "RECEIVED")
+
+
+def _upload(record: Record) -> tuple[str, ...]:
+    """Return the row of an image that a client uploads."""
+    size = f" of {record['size'] / 1e6:.0f}" if record["size"] else ""
+    return record["image"], record["client"], record["state"], f"{record['received'] / 1e6:.0f}{size} MB"
 
 
 def _cluster(record: Mapping[str, Any]) -> Iterable[str]:

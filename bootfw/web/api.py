@@ -53,6 +53,7 @@ def status_record(boot: BootService, activity: Activity, access: Access, began: 
         "sockets": activity.sockets.records(),
         "transfers": {"running": activity.running, "ended": activity.ended},
         "images": boot.images_sent(),
+        "uploads": boot.images_uploaded(),
         "cluster": boot.cluster_record(),
         "has": [name for name, operation in features.items() if operation in operations],
         "can": [name for name, operation in actions.items() if operation in operations] if access.writable else [],

@@ -139,6 +139,10 @@ def test_status_shows_workers_leases_and_waiting_sockets(
                 "rate": 62_500_000.0,
             }
         ],
+        "uploads": [
+            {"image": "a.img", "client": "10.0.0.9", "state": "receiving", "received": 3_000_000, "size": 5_000_000},
+            {"image": "b.ndz", "client": "10.0.0.8", "state": "connecting", "received": 0, "size": 0},
+        ],
         "leases": [{"network": "10.0.0.0/24", "free": 6, "active": 3}],
         "cluster": {
             "nodes": [
@@ -183,6 +187,10 @@ def test_status_shows_workers_leases_and_waiting_sockets(
         "\n"
         "IMAGE      METHOD     TO                 RECEIVERS  COMPLETE  SENT         LOSS  RATE\n"
         "win11.img  multicast  239.192.1.2:21700  10         2         11 of 22 MB  2.1%  62.5 MB/s\n"
+        "\n"
+        "UPLOAD  FROM      STATE       RECEIVED\n"
+        "a.img   10.0.0.9  receiving   3 of 5 MB\n"
+        "b.ndz   10.0.0.8  connecting  0 MB\n"
         "\n"
         "SUBNET       ACTIVE  EXPIRED  RELEASED  DECLINED  FREE\n"
         "10.0.0.0/24  3       0        0         0         6\n"

@@ -160,6 +160,21 @@ def test_an_image_is_stored_as_the_real_client_sends_it() -> None:
     assert len(scene.events) == 2
 
 
+def test_uploads_are_listed_for_the_operator() -> None:
+    scene = Scene()
+    assert scene.uploads.records() == []
+    scene.upload(PutRequest("disk.bin", 5)).send(b"afte")
+    client = scene.upload(PutRequest("other.bin"))
+    first = {"image": "disk.bin", "client": CLIENT, "state": "receiving", "received": 4, "size": 5}
+    second = {"image": "other.bin", "client": CLIENT, "state": "receiving", "received": 0, "size": 0}
+    assert scene.uploads.records() == [first, second]
+    client.send(b"b").close()
+    assert scene.uploads.records() == [first]
+    scene.backend.answer = Deferred()
+    scene.uploads.put(PutRequest("third.bin", 1), PEER, SERVER)
+    assert scene.uploads.records() == [first], "the backend has not opened it yet"
+
+
 def test_a_file_is_replaced_when_the_upload_is_complete() -> None:
     scene = Scene(backend=Files(disk_bin=b"before"))
     client = scene.upload(PutRequest("disk.bin", 5))

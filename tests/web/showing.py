@@ -64,14 +64,14 @@ class RecordedBoots:
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         return {"boots": self._list, "boot": self._of_machine}
 
-    def _list(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        mac, verdict, before = given.get("machine", ""), given.get("verdict", ""), given.get("before", inf)
+    def _list(self, arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        mac, verdict, before = arguments.get("machine", ""), arguments.get("verdict", ""), arguments.get("before", inf)
         for boot in reversed(list(self.boots.values())):
             if boot.began < before and mac in ("", boot.mac) and verdict in ("", boot.verdict.value):
                 yield attempt_record(boot, stages=False)
 
-    def _of_machine(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        found = [boot for boot in self.boots.values() if given["machine"] in (boot.mac, boot.uuid, *boot.addresses)]
+    def _of_machine(self, arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        found = [boot for boot in self.boots.values() if arguments["machine"] in (boot.mac, boot.uuid, *boot.addresses)]
         return (attempt_record(boot) for boot in reversed(found))
 
     def add(self, boot: BootAttempt) -> None:
@@ -142,6 +142,15 @@ class Commands(LineOnlyReceiver):
         self._service.appeared = True
         self._site.activity.observe(ReadinessChanged(reactor.seconds(), True))
 
+    def multicast(self) -> None:
+        """An image that is sent to many machines, and one that is uploaded."""
+        image = {"image": "win11.img", "method": "multicast", "address": "239.192.1.2", "port": 21700}
+        counts = {"size": 22_000_000, "receivers": 10, "joined": 12, "completed": 2, "sent": 11_000_000, "wanted": 0}
+        self._service.images = ({**image, **counts, "loss": 0.0213, "rate": 62_500_000.0},)
+        upload = {"image": "rescue.ndz", "client": "10.77.0.9", "state": "receiving"}
+        self._service.uploads = ({**upload, "received": 3_000_000, "size": 5_000_000},)
+        self._site.activity.observe(ReadinessChanged(reactor.seconds(), True))
+
     def transfers(self, rate: int) -> None:
         """Transfers of the last minutes, in bytes per second, and some that run."""
         now = reactor.seconds()
@@ -158,9 +167,18 @@ class Commands(LineOnlyReceiver):
 
 
 class WaitingService(BootService):
-    """A service whose interface appears when the test says so: this process may create none."""
+    """A service whose interface appears when the test says so, as this process may create none; and the same for images
+    that are sent and uploaded."""
 
     appeared = False
+    images: tuple[dict[str, Any], ...] = ()
+    uploads: tuple[dict[str, Any], ...] = ()
+
+    def images_sent(self) -> list[dict[str, Any]]:
+        return list(self.images)
+
+    def images_uploaded(self) -> list[dict[str, Any]]:
+        return list(self.uploads)
 
     @property
     def ready(self) -> bool:

@@ -102,6 +102,23 @@ def test_page_shows_pending_sockets(start_server: StartServer, open_tab: OpenTab
     row.filter(has_text="Bound").wait_for()
 
 
+def test_images_that_are_sent_and_uploaded_are_shown(start_server: StartServer, open_tab: OpenTab) -> None:
+    server = start_server("empty")
+    tab = open_tab(server, "#/server")
+    tab.row("TFTP").first.wait_for()
+    assert tab.page.get_by_role("heading", name="Uploads").count() == 0
+    server.send_command("multicast")
+    tab.page.get_by_role("heading", name="Uploads").wait_for()
+    assert tab.row("rescue.ndz").inner_text().split("\t") == [
+        "rescue.ndz",
+        "10.77.0.9",
+        "Receiving",
+        "3.0 MB of 5.0 MB",
+    ]
+    assert "11 MB of 22 MB" in tab.row("win11.img").inner_text()
+    assert tab.violations() == []
+
+
 def test_search_without_matches_shows_none(shared_server: StartServer, open_tab: OpenTab) -> None:
     tab = open_tab(shared_server("busy"))
     tab.page.get_by_label("MAC of a machine").fill("ff:ff")

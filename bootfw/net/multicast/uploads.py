@@ -178,6 +178,17 @@ class Upload(Factory):
         elif not self._is_writing and session.state is State.FINISHING:
             self._run(self._finish(), Input.FINISHED)
 
+    def record(self) -> dict[str, Any]:
+        """Return its state for the operator; a ``size`` of 0: the client has not announced it."""
+        session = self.session
+        return {
+            "image": self.request.path,
+            "client": self.request.peer[0],
+            "state": session.state.value,
+            "received": session.received,
+            "size": session.announced,
+        }
+
     def _has_ended(self) -> bool:
         return self.session.state is State.ENDED
 
@@ -299,6 +310,10 @@ class Uploads:
             if upload is not None:
                 upload.handle(Input.CANCEL, "the server ends it")
         self._services.alarm.stop()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the state of each upload, for the operator."""
+        return [upload.record() for upload in self._running.values() if upload is not None]
 
     def put(self, request: PutRequest, peer: Address, local: str) -> "Deferred[PutReply]":
         """Return the reply to a PUT.

@@ -7,6 +7,7 @@ import { act, read } from "./remote.js";
 const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
 const NODES = [{ name: "Node" }, { name: "State", class: "tight" }, { name: "Role", class: "tight" }, { name: "Transfers", class: "number" }, { name: "Heard", class: "tight" }, { name: "Version" }, { name: "Addresses" }, { name: "Serves", class: "span" }];
 const IMAGES = [{ name: "Image" }, { name: "To", class: "span" }, { name: "Receivers", class: "number" }, { name: "Complete", class: "number" }, { name: "Sent", class: "number" }, { name: "Loss", class: "number" }, { name: "Rate", class: "number" }];
+const UPLOADS = [{ name: "Image" }, { name: "From", class: "span" }, { name: "State", class: "tight" }, { name: "Received", class: "number" }];
 const ORDERS = [{ name: "Machine" }, { name: "File", class: "span" }, { name: "Ordered", class: "tight" }, { name: "Actions", class: "number" }];
 const SERVICES = {
   dhcp: "DHCP", "boot-server": "PXE boot server", dhcp6: "DHCPv6", "boot-server6": "DHCPv6 boot server",
@@ -27,6 +28,8 @@ export function serverView(context) {
   const cluster = el("div");
   const images = table("Images that are sent to many machines", IMAGES);
   const sending = el("div");
+  const uploads = table("Images that are uploaded", UPLOADS);
+  const receiving = el("div");
   const orders = table("Files that machines boot once", ORDERS);
   const ordered = el("div");
   const problem = el("p", { class: "muted", role: "status" });
@@ -59,6 +62,7 @@ export function serverView(context) {
     ]));
     showNodes(value.cluster);
     showImages(value.images);
+    showUploads(value.uploads);
     show(place, value.sockets.length ? list.node : el("div", { class: "empty" }, el("strong", {}, "No socket is wanted"), "The configuration turns every service off."));
   }
 
@@ -73,6 +77,16 @@ export function serverView(context) {
       each.rate ? `${bytes(each.rate)}/s` : "",
     ], JSON.stringify(each)]));
     show(sending, values.length ? [el("h2", {}, "Images for many machines"), el("div", { class: "panel scroll" }, images.node)] : []);
+  }
+
+  function showUploads(values) {
+    uploads.rows(values.map((each) => [`${each.image} ${each.client}`, () => [
+      el("span", { class: "file" }, each.image),
+      el("span", { class: "mono" }, each.client),
+      capital(each.state),
+      each.size ? `${bytes(each.received)} of ${bytes(each.size)}` : bytes(each.received),
+    ], JSON.stringify(each)]));
+    show(receiving, values.length ? [el("h2", {}, "Uploads"), el("div", { class: "panel scroll" }, uploads.node)] : []);
   }
 
   function showNodes(value) {
@@ -121,7 +135,7 @@ export function serverView(context) {
   return {
     title: "Server",
     node: [el("div", { class: "head" }, heading), ready, el("section", { class: "panel padded", "aria-label": "About" }, facts),
-      cluster, sending, el("h2", {}, "Sockets"), place, problem, ordered],
+      cluster, sending, receiving, el("h2", {}, "Sockets"), place, problem, ordered],
     heading,
     status,
     resync: loadOrders,
