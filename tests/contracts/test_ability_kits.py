@@ -181,7 +181,7 @@ def test_startable_kit(broken: type[Any], found: set[str]) -> None:
 
 
 def raising(error: BaseException) -> Callable[[Mapping[str, object]], object]:
-    def operation(given: Mapping[str, object]) -> None:
+    def operation(arguments: Mapping[str, object]) -> None:
         raise error
 
     return operation
@@ -190,17 +190,17 @@ def raising(error: BaseException) -> Callable[[Mapping[str, object]], object]:
 @pytest.mark.parametrize(
     ("operations", "found"),
     [
-        ({"list": lambda given: []}, set()),
-        ({"list": lambda given: succeed([{"mac": "52:54:00:12:34:56"}])}, set()),
+        ({"list": lambda arguments: []}, set()),
+        ({"list": lambda arguments: succeed([{"mac": "52:54:00:12:34:56"}])}, set()),
         ({"list": raising(StateError("no MAC"))}, set()),
         ({}, {"commands_have_names"}),
-        ({"": lambda given: []}, {"commands_have_names"}),
+        ({"": lambda arguments: []}, {"commands_have_names"}),
         ({"list": None}, {"commands_have_names"}),
         ({"list": raising(KeyError("mac"))}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
         ({"list": raising(StateError(""))}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
-        ({"list": lambda given: "none"}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
-        ({"list": lambda given: ["one"]}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
-        ({"list": lambda given: [{"data": b""}]}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
+        ({"list": lambda arguments: "none"}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
+        ({"list": lambda arguments: ["one"]}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
+        ({"list": lambda arguments: [{"data": b""}]}, {"wrong_arguments_give_records_or_an_error_for_the_operator"}),
     ],
 )
 def test_operable_kit(operations: Mapping[str, Any], found: set[str]) -> None:

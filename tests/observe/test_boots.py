@@ -75,9 +75,9 @@ class RunningRecorder:
     def machine(self, mac: str = MAC, address: str = "10.77.0.20") -> Machine:
         return Machine(self.recorder.observe, self.clock, mac, address)
 
-    def records(self, operation: str = "boots", **given: Any) -> list[Mapping[str, Any]]:
+    def records(self, operation: str = "boots", **arguments: Any) -> list[Mapping[str, Any]]:
         records: list[Mapping[str, Any]] = []
-        answer: Any = self.recorder.operations()[operation](given)
+        answer: Any = self.recorder.operations()[operation](arguments)
         if isinstance(answer, Deferred):
             answer.addCallback(records.extend)
         else:
@@ -392,7 +392,7 @@ def test_a_machine_that_shows_no_mac_is_found_by_its_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "given", "reason"),
+    ("operation", "arguments", "reason"),
     [
         ("boots", {"machine": "x"}, "MAC address"),
         ("boots", {"verdict": "fine"}, '"booted"'),
@@ -400,9 +400,9 @@ def test_a_machine_that_shows_no_mac_is_found_by_its_address() -> None:
         ("boot", {}, '"machine" is missing'),
     ],
 )
-def test_invalid_operations_are_refused(operation: str, given: Mapping[str, Any], reason: str) -> None:
+def test_invalid_operations_are_refused(operation: str, arguments: Mapping[str, Any], reason: str) -> None:
     with pytest.raises(ControlError, match=reason):
-        RunningRecorder().recorder.operations()[operation](given)
+        RunningRecorder().recorder.operations()[operation](arguments)
 
 
 def test_followers_get_changed_attempts() -> None:

@@ -46,8 +46,8 @@ class ServiceWithStore:
         )
         self.service.startService()
 
-    def operate(self, operation: str, /, **given: Any) -> Any:
-        return result(self.service.operations()[operation](given))
+    def operate(self, operation: str, /, **arguments: Any) -> Any:
+        return result(self.service.operations()[operation](arguments))
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_change_that_can_not_be_stored_is_undone(store: MemoryStore, monkeypat
     def refuse(kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[None]":
         return fail(StateError("the disk is full"))
 
-    monkeypatch.setattr(MemoryStore, "save_orders", lambda self, *given: refuse(*given))
+    monkeypatch.setattr(MemoryStore, "save_orders", lambda self, *arguments: refuse(*arguments))
     with pytest.raises(StateError, match="the disk is full"):
         site.operate("set-machine", mac=MAC, name="web2")
     with pytest.raises(StateError, match="the disk is full"):

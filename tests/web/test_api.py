@@ -48,8 +48,8 @@ class Pages(Visitor):
         super().__init__(WebSite(network.clock, self.service, token=token), network.clock)
 
     def answer_operation(self, name: str, answer: Callable[[], Any]) -> None:
-        def operation(given: Mapping[str, Any]) -> Any:
-            self.calls.append((name, given))
+        def operation(arguments: Mapping[str, Any]) -> Any:
+            self.calls.append((name, arguments))
             return answer()
 
         self.service.add_operations({name: operation})

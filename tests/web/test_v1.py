@@ -209,7 +209,7 @@ def test_a_body_that_is_not_json_is_refused(api: API) -> None:
 
 
 def test_a_store_that_fails_is_not_the_fault_of_the_request(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: object, *given: object) -> None:
+    def refuse(self: object, *arguments: object) -> None:
         raise StateError("the disk is full")
 
     monkeypatch.setattr(MemoryStore, "save_orders", refuse)

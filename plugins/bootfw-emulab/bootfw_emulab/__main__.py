@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = _parser().parse_args(arguments)
     operation = _OPERATIONS[options.command]
-    given = {name: getattr(options, name) for name in ("node", "order") if hasattr(options, name)}
+    parameters = {name: getattr(options, name) for name in ("node", "order") if hasattr(options, name)}
     try:
-        records = call(options.state_dir / "control.sock", operation, given)
+        records = call(options.state_dir / "control.sock", operation, parameters)
     except CommandError as error:
         sys.stderr.write(f"bootfw-emulab: {error}\n")
         return 1
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def call(path: Path, operation: str, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def call(path: Path, operation: str, arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Call an operation of the control socket at *path*, and return its records.
 
     :raise CommandError: there is no server, or it refuses.
@@ -54,7 +54,7 @@ def call(path: Path, operation: str, given: Mapping[str, Any]) -> list[Mapping[s
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(_SECONDS)
             control.connect(str(path))
-            control.sendall(json.dumps({"do": operation, "with": dict(given)}).encode() + b"\n")
+            control.sendall(json.dumps({"do": operation, "with": dict(arguments)}).encode() + b"\n")
             lines = b"".join(iter(lambda: control.recv(65536), b"")).splitlines()
     except OSError as error:
         raise CommandError(f"no server answers at {path}: {error.strerror or error}") from error

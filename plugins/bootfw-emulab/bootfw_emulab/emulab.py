@@ -250,7 +250,7 @@ class Emulab:
             return self.load_boot
         return node.table.boot if node.table.is_allocated else node.table.free_boot or self.free_boot
 
-    def _node_records(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    def _node_records(self, arguments: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         loaders = {str(each["mac"]): each for each in self._server.records()} if self._server is not None else {}
         return [
             {
@@ -265,10 +265,10 @@ class Emulab:
             for node in self._nodes.all()
         ]
 
-    def _send_order(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        node = self._named_node(given)
+    def _send_order(self, arguments: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        node = self._named_node(arguments)
         try:
-            boot = boot_what(str(given.get("order")))
+            boot = boot_what(str(arguments.get("order")))
         except ValueError as error:
             raise StateError(str(error)) from error
         if self._server is None or not node.addresses:
@@ -276,19 +276,19 @@ class Emulab:
         self._server.send_order(node, node.mac, node.addresses[0], boot)
         return [{"node": node.name, "order": boot.text, "address": node.addresses[0]}]
 
-    def _load_again(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        node = self._named_node(given)
+    def _load_again(self, arguments: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        node = self._named_node(arguments)
         if not node.table.load:
             raise StateError(f'the host file of "{node.name}" has no [[emulab.load]]')
         self._loads.again(node)
         return [{"node": node.name, "images": [each.image for each in node.table.load]}]
 
-    def _named_node(self, given: Mapping[str, Any]) -> Node:
+    def _named_node(self, arguments: Mapping[str, Any]) -> Node:
         """Return the node that an operator names: by its host file, its MAC or its address.
 
         :raise StateError: there is none.
         """
-        name = str(given.get("node"))
+        name = str(arguments.get("node"))
         try:
             mac = mac_text(name)
         except ValueError:
