@@ -347,7 +347,7 @@ def test_distributions_work_with_the_wheel(with_plugins: Environment, tmp_path: 
     tests = [f"tests_of_{root.name.replace('-', '_')}" for root in (PLUGIN, FBTFTP, TXTFTP)]
     for root, name in zip((PLUGIN, FBTFTP, TXTFTP), tests, strict=True):
         shutil.copytree(root / "tests", tmp_path / name)
-    tests.append(f"{EMULAB}/tests/test_emulab_replies.py::test_what_tmcc_gets")
+    tests.append(f"{EMULAB}/tests/test_emulab_replies.py::test_replies_to_requests_of_tmcc")
     arguments = ("-q", "-c", os.devnull, "--rootdir", tmp_path, "-p", "no:cacheprovider")
     path = f"pythonpath={EMULAB / 'tests'}"
     with_plugins.run("python", "-m", "pytest", *arguments, "-o", path, *tests, cwd=tmp_path)

@@ -749,7 +749,7 @@ def reported(machine: Machine, what: str, *, mac: str = MAC, by_system: bool = F
     return BootReported(machine.now, (machine.address, 9696), mac, "bootinfo", what, by_system)
 
 
-def test_what_a_boot_program_reports_belongs_to_the_boot_that_loaded_it() -> None:
+def test_report_of_a_boot_program_belongs_to_the_boot_that_loaded_it() -> None:
     machine = Machine()
     machine.gets_address()
     machine.loads("pxeboot")

@@ -14,7 +14,7 @@ FIRST = BootAttempt(
 LATER = BootAttempt("2", 200.0, 230.0, MAC, verdict=Verdict.BOOTED)
 
 
-def test_a_machine_has_its_latest_boot_and_what_earlier_ones_said() -> None:
+def test_a_machine_has_its_latest_boot_and_the_facts_of_earlier_ones() -> None:
     (machine,) = machines_of([FIRST, LATER])
     assert machine == Machine(LATER, "u", "uefi", "x86_64-uefi", ("10.0.0.1",), 2, 1)
     assert machine.client == MAC

@@ -201,7 +201,7 @@ def test_the_address_is_declined() -> None:
         (OtherServerSeen(101.0, "10.77.0.9", "eth0", MAC), "other-server"),
     ],
 )
-def test_what_kept_it_from_an_address_is_no_cause_once_it_has_one(event: Event, key: str) -> None:
+def test_reason_for_no_address_is_no_cause_once_it_has_one(event: Event, key: str) -> None:
     machine = Machine()
     machine.asks()
     machine.is_offered("boot.efi", ADDRESS)

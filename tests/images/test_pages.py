@@ -77,7 +77,7 @@ def test_commands_boot_the_image(menu: MenuBackend, tmp_path: Path, page: str) -
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_is_known_is_that_of_the_catalogue(page: str) -> None:
+def test_pages_have_the_facts_of_the_catalogue(page: str) -> None:
     text = read(f"images/{page}")
     assert completed(text) == text, "run: python -m bootfw.images.familypages docs/howto/images/*.md"
 

@@ -122,7 +122,7 @@ def test_power_by_redfish_is_taken_over_without_its_password() -> None:
     ("key", "value", "reason"),
     [("autoinstall", "sample.ks", "answers are templates of bootfw"), ("new", 1, "bootfw import does not know new")],
 )
-def test_what_is_not_expressed_is_named(key: str, value: Any, reason: str) -> None:
+def test_value_that_bootfw_has_no_key_for_is_left_out_with_the_reason(key: str, value: Any, reason: str) -> None:
     fate, actual_reason = outcome_of(imported(system(**{key: value})), key)
     assert fate is Fate.LEFT_OUT
     assert reason in actual_reason

@@ -296,7 +296,7 @@ def test_dhcpd6() -> None:
         ('if binary-to-ascii(16, 8, "", hardware) = "x" { filename "b"; }', Fate.LEFT_OUT, "no such condition"),
     ],
 )  # fmt: skip
-def test_what_is_said_of_a_line(line: str, fate: Fate, reason: str) -> None:
+def test_fate_of_each_line(line: str, fate: Fate, reason: str) -> None:
     draft = imported(subnet('filename "a";') + line + "\n", "dhcpd")
     assert fate in fates(draft)[line]
     assert any(reason in outcome.reason for outcome in draft.outcomes if outcome.line.text == line)

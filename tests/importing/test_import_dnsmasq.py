@@ -271,7 +271,7 @@ def test_options_by_tags_are_those_of_subnets_hosts_and_classes() -> None:
         ("dhcp-range=::,constructor:eth0,ra-stateless", Fate.LEFT_OUT, "takes no network"),
     ],
 )
-def test_what_is_said_of_a_line(line: str, fate: Fate, reason: str) -> None:
+def test_fate_of_each_line(line: str, fate: Fate, reason: str) -> None:
     draft = imported(dnsmasq(*SERVER, *TFTP, line))
     assert fate in fates(draft)[line]
     assert any(reason in outcome.reason for outcome in draft.outcomes if outcome.line.text == line)
@@ -346,7 +346,7 @@ def test_a_file_that_includes_itself_ends(tmp_path: Path) -> None:
     assert any("too deep" in outcome.reason for outcome in draft.outcomes)
 
 
-def test_what_needs_a_look_is_on_top_of_the_configuration() -> None:
+def test_lines_that_need_a_look_are_on_top_of_the_configuration() -> None:
     draft = imported(dnsmasq(*SERVER, *TFTP, "dhcp-script=/bin/x"))
     text = draft.text()
     assert text.startswith("# Made by bootfw import from old\n# left out: old:6: dhcp-script=/bin/x\n#     bootfw runs")
@@ -448,7 +448,7 @@ def test_boot_files_of_dhcpv6_are_for_its_networks_only() -> None:
         ((), f"dhcp-option=option6:bootfile-url,{URL}x", "there is no range of one"),
     ],
 )
-def test_what_of_dhcpv6_is_left_out(lines: tuple[str, ...], line: str, reason: str) -> None:
+def test_dhcpv6_lines_that_are_left_out(lines: tuple[str, ...], line: str, reason: str) -> None:
     draft = imported(dnsmasq(*SERVER, *TFTP, *lines, line))
     (outcome,) = [each for each in draft.outcomes if each.line.text == line]
     assert outcome.fate is Fate.LEFT_OUT

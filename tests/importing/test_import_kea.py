@@ -147,7 +147,7 @@ def test_shared_networks() -> None:
         ({"next-server": "boot.example.org", "boot-file-name": "a"}, "next-server", Fate.LEFT_OUT),
     ],
 )
-def test_what_is_said_of_a_key(given: dict[str, Any], key: str, fate: Fate) -> None:
+def test_fate_of_each_key(given: dict[str, Any], key: str, fate: Fate) -> None:
     found = fates(imported(kea(given)))
     assert [key_fates for text, key_fates in found.items() if text.startswith(f'"{key}"')] == [{fate}]
 
@@ -163,7 +163,7 @@ def test_what_is_said_of_a_key(given: dict[str, Any], key: str, fate: Fate) -> N
         "{'Dhcp4': 1}",
     ],
 )
-def test_what_is_no_json_is_refused_with_its_line(text: str) -> None:
+def test_invalid_json_is_refused_with_its_line(text: str) -> None:
     with pytest.raises(UnreadableConfiguration, match=r"^old:1: "):
         imported(text, "kea")
 

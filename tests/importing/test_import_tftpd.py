@@ -24,7 +24,7 @@ def hpa(options: str) -> str:
     return HPA.replace("--secure", options)
 
 
-def test_what_debian_installs() -> None:
+def test_configuration_that_debian_installs() -> None:
     draft = imported(HPA)
     assert draft.clean
     assert values(draft) == {

@@ -185,7 +185,7 @@ def test_an_image_is_written_to_a_disk(lab: Lab) -> None:
             assert not any(opened.read())
 
 
-def test_what_can_not_be_received(lab: Lab) -> None:
+def test_image_that_can_not_be_received_is_an_error_in_words(lab: Lab) -> None:
     sender = start(lab, 3 * CHUNK_SIZE)
     add_station, output = sender.add_station(0), str(lab.directory / "received")
     wrong_digests = lab.directory / "wrong"

@@ -456,7 +456,7 @@ def test_events_below_the_level_are_skipped(monkeypatch: pytest.MonkeyPatch) -> 
     assert "backend x failed" in stream.getvalue()
 
 
-def test_what_twisted_logs_about_each_connection_is_left_out() -> None:
+def test_lines_of_twisted_about_each_connection_are_left_out() -> None:
     file, sent = io.StringIO(), list[bytes]()
     journal = cast(JournalSocket, SimpleNamespace(send=sent.append))
     factory = Factory()

@@ -57,7 +57,7 @@ def store() -> MemoryStore:
     return store
 
 
-def test_what_is_set_survives_a_restart(store: MemoryStore) -> None:
+def test_entry_survives_a_restart(store: MemoryStore) -> None:
     site = ServiceWithStore(store)
     (machine,) = site.operate("set-machine", mac=MAC, name="web1", tags=["rack1"])
     assert [machine[key] for key in ("mac", "name", "tags", "boots")] == [MAC, "web1", ["rack1"], 1]
@@ -90,7 +90,7 @@ def test_an_image_must_exist(tmp_path: Path, store: MemoryStore) -> None:
     assert site.operate("set-machine", mac=MAC, image="")[0]["name"] == ""
 
 
-def test_what_is_removed_is_no_longer_stored(store: MemoryStore) -> None:
+def test_removed_entry_is_no_longer_stored(store: MemoryStore) -> None:
     site = ServiceWithStore(store)
     site.operate("set-machine", mac=OTHER, name="web2")
     assert [machine["name"] for machine in site.operate("forget-machine", mac=OTHER)] == ["web2"]

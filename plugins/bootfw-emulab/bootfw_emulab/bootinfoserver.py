@@ -168,7 +168,7 @@ class BootinfoServer(OrderSender):
 
     def _forget(self, mac: str) -> None:
         loader = self._loaders.pop(mac)
-        if loader.states.state is State.ASKING:
+        if loader.states.state is State.RESOLVING:
             # _resolve_boot() has a Deferred for it that fires within a second.
             self._loaders[mac] = loader
         elif loader.timer is not None:

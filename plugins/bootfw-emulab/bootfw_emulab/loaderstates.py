@@ -25,7 +25,7 @@ class State(table.Key):
 
     IDLE = "idle"
     """It does not run, or has used its answer."""
-    ASKING = "asking"
+    RESOLVING = "resolving"
     """The resolvers decide about its request."""
     ANSWERED = "answered"
     """A reply with what to boot was sent, and may be lost."""
@@ -62,20 +62,20 @@ class Do(Enum):
     """Publish that the answer is used, if it was a one-time boot."""
 
 
-@table.goes(State.ASKING)
-def ask(loader: "LoaderStates", argument: Any, now: float) -> State:
+@table.goes(State.RESOLVING)
+def resolve(loader: "LoaderStates", argument: Any, now: float) -> State:
     """Ask the resolvers. A repetition is not reported."""
     loader.is_repeated = now - loader.requested_at <= REPEATED
     loader.requested_at, loader.deadline = now, None
     loader.out += [Do.RESOLVE] if loader.is_repeated else [Do.REPORT_REQUEST, Do.RESOLVE]
-    return State.ASKING
+    return State.RESOLVING
 
 
 @table.goes(table.STAY)
 def repeat(loader: "LoaderStates", argument: Any, now: float) -> State:
     """Wait for the resolvers, whose answer serves this request too."""
     loader.requested_at = now
-    return State.ASKING
+    return State.RESOLVING
 
 
 @table.goes(State.ANSWERED, State.WAITING, State.IDLE)
@@ -126,14 +126,14 @@ def wait(loader: "LoaderStates", argument: Any, now: float) -> State:
 
 TABLE: table.Table = {
     State.IDLE: {
-        Input.REQUEST: ask,
+        Input.REQUEST: resolve,
         Input.ANSWER: table.illegal,
         Input.ORDER: send,
         Input.FIRMWARE: table.ignore,
         Input.SYSTEM: table.ignore,
         Input.SILENT: table.ignore,
     },
-    State.ASKING: {
+    State.RESOLVING: {
         Input.REQUEST: repeat,
         Input.ANSWER: answer,
         Input.ORDER: send,
@@ -143,7 +143,7 @@ TABLE: table.Table = {
         Input.SILENT: table.ignore,
     },
     State.ANSWERED: {
-        Input.REQUEST: ask,
+        Input.REQUEST: resolve,
         Input.ANSWER: table.illegal,
         Input.ORDER: send_and_end,
         Input.FIRMWARE: go_on,
@@ -151,7 +151,7 @@ TABLE: table.Table = {
         Input.SILENT: go_on,
     },
     State.WAITING: {
-        Input.REQUEST: ask,
+        Input.REQUEST: resolve,
         Input.ANSWER: table.illegal,
         Input.ORDER: send_and_end,
         Input.FIRMWARE: go_on,

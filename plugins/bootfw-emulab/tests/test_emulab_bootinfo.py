@@ -112,7 +112,7 @@ def test_a_machine_without_a_host_file_is_left_to_the_other_resolvers(testbed: C
 
 
 @pytest.mark.parametrize("answer", [BootFile("pxelinux.0"), "bootinfo:partitions:2", "bootinfo:restart"])
-def test_what_no_loader_can_use_is_nothing(testbed: Callable[..., Testbed], answer: Any) -> None:
+def test_answer_that_no_loader_can_use_is_nothing_to_boot(testbed: Callable[..., Testbed], answer: Any) -> None:
     bed = testbed(free_boot="")
     bed.once.boots[PC2] = answer
     assert bed.request(BOOTINFO_REQUEST, "10.9.0.12") == [BOOTINFO_NOTHING]
@@ -170,7 +170,7 @@ def test_a_node_that_has_another_address_now_gets_its_reply_there(
 
 
 @pytest.mark.parametrize("packet", [b"", BOOTINFO_REQUEST[:519], b"\1\0\2\0" + bytes(516)])
-def test_what_is_no_request_gets_no_reply(testbed: Callable[..., Testbed], packet: bytes) -> None:
+def test_invalid_packet_gets_no_reply(testbed: Callable[..., Testbed], packet: bytes) -> None:
     assert testbed().request(packet) == []
 
 
@@ -228,7 +228,7 @@ def test_a_one_time_boot_is_over_when_the_firmware_starts_again(testbed: Callabl
     assert bed.request(BOOTINFO_REQUEST) == [PARTITION_2]
 
 
-def test_a_node_that_is_told_to_ask_again_gets_the_next_answer(testbed: Callable[..., Testbed]) -> None:
+def test_a_node_with_the_order_auto_gets_the_next_answer(testbed: Callable[..., Testbed]) -> None:
     bed = testbed()
     bed.once.boots[PC1] = "bootinfo:auto"
     bed.request(BOOTINFO_REQUEST)
@@ -272,7 +272,9 @@ def test_orders_are_reported(testbed: Callable[..., Testbed], text: str, event: 
         ("pc1", "go", 'must be one of .* not "go"'),
     ],
 )
-def test_a_wrong_order_says_what_is_wrong(testbed: Callable[..., Testbed], node: str, order: str, reason: str) -> None:
+def test_invalid_order_is_refused_with_the_reason(
+    testbed: Callable[..., Testbed], node: str, order: str, reason: str
+) -> None:
     with pytest.raises(StateError, match=reason):
         testbed().operate("node-order", node=node, order=order)
 
@@ -347,7 +349,7 @@ def test_a_port_that_is_held_is_waited_for(testbed: Callable[..., Testbed], tmp_
     bed.service.startService()
 
 
-def test_what_waits_for_a_port_can_be_closed(testbed: Callable[..., Testbed], tmp_path: Path) -> None:
+def test_plugin_that_waits_for_a_port_can_be_closed(testbed: Callable[..., Testbed], tmp_path: Path) -> None:
     bed = testbed()
     context: Any = PluginContext(cast(Any, bed.network.hosts[0]), tmp_path)
     second_instance: Any = plugin.configure({"hosts": "hosts", "tmcd-listen": []}, context)
@@ -438,7 +440,7 @@ def test_wrong_options_are_named(tmp_path: Path, options: dict[str, Any], reason
         plugin.configure(options, PluginContext(None, tmp_path))
 
 
-def test_mistakes_in_host_files_are_said(tmp_path: Path) -> None:
+def test_mistakes_in_host_files_are_reported(tmp_path: Path) -> None:
     write_hosts(tmp_path, {"pc1": '[emulab]\nboot = "partitions:2"\nexperimnt = "a/b"\n', "pc2": "mac = 1"})
     emulab: Any = plugin.configure({"hosts": "hosts"}, PluginContext(None, tmp_path))
     problem = emulab.problem()

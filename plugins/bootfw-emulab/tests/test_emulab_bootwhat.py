@@ -74,7 +74,7 @@ def test_no_datagram_raises(data: bytes) -> None:
         ("mfs:/mfs  -s  -v ", BootWhat(Kind.MFS, path="/mfs", command_line="-s  -v")),
     ],
 )
-def test_what_can_be_written(text: str, what: BootWhat) -> None:
+def test_order_is_parsed_and_formatted(text: str, what: BootWhat) -> None:
     assert boot_what(text) == what
     assert boot_what(text).text == text
 
@@ -96,7 +96,7 @@ def test_what_can_be_written(text: str, what: BootWhat) -> None:
         ("wait " + "a" * (LONGEST_COMMAND_LINE + 1), "224 bytes, and 223 at most"),
     ],
 )
-def test_what_is_wrong_is_said(text: str, reason: str) -> None:
+def test_invalid_order_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         boot_what(text)
 
@@ -117,5 +117,5 @@ def test_a_multiboot_kernel_without_a_host_is_on_this_server() -> None:
     ("text", "what"),
     [("partition:2", "2"), ("sysid:165", "165"), ("mfs:h:/m", "h:/m"), ("wait", ""), ("multiboot:/k", "")],
 )
-def test_the_word_of_bootwhat(text: str, what: str) -> None:
+def test_what_of_an_order(text: str, what: str) -> None:
     assert boot_what(text).what == what

@@ -62,14 +62,14 @@ def test_open_data_after_the_tag_is_of_tls() -> None:
 
 @pytest.mark.parametrize("event", [Input.END, Input.TIMEOUT])
 @pytest.mark.parametrize("state", [State.OPEN, State.SECURED])
-def test_what_is_there_is_answered(state: State, event: Input) -> None:
+def test_request_before_the_end_or_timeout_is_answered(state: State, event: Input) -> None:
     connection = ConnectionStates(state, received=b"VERSION=34 status")
     check_transition(connection, event, State.ANSWERING, Do.ANSWER)
 
 
 @pytest.mark.parametrize("event", [Input.END, Input.TIMEOUT])
 @pytest.mark.parametrize("state", [State.OPEN, State.SECURED])
-def test_nothing_is_closed(state: State, event: Input) -> None:
+def test_connection_without_a_request_is_closed(state: State, event: Input) -> None:
     connection = ConnectionStates(state)
     check_transition(connection, event, State.CLOSING, Do.CLOSE)
     assert connection.deadline == NOW + READ_WITHIN

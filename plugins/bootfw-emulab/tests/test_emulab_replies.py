@@ -99,7 +99,7 @@ def server(tmp_path: Path) -> Server:
 
 
 @pytest.mark.parametrize(("request_", "reply"), TMCC.items(), ids=map(repr, TMCC))
-def test_what_tmcc_gets(server: Server, request_: bytes, reply: bytes) -> None:
+def test_replies_to_requests_of_tmcc(server: Server, request_: bytes, reply: bytes) -> None:
     assert server.request(request_) == reply
 
 
@@ -336,7 +336,7 @@ def test_the_hash_is_another_one_each_time(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("version", "absent"), [(34, ""), (32, "IMAGEID"), (30, "SERVER")])
-def test_what_loads_depends_on_the_version(server: Server, version: int, absent: str) -> None:
+def test_loadinfo_depends_on_the_version(server: Server, version: int, absent: str) -> None:
     reply = server.request(f"VERSION={version} loadinfo ".encode()).decode()
     assert reply.startswith("ADDR= PART=1 PARTOS=FreeBSD ")
     assert reply.count("\n") == 1

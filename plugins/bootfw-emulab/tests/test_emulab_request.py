@@ -44,7 +44,7 @@ def test_a_line_is_tags_command_and_argument(line: bytes, request_: TmcdRequest)
         b"REDIRECT=10.9.0.256 status ",
     ],
 )
-def test_what_is_invalid_is_no_request(line: bytes) -> None:
+def test_invalid_line_is_no_request(line: bytes) -> None:
     assert parse(line) is None
 
 

@@ -105,7 +105,7 @@ def test_a_request_in_pieces_is_one_request(listener: Listener) -> None:
     close(connection)
 
 
-def test_a_client_that_is_silent_is_closed_after_three_seconds(listener: Listener) -> None:
+def test_a_silent_connection_is_closed_after_three_seconds(listener: Listener) -> None:
     connection, transport = listener.connected()
     listener.clock.advance(READ_WITHIN - 0.1)
     assert not transport.disconnecting
@@ -160,7 +160,7 @@ def test_without_a_certificate_tls_is_refused_by_a_close(listener: Listener) -> 
     close(connection)
 
 
-def test_what_follows_the_tag_goes_to_tls() -> None:
+def test_bytes_after_the_tag_go_to_tls() -> None:
     listener = Listener("the certificate")
     connection, transport = listener.connected()
     connection.dataReceived(TLS_TAG + b"\x16\x03\x01")

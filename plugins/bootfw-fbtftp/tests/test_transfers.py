@@ -137,7 +137,7 @@ class NoHandler(Server):
     ],
     ids=str,
 )
-def test_without_a_handler_the_client_is_told(answer: Any, reply: bytes) -> None:
+def test_without_a_handler_the_client_gets_an_error(answer: Any, reply: bytes) -> None:
     server = NoHandler(lambda path: answer)
     with running(server):
         assert Client(server).request(b"file") == reply

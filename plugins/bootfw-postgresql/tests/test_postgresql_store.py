@@ -92,7 +92,7 @@ def test_leases_are_stored_again_after_the_database_was_restarted(
     result(reactor, store.close())
 
 
-def test_what_waits_for_a_database_that_is_down_waits_for_one_try_to_connect(
+def test_jobs_for_a_database_that_is_down_wait_for_one_try_to_connect(
     make_store: MakeStore, server: Server, reactor: ThreadCallReactor
 ) -> None:
     """With a try for each job, clients of a host that is gone would wait for seconds times their number."""
@@ -484,7 +484,7 @@ def test_a_newer_schema_is_refused(
         store.load()
 
 
-def test_what_others_have_put_into_the_tables_is_named(
+def test_invalid_row_of_another_program_is_named(
     make_store: MakeStore, server: Server, schema: str, reactor: ThreadCallReactor
 ) -> None:
     store = make_store()

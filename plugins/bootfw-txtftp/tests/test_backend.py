@@ -37,7 +37,7 @@ def test_the_interfaces_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", [str, os.fsencode, path_of], ids=["text", "bytes", "FilePath"])
 @pytest.mark.parametrize("name", [b"../file", b"/../../etc/passwd", b"a/../../file", b"a\0b"])
-def test_what_lies_outside_is_refused(base: Any, name: bytes, tmp_path: Path) -> None:
+def test_path_outside_of_the_root_is_refused(base: Any, name: bytes, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "file").touch()
     backend = FilesystemSynchronousBackend(base(tmp_path / "root"))
@@ -58,7 +58,7 @@ def test_either_direction_can_be_refused(tmp_path: Path) -> None:
         assert result_of(answer).check(Unsupported)
 
 
-def test_what_is_no_regular_file_is_not_found(tmp_path: Path) -> None:
+def test_special_file_is_not_found(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name in ("directory", "pipe", "missing"):
