@@ -1,11 +1,9 @@
 """The built-in stores keep boot attempts as the kit demands of any store."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from callbacks import CallbackReactor
-from twisted.internet.defer import Deferred
+from sqlitestores import SqliteStores
 
 from bootfw.api import StateError
 from bootfw.stores.memory import MemoryStore
@@ -20,18 +18,7 @@ class TestMemory(AttemptStoreContract):
         return MemoryStore()
 
 
-class TestSqlite(AttemptStoreContract):
-    @pytest.fixture(autouse=True)
-    def _directory(self, tmp_path: Path) -> None:
-        self.directory = tmp_path
-        self.reactor = CallbackReactor()
-
-    def make_store(self) -> SqliteStore:
-        return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)
-
-    def wait(self, deferred: Deferred[Any]) -> None:
-        self.reactor.wait(deferred)
-
+class TestSqlite(SqliteStores, AttemptStoreContract):
     def test_finding_attempts_makes_no_file(self) -> None:
         store = self.make_store()
         assert self.find(store) == []

@@ -1,11 +1,9 @@
 """The built-in lease stores keep the contract that the kit checks for strangers."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from callbacks import CallbackReactor
-from twisted.internet.defer import Deferred
+from sqlitestores import SqliteStores
 
 from bootfw.stores.memory import MemoryStore
 from bootfw.stores.sqlite import SqliteStore
@@ -17,17 +15,8 @@ class TestMemory(LeaseStoreContract):
         return MemoryStore()
 
 
-class TestSqlite(LeaseStoreContract):
-    @pytest.fixture(autouse=True)
-    def _directory(self, tmp_path: Path) -> None:
-        self.directory = tmp_path
-        self.reactor = CallbackReactor()
-
-    def make_store(self) -> SqliteStore:
-        return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)
-
-    def wait(self, deferred: Deferred[Any]) -> None:
-        self.reactor.wait(deferred)
+class TestSqlite(SqliteStores, LeaseStoreContract):
+    pass
 
 
 class TestSqliteOffline(OfflineStoreContract):

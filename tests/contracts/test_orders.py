@@ -1,11 +1,8 @@
 """The built-in stores keep orders as the kit demands of any store."""
 
-from pathlib import Path
 from typing import Any
 
-import pytest
-from callbacks import CallbackReactor
-from twisted.internet.defer import Deferred
+from sqlitestores import SqliteStores
 
 from bootfw.stores.memory import MemoryStore
 from bootfw.stores.sqlite import SqliteStore
@@ -18,18 +15,7 @@ class TestMemory(OrderStoreContract):
         return MemoryStore()
 
 
-class TestSqlite(OrderStoreContract):
-    @pytest.fixture(autouse=True)
-    def _directory(self, tmp_path: Path) -> None:
-        self.directory = tmp_path
-        self.reactor = CallbackReactor()
-
-    def make_store(self) -> SqliteStore:
-        return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)
-
-    def wait(self, deferred: Deferred[Any]) -> None:
-        self.reactor.wait(deferred)
-
+class TestSqlite(SqliteStores, OrderStoreContract):
     def test_loading_orders_makes_no_file(self) -> None:
         store = self.make_store()
         store.load_orders("one")
