@@ -13,6 +13,11 @@ Result = Callable[[Any], Any]
 """Returns the result of a Deferred, or the value itself if it is none."""
 
 
+def connections(reactor: PosixReactorBase) -> set[Any]:
+    """Return what a reactor reads from and writes to, without what is its own."""
+    return {*reactor.getReaders(), *reactor.getWriters()} - set(reactor._internalReaders)
+
+
 class RunReactor(Protocol):
     """Starts a given reactor, and cleans up behind it."""
 

@@ -5,10 +5,8 @@ import io
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from archives import make_iso
 from attrs import define, field
 from osimages import TREES
+from webservers import WebServer
 
 from bootfw.attempts.attempt import BootAttempt, Stage, StageKind, Verdict
 from bootfw.attempts.record import attempt_record
@@ -63,17 +62,13 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 def url(iso: Path) -> Iterator[str]:
     """The URL of a web server that serves the directory of the image."""
 
-    class QuietHandler(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
+    class Files(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(iso.parent))
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(iso.parent)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server = WebServer(Files)
+    yield server.url
+    server.stop()
 
 
 def checksum_line(path: Path, algorithm: str = "sha256") -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from turning import TurnUntil
+from turning import TurnUntil, connections
 from twistd import refusing_port
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectError, NoRouteError
@@ -24,13 +24,11 @@ Reason = Callable[[str], str]
 
 @pytest.fixture
 def reason(private_reactor: EPollReactor, turn_until: TurnUntil) -> Reason:
-    reactors_own = set(private_reactor._internalReaders)
-
     def reason_of(url: str) -> str:
         results: list[Failure | tuple[int, bytes]] = []
         HTTPClient(private_reactor, seconds=1.0, limit=100).get(url).addBoth(results.append)
         turn_until(lambda: results)
-        turn_until(lambda: {*private_reactor.getReaders(), *private_reactor.getWriters()} <= reactors_own)
+        turn_until(lambda: not connections(private_reactor))
         [failure] = results
         assert isinstance(failure, Failure), failure
         return request_failure_reason(failure)

@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import capturedLogs, formatEvent
+from webservers import PostReceiver
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.errors import ConfigError
@@ -43,42 +43,9 @@ BOOT = BootAttempt(
 )
 
 
-class Collector:
-    """Takes exports by OTLP over HTTP."""
-
-    def __init__(self) -> None:
-        self.exports: list[tuple[dict[str, str], bytes]] = []
-        self.status = 200
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                collector.exports.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-                collector.may_answer.wait(10)
-                self.send_response(collector.status)
-                self.end_headers()
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1/traces"
-
-    def stop(self) -> None:
-        self.may_answer.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    collector = Collector()
+def collector() -> Iterator[PostReceiver]:
+    collector = PostReceiver(200, "/v1/traces")
     yield collector
     collector.stop()
 
@@ -109,13 +76,13 @@ def attributes(span: Any) -> dict[str, Any]:
     return attributes
 
 
-def test_a_boot_is_a_trace_and_its_stages_are_spans(private_reactor: EPollReactor, collector: Collector) -> None:
+def test_a_boot_is_a_trace_and_its_stages_are_spans(private_reactor: EPollReactor, collector: PostReceiver) -> None:
     plugin = observer(
         private_reactor, **{"url": collector.url, "headers": {"authorization": "Bearer x"}, "service-name": "lab"}
     )
     plugin.observe_many([EventsDropped(1.0, 1), BootAttemptEnded(1.0, BOOT)])
     close(private_reactor, plugin)
-    ((headers, body),) = collector.exports
+    ((headers, body),) = collector.posts
     assert headers["authorization"] == "Bearer x"
     export = ExportTraceServiceRequest.FromString(body)
     (resource,) = export.resource_spans
@@ -147,12 +114,12 @@ def test_a_boot_is_a_trace_and_its_stages_are_spans(private_reactor: EPollReacto
     assert "bootfw.menu" not in attributes(spans["offer"])
 
 
-def test_each_boot_is_a_trace_of_its_own(private_reactor: EPollReactor, collector: Collector) -> None:
+def test_each_boot_is_a_trace_of_its_own(private_reactor: EPollReactor, collector: PostReceiver) -> None:
     plugin = observer(private_reactor, url=collector.url)
     plugin.observe(BootAttemptEnded(1.0, BOOT))
     plugin.observe(BootAttemptEnded(1.0, BootAttempt("boot-2", 2000.0, verdict=Verdict.BOOTED)))
     close(private_reactor, plugin)
-    ((_, body),) = collector.exports
+    ((_, body),) = collector.posts
     spans = [
         span
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans
@@ -165,7 +132,9 @@ def test_each_boot_is_a_trace_of_its_own(private_reactor: EPollReactor, collecto
     assert second.start_time_unix_nano == second.end_time_unix_nano == 2000 * 10**9
 
 
-def test_a_collector_that_does_not_answer_holds_nothing_up(private_reactor: EPollReactor, collector: Collector) -> None:
+def test_a_collector_that_does_not_answer_holds_nothing_up(
+    private_reactor: EPollReactor, collector: PostReceiver
+) -> None:
     plugin = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
     collector.may_answer.clear()
     began = time.monotonic()
@@ -177,7 +146,7 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(private_reactor: EPol
 
 
 def test_a_collector_that_hangs_does_not_delay_the_end_of_the_process(
-    private_reactor: EPollReactor, collector: Collector
+    private_reactor: EPollReactor, collector: PostReceiver
 ) -> None:
     """The process waits for the threads of the reactor, and for others that are no daemons."""
     plugin = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
@@ -191,7 +160,7 @@ def test_a_collector_that_hangs_does_not_delay_the_end_of_the_process(
 
 
 def test_failed_exports_are_one_line_and_their_end_another(
-    private_reactor: EPollReactor, collector: Collector, capfd: pytest.CaptureFixture[str]
+    private_reactor: EPollReactor, collector: PostReceiver, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plugin = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
     logger = logging.getLogger("opentelemetry.exporter.test")

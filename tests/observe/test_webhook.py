@@ -2,21 +2,21 @@
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 from narrowing import of_type
+from turning import connections
 from twistd import refusing_port
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
+from webservers import PostReceiver
 from zope.interface.verify import verifyObject
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Verdict
@@ -41,47 +41,19 @@ BOOT = BootAttempt(
 )
 
 
-class Receiver:
-    """A web server that keeps what it gets. *status* is its answer; with *go* cleared it gives none."""
+class Receiver(PostReceiver):
+    """Takes the requests of a webhook."""
 
     def __init__(self, reactor: EPollReactor) -> None:
+        super().__init__(204, "/boots?x=1")
         self.reactor = reactor
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.status = 204
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.requests.append((dict(self.headers), body))
-                receiver.may_answer.wait(10)
-                self.send_response(receiver.status)
-                self.end_headers()
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/boots?x=1"
-
-    def stop(self) -> None:
-        if self.thread.is_alive():
-            self.may_answer.set()
-            self.server.shutdown()
-            self.server.server_close()
-            self.thread.join()
 
     def webhook(self, **options: Any) -> Webhook:
         return start_webhook(self.reactor, url=self.url, **options)
 
     def events(self) -> list[list[str]]:
         """The names of the events of each request."""
-        return [[event["event"] for event in json.loads(body)["events"]] for _, body in self.requests]
+        return [[event["event"] for event in json.loads(body)["events"]] for _, body in self.posts]
 
     def turn_until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 30
@@ -113,20 +85,14 @@ def receiver(
     receiver = Receiver(private_reactor)
     yield receiver
     receiver.stop()
-    internal = set(private_reactor._internalReaders)
-    receiver.turn_until(
-        lambda: (
-            not private_reactor.getDelayedCalls()
-            and {*private_reactor.getReaders(), *private_reactor.getWriters()} <= internal
-        )
-    )
+    receiver.turn_until(lambda: not private_reactor.getDelayedCalls() and not connections(private_reactor))
 
 
 def test_events_are_posted_as_the_json_log_has_them(receiver: Receiver) -> None:
     hook = receiver.webhook(secret="s3cret")
     hook.observe_many([LOST, IGNORED, BootAttemptEnded(1.0, BOOT)])
-    receiver.turn_until(lambda: len(receiver.requests) == 1)
-    headers, body = receiver.requests[0]
+    receiver.turn_until(lambda: len(receiver.posts) == 1)
+    headers, body = receiver.posts[0]
     lost, boot = json.loads(body)["events"]
     assert headers["Content-Type"] == "application/json"
     assert headers["X-Bootfw-Signature"] == f"sha256={signature('s3cret', body)}"
@@ -142,8 +108,8 @@ def test_transfers_name_the_mac_of_the_client_as_in_the_json_log(receiver: Recei
     assert verifyObject(IClientAware, hook)
     hook.set_client_lookup(lambda peer: Client(peer[0], mac="52:54:00:00:00:07"))
     hook.observe(ENDED)
-    receiver.turn_until(lambda: len(receiver.requests) == 1)
-    (event,) = json.loads(receiver.requests[0][1])["events"]
+    receiver.turn_until(lambda: len(receiver.posts) == 1)
+    (event,) = json.loads(receiver.posts[0][1])["events"]
     assert (event["event"], event["mac"]) == ("TransferEnded", "52:54:00:00:00:07")
     receiver.close(hook)
 
@@ -159,17 +125,17 @@ def test_events_of_a_while_are_one_request(receiver: Receiver) -> None:
     hook.observe(LOST)
     hook.observe(FULL)
     hook.observe(IGNORED)
-    receiver.turn_until(lambda: receiver.requests)
+    receiver.turn_until(lambda: receiver.posts)
     assert receiver.events() == [["WorkerLost", "PoolExhausted"]]
-    assert "X-Bootfw-Signature" not in receiver.requests[0][0]
+    assert "X-Bootfw-Signature" not in receiver.posts[0][0]
     receiver.close(hook)
 
 
 def test_many_events_go_in_several_requests_in_order(receiver: Receiver) -> None:
     hook = receiver.webhook(events=["WorkerLost"])
     hook.observe_many([evolve(LOST, worker=number) for number in range(2 * BATCH + 1)])
-    receiver.turn_until(lambda: len(receiver.requests) >= 3)
-    found = [event["worker"] for _, body in receiver.requests for event in json.loads(body)["events"]]
+    receiver.turn_until(lambda: len(receiver.posts) >= 3)
+    found = [event["worker"] for _, body in receiver.posts for event in json.loads(body)["events"]]
     assert found == [*range(2 * BATCH + 1)]
     receiver.close(hook)
 
@@ -178,11 +144,11 @@ def test_an_error_of_the_server_is_retried(receiver: Receiver) -> None:
     hook = receiver.webhook()
     receiver.status = 500
     hook.observe(LOST)
-    receiver.turn_until(lambda: len(receiver.requests) >= 3)
+    receiver.turn_until(lambda: len(receiver.posts) >= 3)
     receiver.status = 200
     receiver.turn_until(lambda: hook._states.state is deliverystates.State.IDLE)
     assert hook.dropped == 0
-    bodies = {body for _, body in receiver.requests}
+    bodies = {body for _, body in receiver.posts}
     assert len(bodies) == 1
     receiver.close(hook)
 
@@ -193,12 +159,12 @@ def test_events_are_dropped_and_reported_after_the_last_retry(receiver: Receiver
     with capturedLogs() as logs:
         hook.observe_many([LOST, FULL])
         receiver.turn_until(lambda: hook.dropped)
-    assert len(receiver.requests) == 1 + webhook.RETRIES
+    assert len(receiver.posts) == 1 + webhook.RETRIES
     (line,) = [event["log_format"].format(**event) for event in logs if event["log_namespace"] == "bootfw"]
     assert line == f"webhook {receiver.url}: 2 event(s) were dropped: it answers 503"
     receiver.status = 200
     hook.observe(LOST)
-    receiver.turn_until(lambda: len(receiver.requests) == 2 + webhook.RETRIES)
+    receiver.turn_until(lambda: len(receiver.posts) == 2 + webhook.RETRIES)
     receiver.close(hook)
 
 
@@ -207,10 +173,10 @@ def test_refused_events_are_not_retried(receiver: Receiver) -> None:
     receiver.status = 404
     hook.observe(LOST)
     receiver.turn_until(lambda: hook.dropped)
-    assert len(receiver.requests) == 1
+    assert len(receiver.posts) == 1
     receiver.status = 429
     hook.observe(LOST)
-    receiver.turn_until(lambda: len(receiver.requests) >= 3)
+    receiver.turn_until(lambda: len(receiver.posts) >= 3)
     receiver.status = 200
     receiver.turn_until(lambda: hook._states.state is deliverystates.State.IDLE)
     receiver.close(hook)
@@ -221,8 +187,8 @@ def test_a_server_that_does_not_answer_holds_nothing_up(receiver: Receiver) -> N
     hook = receiver.webhook(**{"timeout-seconds": 0.1})
     receiver.may_answer.clear()
     hook.observe(LOST)
-    assert receiver.requests == [], "it is sent later, not while the server works"
-    receiver.turn_until(lambda: len(receiver.requests) >= 2)
+    assert receiver.posts == [], "it is sent later, not while the server works"
+    receiver.turn_until(lambda: len(receiver.posts) >= 2)
     receiver.may_answer.set()
     receiver.turn_until(lambda: hook._states.state is deliverystates.State.IDLE)
     receiver.close(hook)

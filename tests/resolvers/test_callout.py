@@ -1,10 +1,8 @@
 """The ``callout`` resolver and a real HTTP server."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,14 @@ import pytest
 from attrs import evolve
 from firmware import ipxe_features
 from narrowing import of_type, present
+from turning import connections
 from twistd import refusing_port
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs
 from twisted.python.failure import Failure
+from webservers import WebServer
 
 from bootfw.errors import BootRefused, ConfigError
 from bootfw.events import Event, ResolverUnavailable
@@ -33,7 +33,7 @@ IPXE = BootRequest(MAC, "discover", "ipxe", "x86-bios", ipxe=True)
 NAME = "callout/52-54-00-12-34-56.ipxe"
 
 
-class API:
+class API(WebServer):
     """The server of the example; a test can delay its responses or replace them."""
 
     def __init__(self, reactor: EPollReactor) -> None:
@@ -41,8 +41,6 @@ class API:
 
         self.reactor = reactor
         self.requested_paths: list[str] = []
-        self.may_answer = threading.Event()
-        self.may_answer.set()
         self.response: bytes | None = None
         self.later_response: bytes | None = None
         """The response from the second request on."""
@@ -58,21 +56,7 @@ class API:
                     response, api.response = api.response, api.later_response or api.response
                     self.wfile.write(response)
 
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def stop(self) -> None:
-        if self.thread.is_alive():
-            self.may_answer.set()
-            self.server.shutdown()
-            self.server.server_close()
-            self.thread.join()
+        super().__init__(Handler)
 
     def resolver(self, **options: Any) -> Callout:
         resolver = configure(
@@ -92,11 +76,6 @@ class API:
             return results[0].value
         return results[0]
 
-    def is_alone(self) -> bool:
-        """Whether no connection is left."""
-        registered = {*self.reactor.getReaders(), *self.reactor.getWriters()}
-        return registered <= set(self.reactor._internalReaders)
-
     def turn(self, until: Callable[..., Any]) -> None:
         deadline = time.monotonic() + 30
         while not until():
@@ -110,7 +89,7 @@ def api(private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch, failures
     server = API(private_reactor)
     yield server
     server.stop()
-    server.turn(lambda: not private_reactor.getDelayedCalls() and server.is_alone())
+    server.turn(lambda: not private_reactor.getDelayedCalls() and not connections(private_reactor))
 
 
 def http_response(status: int, body: bytes, *headers: str) -> bytes:
