@@ -3,8 +3,6 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from math import inf
-from operator import sub
 from pathlib import Path
 from socket import gethostname
 from types import MappingProxyType
@@ -15,7 +13,7 @@ from attrs import define, evolve, frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
@@ -30,7 +28,7 @@ from bootfw.config.settings import ListenAddress, Settings
 from bootfw.config.tables import same_values
 from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.errors import StateError
-from bootfw.events import BackendProblem, DatagramsCounted, Event, ListenerClosed
+from bootfw.events import BackendProblem, Event, ListenerClosed
 from bootfw.interfaces import (
     IAttemptStore,
     IBackend,
@@ -50,10 +48,11 @@ from bootfw.interfaces import (
 )
 from bootfw.leadershipstates import Standing
 from bootfw.net.admission import Admission
-from bootfw.net.binding import Bindings, SocketKey, WantedSocket
+from bootfw.net.binding import Bindings, SocketKey, WantedSocket, contains, key_text, overlap
 from bootfw.net.bindingstates import State as SocketState
 from bootfw.net.clock import hold, monotonic, shift_of
 from bootfw.net.control import ControlError, Operation
+from bootfw.net.datagramcounts import DatagramCounts
 from bootfw.net.dhcp.duid import duid_of
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
@@ -94,13 +93,13 @@ from bootfw.net.nodes.cluster import Cluster
 from bootfw.net.nodes.leadership import Leadership
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.reachability import report_dropped
+from bootfw.net.retired import RetiredParts
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.multicast import GroupAddresses
 from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferport import opener
-from bootfw.net.udp.port import DatagramPort
 from bootfw.net.workers.supervisor import Workers
 from bootfw.observe.boots import BootRecorder
 from bootfw.observe.machines import Machines
@@ -113,13 +112,8 @@ from bootfw.values import Address, BootFile, BootMenu, BootRequest, Client, Sock
 
 _WEB = ("http", "https")
 
-_RETIRED_CHECKED_EVERY = 1.0
-"""Seconds between two looks whether plugins and sockets that a reload has put out of use can be closed."""
-
 DROPPED_CLOSE_WITHIN = 300.0
 """Seconds that the transfers on a socket have to end, once a reload has dropped it."""
-
-_ANY = ("0.0.0.0", "::")
 
 
 class BootService(MultiService):
@@ -254,10 +248,7 @@ class BootService(MultiService):
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
         self._adopted_transfers = AdoptedTransfers(reactor, self._publish)
         self._group_addresses = GroupAddresses(self._settings.tftp.multicast_groups)
-        self._urls = WebURLs()
-        self._share_url = self._sharing("url")
-        self._unbound: set[tuple[str, ListenAddress]] = set()
-        """In a worker: sockets of HTTP and HTTPS that are open here, but whose address this host does not have now."""
+        self._urls = WebURLs(share=self._sharing("url") if self._sockets.follow_interfaces else None)
         self._layers = self._layered()
         self._give_lookup([*self._observing_as_leader(), *self._resolvers])
         self._image_sender = ImageSender(
@@ -281,9 +272,7 @@ class BootService(MultiService):
         )
         self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
         """Every file server of this process, including those that serve while workers are starting."""
-        self._retired: list[_Retired] = []
-        self._retired_check: IDelayedCall | None = None
-        """The scheduled call of _close_retired(); None: there is none."""
+        self._retired = RetiredParts(reactor, self._under_way)
         self._replaced: list[DHCPPort] = []
         """Protocols that a reload has replaced, until their pending requests are answered."""
         self._dropped: list[WantedSocket] = []
@@ -293,8 +282,7 @@ class BootService(MultiService):
         self._certificate: Any = None
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
-        self._reported_counters: dict[DatagramPort, tuple[int, ...]] = {}
-        """The counters of each port at the latest report_datagrams(), which publishes the differences."""
+        self._datagram_counts = DatagramCounts(reactor, self._publish)
         self._bindings = Bindings(
             reactor,
             self._publish,
@@ -330,7 +318,7 @@ class BootService(MultiService):
             "boot-program": self._second_stage.on_message,
             "generated": self._generated.on_message,
             "packets-of": self._send_packets,
-            "url": self._on_url_message,
+            "url": self._urls.on_message,
             "elsewhere": self._adopted_transfers.announced,
             "elsewhere-known": self._adopted_transfers.remember,
         }
@@ -534,7 +522,7 @@ class BootService(MultiService):
         # Only transfers and downloads that began before now may use the old plugins, so the plugins are closed when
         # these have ended.
         under_way = self._under_way() if close_unused else set()
-        self._retired.append(_Retired(before.chain, under_way, close_unused, inf))
+        self._retired.add(before.chain, under_way, close_unused)
         self._layers = self._layered()
         for server in self._file_servers:
             if isinstance(server, TFTPProtocol):
@@ -551,7 +539,7 @@ class BootService(MultiService):
                     self._replace_protocol(binding, prepared.protocols[binding.key], before.chain)
                 self._use(binding, before.settings)
         self._bindings.check_ready()
-        self._close_retired()
+        self._retired.close_unused()
         self._apply_role()
         self._stand_for_leader()
 
@@ -578,7 +566,7 @@ class BootService(MultiService):
             self._replaced.remove(replaced)
             replaced.close()
 
-        self._retired.append(_Retired(chain, set(), [close], inf))
+        self._retired.add(chain, set(), [close])
 
     def _use(self, wanted: WantedSocket, before: Settings) -> None:
         """Have the protocol of an open port use the present settings."""
@@ -638,14 +626,14 @@ class BootService(MultiService):
             ]
             closing = [each for each in present.values() if each.key not in wanted and each.port is not None]
             for required in added_requirements:
-                ending = next((each.key for each in self._dropped if _overlap(each.key, required.key)), None)
+                ending = next((each.key for each in self._dropped if overlap(each.key, required.key)), None)
                 if required.protocol is not None and ending is not None:
                     raise StateError(
-                        f"{_in_words(required.key)} can't be opened while {_in_words(ending)} is open, which an "
+                        f"{key_text(required.key)} can't be opened while {key_text(ending)} is open, which an "
                         f"earlier reload has dropped and which ends with its transfers: try again when the log says so"
                     )
                 beside = (
-                    [each for each in closing if _overlap(each.key, required.key)]
+                    [each for each in closing if overlap(each.key, required.key)]
                     if required.protocol is not None
                     else []
                 )
@@ -655,8 +643,8 @@ class BootService(MultiService):
                 except CannotListenError as error:
                     reason = getattr(error, "socketError", error)
                     if beside:
-                        reason = f"{reason}; {_in_words(beside[0].key)} is open: reload without both first, or restart"
-                    raise StateError(f"{_in_words(required.key)} can't be opened: {reason}") from error
+                        reason = f"{reason}; {key_text(beside[0].key)} is open: reload without both first, or restart"
+                    raise StateError(f"{key_text(required.key)} can't be opened: {reason}") from error
             # From a proxy to a server or back, on a port that is wanted by both.
             for service in _changed_modes(before.settings, new.settings):
                 for required in wanted.values():
@@ -700,8 +688,8 @@ class BootService(MultiService):
         under_way: set[Any] = set()
         if isinstance(protocol, TFTPProtocol):
             for each in opened:
-                if isinstance(each.protocol, TFTPProtocol) and _overlap(each.key, wanted.key):
-                    each.protocol.succeed(protocol, wholly=_contains(each.key, wanted.key))
+                if isinstance(each.protocol, TFTPProtocol) and overlap(each.key, wanted.key):
+                    each.protocol.succeed(protocol, wholly=contains(each.key, wanted.key))
             # The port stays open until its transfers have ended: their peers send to this address and port.
             protocol.drain()
             under_way = protocol.under_way()
@@ -714,7 +702,7 @@ class BootService(MultiService):
         close = partial(self._close_dropped, wanted)
         until = self._reactor.seconds() + DROPPED_CLOSE_WITHIN
         resolves = chain if isinstance(protocol, DHCPPort) else None
-        self._retired.append(_Retired(resolves, under_way, [close], until))
+        self._retired.add(resolves, under_way, [close], until)
 
     def _close_dropped(self, wanted: WantedSocket) -> None:
         self._dropped.remove(wanted)
@@ -735,8 +723,8 @@ class BootService(MultiService):
         closing = [maybeDeferred(port.stopListening)]
         if not any(binding.protocol is protocol and binding is not wanted for binding in self._bindings):
             closing.insert(0, maybeDeferred(protocol.close))
-        self._report_datagrams([wanted])
-        self._reported_counters.pop(port, None)
+        self._datagram_counts.report([wanted])
+        self._datagram_counts.forget(port)
 
         def closed(result: object) -> None:
             self._publish(ListenerClosed(self._reactor.seconds(), wanted.service, address))
@@ -749,30 +737,6 @@ class BootService(MultiService):
         for server in self._file_servers:
             under_way |= server.under_way() if isinstance(server, TFTPProtocol) else server.files.under_way()
         return under_way
-
-    def _close_retired(self) -> None:
-        """Close the plugins and sockets of earlier configurations that nothing under way uses any more."""
-        # Checked once a second: transfers, downloads and resolutions end in many places, and a reload is rare.
-        if self._retired_check is not None and self._retired_check.active():
-            self._retired_check.cancel()
-        self._retired_check = None
-        under_way = self._under_way()
-        retired, self._retired = self._retired, []
-        for each in retired:
-            if each.is_busy(under_way, self._reactor.seconds()):
-                self._retired.append(each)
-            else:
-                for close in each.close_unused:
-                    close()
-        if self._retired:
-            self._retired_check = self._reactor.callLater(_RETIRED_CHECKED_EVERY, self._close_retired)
-
-    def _forget_retired(self) -> None:
-        """Close nothing later: the service stops, which cancels every resolution and closes every plugin."""
-        self._retired = []
-        if self._retired_check is not None:
-            self._retired_check.cancel()
-            self._retired_check = None
 
     def _sharing(self, kind: str) -> Callable[..., None] | None:
         share = self._broadcast if self._cluster is None else self._cluster.share
@@ -957,7 +921,7 @@ class BootService(MultiService):
             try:
                 deliver_to(protocol, wanted.port)
             except ValueError as error:
-                raise StateError(f"{_in_words(wanted.key)} can't be served: {error}") from error
+                raise StateError(f"{key_text(wanted.key)} can't be served: {error}") from error
 
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take a message that another process of this server has broadcast. Return false if its kind is unknown."""
@@ -990,22 +954,7 @@ class BootService(MultiService):
     def report_datagrams(self) -> None:
         """Publish how many datagrams the UDP ports have received and sent since the last call; call it once a
         second."""
-        self._report_datagrams([*self._bindings, *self._dropped])
-
-    def _report_datagrams(self, sockets: Iterable[WantedSocket]) -> None:
-        totals: dict[str, tuple[int, ...]] = {}
-        for each in sockets:
-            if isinstance(each.port, DatagramPort):
-                counters = each.port.counters
-                counted = (counters.received, counters.sent, counters.send_errors, counters.receive_errors)
-                since = map(sub, counted, self._reported_counters.get(each.port, (0, 0, 0, 0)))
-                before = totals.get(each.service, (0, 0, 0, 0))
-                totals[each.service] = tuple(map(sum, zip(before, since, strict=True)))
-                self._reported_counters[each.port] = counted
-        for service, total in totals.items():
-            if any(total):
-                now = self._reactor.seconds()
-                self._publish(DatagramsCounted(now, service, *total))
+        self._datagram_counts.report([*self._bindings, *self._dropped])
 
     def lease_counts(self) -> tuple[Mapping[tuple[str, str], int], Mapping[tuple[str], int]]:
         """Return addresses by (subnet, state of the lease), and free addresses by (subnet,). Empty for a proxy."""
@@ -1134,7 +1083,7 @@ class BootService(MultiService):
         if self._chain is not None:
             self._chain.cancel_all()
             self._chain = None
-        self._forget_retired()
+        self._retired.forget()
         self._prepared = None
         self._prepare_handing_over()
         stopping: Deferred[Any] = maybeDeferred(super().stopService)
@@ -1144,7 +1093,7 @@ class BootService(MultiService):
         # Also what an earlier stop is still closing: a service may be stopped, started and stopped again at once.
         closing = [self._drained, stopping]
         self.report_datagrams()
-        self._reported_counters.clear()
+        self._datagram_counts.clear()
         replaced, self._replaced = self._replaced, []
         closing += [maybeDeferred(protocol.close) for protocol in replaced]
         dropped, self._dropped = self._dropped, []
@@ -1285,20 +1234,7 @@ class BootService(MultiService):
     def _update_url(self, wanted: WantedSocket) -> None:
         if wanted.service in _WEB:
             address = wanted.local_address[0], wanted.local_address[1]
-            bound = wanted.state is SocketState.BOUND and (wanted.service, address) not in self._unbound
-            note = self._urls.listening if bound else self._urls.lost
-            note(wanted.service, address)
-            if self._sockets.follow_interfaces and self._share_url is not None:
-                self._share_url(wanted.service, address, bound)
-
-    def _on_url_message(self, service: str, address: ListenAddress, bound: bool) -> None:
-        """Note whether clients can reach a socket of HTTP or HTTPS, as the main process reports it to a worker."""
-        if bound:
-            self._unbound.discard((service, address))
-            self._urls.listening(service, address)
-        else:
-            self._unbound.add((service, address))
-            self._urls.lost(service, address)
+            self._urls.update(wanted.service, address, wanted.state is SocketState.BOUND)
 
     def _wanted(self) -> dict[SocketKey, "_Requirement"]:
         """Return every socket, network and interface that the settings want."""
@@ -1506,28 +1442,6 @@ class BootService(MultiService):
 
 
 @frozen
-class _Retired:
-    """Plugins, or a socket, that a reload has put out of use, and that transfers or requests may still use."""
-
-    chain: ResolverChain | None
-    """May be answering requests by them; None: no request can be pending."""
-    under_way: set[Any]
-    """The transfers and downloads that may use them."""
-    close_unused: Sequence[Callable[[], object]]
-    """Functions that close the plugins, or the socket."""
-    until: float
-    """When they are closed at the latest, in seconds of the clock."""
-
-    def is_busy(self, under_way: set[Any], now: float) -> bool:
-        """Return whether something may still use them.
-
-        :param under_way: all transfers and downloads of this process.
-        """
-        resolves = self.chain is not None and self.chain.is_busy
-        return now < self.until and (resolves or not self.under_way.isdisjoint(under_way))
-
-
-@frozen
 class _Configured:
     """The attributes of a BootService that a reload changes, as one value."""
 
@@ -1610,26 +1524,6 @@ def _changed_modes(one: Settings, other: Settings) -> Iterable[str]:
 
 def _dhcp_differs(one: Settings, other: Settings) -> bool:
     return not (same_values(one.dhcp, other.dhcp) and same_values(one.dhcp6, other.dhcp6))
-
-
-def _overlap(one: SocketKey, other: SocketKey) -> bool:
-    """Return whether both sockets can't be open at the same time."""
-    if (one[0] in UDP_SERVICES) is not (other[0] in UDP_SERVICES) or one[1][1] != other[1][1] or not one[1][1]:
-        return False
-    (host, device), (other_host, other_device) = (one[1][0], one[2]), (other[1][0], other[2])
-    if (":" in host) is not (":" in other_host) or (device and other_device and device != other_device):
-        return False
-    return host == other_host or host in _ANY or other_host in _ANY
-
-
-def _contains(one: SocketKey, other: SocketKey) -> bool:
-    """Return whether all clients of *other* reach *one* too; they overlap."""
-    return (one[1][0] == other[1][0] or one[1][0] in _ANY) and one[2] in ("", other[2])
-
-
-def _in_words(key: SocketKey) -> str:
-    service, address, device = key
-    return f"{service} on {address_text(address)}{f' of {device}' if device else ''}"
 
 
 def _named(objects: Sequence[object], interface: type[Interface]) -> list[Named]:

@@ -29,12 +29,33 @@ from bootfw.net.linux.portowner import who_holds
 from bootfw.net.listening import UDP_SERVICES
 from bootfw.net.udp.sockets import bind_socket
 from bootfw.net.workers.sharedport import SharedPort
-from bootfw.values import Address, SocketStatus
+from bootfw.values import Address, SocketStatus, address_text
 
 SocketKey = tuple[str, tuple[Any, ...], str]
 """(service, address as configured, interface or "")."""
 
 _ANY = ("0.0.0.0", "::")
+
+
+def overlap(one: SocketKey, other: SocketKey) -> bool:
+    """Return whether both sockets can't be open at the same time."""
+    if (one[0] in UDP_SERVICES) is not (other[0] in UDP_SERVICES) or one[1][1] != other[1][1] or not one[1][1]:
+        return False
+    (host, device), (other_host, other_device) = (one[1][0], one[2]), (other[1][0], other[2])
+    if (":" in host) is not (":" in other_host) or (device and other_device and device != other_device):
+        return False
+    return host == other_host or host in _ANY or other_host in _ANY
+
+
+def contains(one: SocketKey, other: SocketKey) -> bool:
+    """Return whether all clients of *other* reach *one* too; they overlap."""
+    return (one[1][0] == other[1][0] or one[1][0] in _ANY) and one[2] in ("", other[2])
+
+
+def key_text(key: SocketKey) -> str:
+    """Format a key for a message: "tftp on 10.0.0.1:69 of eth0"."""
+    service, address, device = key
+    return f"{service} on {address_text(address)}{f' of {device}' if device else ''}"
 
 
 @define(eq=False)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bootfw.config.settings import ListenAddress
 from bootfw.net.http.urls import WebURLs
 
 
@@ -87,3 +88,27 @@ def test_changes_are_reported_at_once() -> None:
     assert web_urls.of("10.77.0.1") == ("http://10.77.0.1", "")
     web_urls.clear()
     assert web_urls.of("10.77.0.1") == ("", "")
+
+
+def test_a_socket_that_is_bound_is_shared() -> None:
+    shared: list[tuple[str, ListenAddress, bool]] = []
+    web_urls = WebURLs(share=lambda *message: shared.append(message))
+    web_urls.update("http", ("10.77.0.1", 8069), True)
+    assert web_urls.of("10.77.0.1")[0] == "http://10.77.0.1:8069"
+    web_urls.update("http", ("10.77.0.1", 8069), False)
+    assert web_urls.of("10.77.0.1")[0] == ""
+    assert shared == [("http", ("10.77.0.1", 8069), True), ("http", ("10.77.0.1", 8069), False)]
+
+
+def test_a_worker_names_no_address_that_its_host_does_not_have() -> None:
+    web_urls, address = WebURLs(), ("10.77.0.1", 8069)
+    web_urls.on_message("http", address, False)
+    web_urls.update("http", address, True)
+    assert web_urls.of("10.77.0.1")[0] == "", "the socket is open, and its address is not there"
+    web_urls.on_message("http", address, True)
+    assert web_urls.of("10.77.0.1")[0] == "http://10.77.0.1:8069"
+    web_urls.on_message("http", address, False)
+    assert web_urls.of("10.77.0.1")[0] == ""
+    web_urls.on_message("http", address, True)
+    web_urls.update("http", address, True)
+    assert web_urls.of("10.77.0.1")[0] == "http://10.77.0.1:8069"

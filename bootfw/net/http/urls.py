@@ -20,10 +20,38 @@ class WebURLs:
     and else the first host name, since a client refuses a certificate that is not for the host in the URL."""
     renew: Callable[[], None] = lambda: None
     """Called before the URL of HTTPS is used: where workers serve the files, only this loads a new certificate here."""
+    share: Callable[[str, ListenAddress, bool], None] | None = None
+    """Sends what update() notes to the workers, or to the other nodes; None: there are none."""
     _listening: dict[str, list[ListenAddress]] = field(factory=dict, init=False)
     """Scheme -> where it is served."""
     _urls: dict[str, tuple[str, str]] = field(factory=dict, init=False)
     """Our address -> what of() returns: each DHCP reply may need it, and it changes only with the attributes above."""
+    _absent: set[tuple[str, ListenAddress]] = field(factory=set, init=False)
+    """In a worker: sockets that are open here, but whose address this host does not have now."""
+
+    def update(self, scheme: str, address: ListenAddress, bound: bool) -> None:
+        """Note whether clients can reach our socket of *scheme* at *address*, and share that.
+
+        :param bound: whether the socket is.
+        """
+        served = bound and (scheme, address) not in self._absent
+        self._note(scheme, address, served)
+        if self.share is not None:
+            self.share(scheme, address, served)
+
+    def on_message(self, scheme: str, address: ListenAddress, bound: bool) -> None:
+        """Note what the main process has shared: whether this host has the address of a socket that is open here."""
+        if bound:
+            self._absent.discard((scheme, address))
+        else:
+            self._absent.add((scheme, address))
+        self._note(scheme, address, bound)
+
+    def _note(self, scheme: str, address: ListenAddress, served: bool) -> None:
+        if served:
+            self.listening(scheme, address)
+        else:
+            self.lost(scheme, address)
 
     def listening(self, scheme: str, address: ListenAddress) -> None:
         """Note that *scheme*, "http" or "https", is served at *address*."""
