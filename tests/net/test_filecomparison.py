@@ -9,8 +9,12 @@ from attrs import define
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memorynodes import Cluster, MemoryNodes
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.task import Clock
+from zope.interface import directlyProvides
 
+from bootfw.errors import StateError
 from bootfw.net.nodes import filecomparison
 from bootfw.net.nodes.announcements import Announcements
 from bootfw.net.nodes.filecomparison import ANSWER_WITHIN, FILES, MOST_DIFFERENCES, FileComparison
@@ -172,6 +176,23 @@ def test_a_bucket_is_sent_in_parts(scene: Scene, monkeypatch: pytest.MonkeyPatch
     found, summary = scene.compare()
     assert {file for file, _ in found} == {f"other-{number}" for number in range(150)}
     assert summary["more"] is False
+
+
+def test_a_file_system_of_this_node_that_hangs_is_an_error(
+    scene: Scene, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing: Deferred[FileList] = Deferred()
+    monkeypatch.setattr(filecomparison, "deferToThreadPool", lambda reactor, pool, function, roots: listing)
+    monkeypatch.setattr(clock, "getThreadPool", lambda: None, raising=False)
+    directlyProvides(clock, IReactorThreads)
+    results: list[Any] = []
+    scene.nodes[0].comparison.compare().addBoth(results.append)
+    clock.advance(ANSWER_WITHIN)
+    with pytest.raises(StateError, match="the files of this node could not be listed within 10 s"):
+        results[0].raiseException()
+    listing.callback(FileList({}))
+    scene.nodes[0].comparison.close()
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_list_is_kept_for_its_question_only(scene: Scene, clock: Clock) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
+from bootfw.errors import StateError
 from bootfw.net.nodes.announcements import Announcements, Unreadable
 from bootfw.net.nodes.filelist import BUCKETS, FileList, list_files
 
@@ -110,7 +111,8 @@ class FileComparison:
 
         :return: fires with {"file": path, "versions": {node: version, "" where it is missing}} for each file that
             differs, and one last record {"compared": nodes, "silent": nodes that did not answer, "files": number of
-            files of this node, "more": whether further files differ}.
+            files of this node, "more": whether further files differ}. It fails with StateError if this node can't
+            list its own files in ANSWER_WITHIN seconds.
         """
         return Deferred.fromCoroutine(self._compare())
 
@@ -122,7 +124,12 @@ class FileComparison:
             others = sorted(set(self._others()) - {own_node})
             answers = self._wait(question, [(node,) for node in others])
             self._announcements.announce(FILES_WANTED, key)
-            files = await self._list_files(key)
+            try:
+                files = await self._list_files(key).addTimeout(ANSWER_WITHIN, self._reactor)
+            except TimeoutError as error:
+                raise StateError(
+                    f"the files of this node could not be listed within {ANSWER_WITHIN:.0f} s: does a file system hang?"
+                ) from error
             await answers
             question.digests[own_node] = files.digests()
             compared = sorted(question.digests)
