@@ -12,21 +12,21 @@ from certificates import Authority
 from turning import TurnUntil, connections
 from twistd import refusing_port
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.error import ConnectError, NoRouteError
+from twisted.internet.error import ConnectError, DNSLookupError, NoRouteError
 from twisted.python.failure import Failure
 
 from bootfw.api import request_failure_reason
 from bootfw.resolvers.httpclient import HTTPClient
 
-Reason = Callable[[str], str]
-"""Sends a request to a URL and returns why it, or the body of its response, has failed."""
+Reason = Callable[..., str]
+"""Sends a request to a URL, with a timeout in seconds, and returns why it or the body of its response has failed."""
 
 
 @pytest.fixture
 def reason(private_reactor: EPollReactor, turn_until: TurnUntil) -> Reason:
-    def reason_of(url: str) -> str:
+    def reason_of(url: str, seconds: float = 60.0) -> str:
         results: list[Failure | tuple[int, bytes]] = []
-        HTTPClient(private_reactor, seconds=1.0, limit=100).get(url).addBoth(results.append)
+        HTTPClient(private_reactor, seconds, limit=100).get(url).addBoth(results.append)
         turn_until(lambda: results)
         turn_until(lambda: not connections(private_reactor))
         [failure] = results
@@ -70,7 +70,6 @@ def server(response: bytes | None, context: ssl.SSLContext | None = None) -> Ite
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        (None, "it has not answered in time"),
         (b"", "it closed the connection without an answer"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "its answer is not HTTP"),
         (b"HTTP/1.0 200 OK\r\nContent-Type: text", "its answer was cut off"),
@@ -81,15 +80,20 @@ def server(response: bytes | None, context: ssl.SSLContext | None = None) -> Ite
         (b"HTTP/1.0 302 Found\r\nLocation: ftp://x/y\r\n\r\n", "its redirect is neither to http nor to https"),
     ],
 )
-def test_server_that_answers_wrongly(reason: Reason, response: bytes | None, expected: str) -> None:
+def test_server_that_answers_wrongly(reason: Reason, response: bytes, expected: str) -> None:
     with server(response) as port:
         assert reason(f"http://127.0.0.1:{port}/") == expected
+
+
+def test_server_that_does_not_answer(reason: Reason) -> None:
+    with server(None) as port:
+        assert reason(f"http://127.0.0.1:{port}/", 0.1) == "it has not answered in time"
 
 
 def test_server_that_can_not_be_reached(reason: Reason) -> None:
     with refusing_port() as port:
         assert reason(f"http://127.0.0.1:{port}/") == "it refused the connection"
-    assert reason("http://no-such-host.invalid/") == "its name has no address"
+    assert request_failure_reason(Failure(DNSLookupError())) == "its name has no address"
     assert request_failure_reason(Failure(NoRouteError())) == "there is no route to it"
     # Without words of our own: the system's.
     assert request_failure_reason(Failure(ConnectError(105, "No buffer space available"))) == (
