@@ -7,9 +7,8 @@ from pathlib import Path
 from socket import gethostname
 from types import MappingProxyType
 from typing import Any
-from weakref import WeakSet
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
@@ -46,31 +45,21 @@ from bootfw.interfaces import (
     ISelfChecking,
     IWatchdogPolicy,
 )
-from bootfw.leadershipstates import Standing
 from bootfw.net.admission import Admission
 from bootfw.net.binding import Bindings, SocketKey, WantedSocket, contains, key_text, overlap
 from bootfw.net.bindingstates import State as SocketState
 from bootfw.net.clock import hold, monotonic, shift_of
 from bootfw.net.control import ControlError, Operation
 from bootfw.net.datagramcounts import DatagramCounts
-from bootfw.net.dhcp.duid import duid_of
-from bootfw.net.dhcp.ipv4 import IPv4
-from bootfw.net.dhcp.ipv6 import IPv6
 from bootfw.net.dhcp.leasecontrol import OPERATIONS as LEASE_OPERATIONS
-from bootfw.net.dhcp.leasing import Leasing, required_networks
-from bootfw.net.dhcp.otherservers import OtherBootServers
+from bootfw.net.dhcp.leasing import Leasing
 from bootfw.net.dhcp.port import DHCPPort
-from bootfw.net.dhcp.proxy import Proxy4, Proxy6
-from bootfw.net.dhcp.server4 import Server4
-from bootfw.net.dhcp.server6 import Server6
-from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.dhcp.standby import StandbyPort
 from bootfw.net.dhcp.storedleases import StoredLeases
 from bootfw.net.draining import DRAIN_WITHIN, Draining
 from bootfw.net.http.site import BootSite
-from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
-from bootfw.net.linux.interfaces import Interfaces, missing_interface, unusable_address
+from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.linux.neighbourtable import NeighbourObserver
 from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import (
@@ -80,7 +69,6 @@ from bootfw.net.listening import (
     PortSpec,
     SocketSource,
     deliver_to,
-    devices_for,
     finish_closing,
     listen_on,
 )
@@ -99,14 +87,14 @@ from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.multicast import GroupAddresses
 from bootfw.net.tftp.transfer import Transfer
-from bootfw.net.tftp.transferport import opener
 from bootfw.net.workers.supervisor import Workers
 from bootfw.observe.boots import BootRecorder
 from bootfw.observe.machines import Machines
 from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.observe.recordings import Recordings
-from bootfw.personas.table import Personas, stock
+from bootfw.personas.table import stock
 from bootfw.plugins import Named, PluginContext, configure, load
+from bootfw.protocols import Configured, Protocols, Requirement, Shared, Site
 from bootfw.servicestates import Do, Input, ServiceStates, State
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, Client, SocketStatus, address_text, only_phase
 
@@ -167,14 +155,20 @@ class BootService(MultiService):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor = monotonic(reactor)
-        self._settings = settings or Settings()
+        settings = settings or Settings()
         every_backend = [backend, *backends] if backend is not None else backends
-        self._backends = _named(every_backend, IBackend)
-        self._resolvers = _named(resolvers, IBootFileResolver)
-        self._watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
-        verifyObject(IWatchdogPolicy, self._watchdog)
+        watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
+        verifyObject(IWatchdogPolicy, watchdog)
+        self._configured = Configured(
+            settings,
+            watchdog,
+            _named(every_backend, IBackend),
+            _named(resolvers, IBootFileResolver),
+            _named(observers, IBootObserver),
+            stock().with_own(settings.persona),
+        )
         self._store: Any = store  # whatever it provides beside; Python has no type for several interfaces
-        if self._settings.assigns_addresses:
+        if settings.assigns_addresses:
             self._verify_store()
         self._leadership: Leadership | None = None
         """Whether this server decides, of several; None: it always does."""
@@ -195,13 +189,12 @@ class BootService(MultiService):
         self._resigned: Deferred[Any] = succeed(None)
         """Fires when the latest _resign() has released the leadership in the store."""
         self._control = control
-        self._given_observers = _named(observers, IBootObserver)
         self._recorders: list[Named] = []
         self._recorder = FlightRecorder() if recordings is not None else None
         self._recordings: Recordings | None = None
         if attempts is not None:
             verifyObject(IAttemptStore, attempts)
-            recorder = BootRecorder(reactor, attempts, self._settings.boots, self._backends)
+            recorder = BootRecorder(reactor, attempts, settings.boots, self.backends)
             if recordings is not None and self._recorder is not None:
                 self._recordings = Recordings(self._recorder, reactor.seconds, recordings)
                 recorder.write_packets = self._recordings.write
@@ -218,42 +211,32 @@ class BootService(MultiService):
         self._cluster = self._cluster_with(store) if INodes.providedBy(store) else None
         """The nodes that share the store; None: this server is alone."""
         self._publish = self._publisher.publish if self._cluster is None else self._cluster.publish
-        self._tags_files = tags_files or self._cluster is not None
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
         self._permanent_plugins: list[Named] = []
         """Plugins that are started with the resolvers, and that a reload never replaces."""
         if orders is not None:
             verifyObject(IOrderStore, orders)
-            machines = Machines(
-                reactor, orders, self.operations, lambda: self._backends, lambda: self._settings.machine
-            )
+            machines = Machines(reactor, orders, self.operations, lambda: self.backends, lambda: self.settings.machine)
             self._permanent_plugins.append(("machines", machines))
         admit = None if self._leadership is None else self._refuse_as_standby
-        used_resolvers = self._resolvers if self._uses_resolvers else []
-        self._plugins = PluginLifecycle(
-            reactor, [*self._permanent_plugins, *used_resolvers], self._publish, admit=admit
-        )
-        self._backend_plugins = PluginLifecycle(reactor, self._backends, self._publish, "backend")
-        every_observer = [*self._given_observers, *self._recorders]
+        self._plugins = PluginLifecycle(reactor, self._used(self._configured), self._publish, admit=admit)
+        self._backend_plugins = PluginLifecycle(reactor, self.backends, self._publish, "backend")
+        every_observer = [*self._configured.observers, *self._recorders]
         self._observer_plugins = PluginLifecycle(reactor, every_observer, self._publish, "observer")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
-        dropped = partial(report_dropped, reactor, lambda: self._settings, self._publish)
-        served, excepted = self._settings.interfaces, self._settings.except_interfaces
-        self._interfaces = Interfaces(served, dropped, self._kernel, excepted)
-        self._admission = Admission(reactor, self._publish, self._settings)
-        self._personas = stock().with_own(self._settings.persona)
+        dropped = partial(report_dropped, reactor, lambda: self.settings, self._publish)
+        self._interfaces = Interfaces(settings.interfaces, dropped, self._kernel, settings.except_interfaces)
+        self._admission = Admission(reactor, self._publish, settings)
         shared = self._sharing("client")
         self._clients = Clients(self._kernel.hardware_address, shared, reactor.seconds, self._leased_to)
-        self._frame_cache = FrameCache(self._settings.tftp.cache_size)
         self._adopted_transfers = AdoptedTransfers(reactor, self._publish)
-        self._group_addresses = GroupAddresses(self._settings.tftp.multicast_groups)
         self._urls = WebURLs(share=self._sharing("url") if self._sockets.follow_interfaces else None)
         self._layers = self._layered()
-        self._give_lookup([*self._observing_as_leader(), *self._resolvers])
+        self._give_lookup([*self._observing_as_leader(), *self._configured.resolvers])
         self._image_sender = ImageSender(
             reactor,
-            self._settings.multicast,
+            settings.multicast,
             lambda path, request: self._layers.open(path, request),
             self._publish,
             self._interfaces,
@@ -262,7 +245,7 @@ class BootService(MultiService):
         self._uploads = Uploads(
             UploadServices(
                 reactor,
-                self._settings.multicast,
+                settings.multicast,
                 self._publish,
                 lambda path, request: self._layers.open(path, request),
                 lambda path, request: self._layers.replace(path, request),
@@ -270,8 +253,28 @@ class BootService(MultiService):
                 self._admission,
             )
         )
-        self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
-        """Every file server of this process, including those that serve while workers are starting."""
+        self._shared = Shared(
+            reactor,
+            self._publish,
+            self._leadership,
+            lambda: self.leads,
+            self._new_leasing,
+            lambda: self._layers,
+            self._kernel,
+            self._interfaces,
+            self._admission,
+            self._clients,
+            self._generated,
+            self._urls,
+            self._recorder,
+            FrameCache(settings.tftp.cache_size),
+            GroupAddresses(settings.tftp.multicast_groups),
+            self._adopted_transfers,
+            self._image_sender,
+            serves_images=self._sockets.follow_interfaces,
+            tags_files=tags_files or self._cluster is not None,
+        )
+        self._protocols = Protocols(self._configured, self._shared)
         self._retired = RetiredParts(reactor, self._under_way)
         self._replaced: list[DHCPPort] = []
         """Protocols that a reload has replaced, until their pending requests are answered."""
@@ -279,8 +282,6 @@ class BootService(MultiService):
         """Sockets that a reload has dropped, and that are open until their transfers have ended."""
         self._prepared: Prepared | None = None
         """What prepare() has returned, until commit() or abandon()."""
-        self._certificate: Any = None
-        self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
         self._datagram_counts = DatagramCounts(reactor, self._publish)
         self._bindings = Bindings(
@@ -302,10 +303,9 @@ class BootService(MultiService):
         """The result of the latest stopService()."""
         self._drained: Deferred[None] = succeed(None)
         """Fires when everything is closed that the latest stop or an earlier one has closed."""
-        self._sites: tuple[_AddedSite, ...] = ()
         if self._sockets.follow_interfaces:
             master = Master(reactor, self._image_sender, self._uploads, self._admission, self._publish)
-            self.add_site(MULTICAST_MASTER, self._settings.multicast.listen, master)
+            self.add_site(MULTICAST_MASTER, settings.multicast.listen, master)
         self._operations: dict[str, Operation] = {}
         """See add_operations()."""
         if self._cluster is not None:
@@ -336,9 +336,9 @@ class BootService(MultiService):
     def _layered(self) -> LayeredBackend:
         """Return the backends as one. Clients share their leases with workers if a backend has files for single
         systems."""
-        self._clients.shares_leases = any(getattr(backend, "for_systems", False) for _, backend in self._backends)
+        self._clients.shares_leases = any(getattr(backend, "for_systems", False) for _, backend in self.backends)
         return LayeredBackend(
-            [("generated files", self._generated), *self._backends],
+            [("generated files", self._generated), *self.backends],
             self._second_stage,
             self._publish,
             client_at=self._clients.lookup,
@@ -350,10 +350,13 @@ class BootService(MultiService):
         into boots, since the events of one boot may come from several nodes."""
         if self.leads:
             return self._observing_as_leader()
-        return [*self._given_observers, *(each for each in self._recorders if not isinstance(each[1], BootRecorder))]
+        return [
+            *self._configured.observers,
+            *(each for each in self._recorders if not isinstance(each[1], BootRecorder)),
+        ]
 
     def _observing_as_leader(self) -> list[Named]:
-        return [*self._given_observers, *self._observing_resolvers(), *self._recorders]
+        return [*self._configured.observers, *self._observing_resolvers(), *self._recorders]
 
     def _observing_others(self) -> list[Named]:
         """Return the observers that also get the events of other nodes."""
@@ -362,7 +365,7 @@ class BootService(MultiService):
         return [*self._observing_resolvers(), *(each for each in self._recorders if isinstance(each[1], BootRecorder))]
 
     def _observing_resolvers(self) -> list[Named]:
-        return [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
+        return [named for named in self._configured.resolvers if IBootObserver.providedBy(named[1])]
 
     def _observe_others(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -391,16 +394,17 @@ class BootService(MultiService):
 
     def _resolve(self, request: BootRequest) -> Any:
         """See IChainAware."""
-        return self._new_chain().resolve(request, _of_its_phase)
+        return self._protocols.resolver_chain().resolve(request, _of_its_phase)
 
-    @property
-    def _uses_resolvers(self) -> bool:
-        return _uses_resolvers(self._settings, self._resolvers)
+    def _used(self, configured: Configured) -> Sequence[Named]:
+        """Return the plugins to start with a configuration: the permanent ones, and the resolvers if something calls
+        them."""
+        return [*self._permanent_plugins, *(configured.resolvers if configured.uses_resolvers else [])]
 
     @property
     def settings(self) -> Settings:
         """What the configuration's sections hold."""
-        return self._settings
+        return self._configured.settings
 
     def reload(
         self,
@@ -443,35 +447,30 @@ class BootService(MultiService):
             raise StateError("the server is starting or stopping")
         if self._prepared is not None:
             raise StateError("the server is loading another configuration")
-        new_backends, new_resolvers = _named(backends, IBackend), _named(resolvers, IBootFileResolver)
-        new_observers = self._given_observers if observers is None else _named(observers, IBootObserver)
-        personas = self._personas
-        if not same_values(settings.persona, self._settings.persona):
+        present = self._configured
+        personas = present.personas
+        if not same_values(settings.persona, present.settings.persona):
             personas = stock().with_own(settings.persona)
-        before = {id(plugin) for _, plugin in (*self._given_observers, *self._resolvers)}
-        self._give_lookup([each for each in (*new_observers, *new_resolvers) if id(each[1]) not in before])
-        new_sites = tuple(evolve(site, listen=tuple(sites.get(site.service, site.listen))) for site in self._sites)
-        new = _Configured(
+        new = Configured(
             settings,
             watchdog,
-            new_backends,
-            new_resolvers,
-            new_observers,
+            _named(backends, IBackend),
+            _named(resolvers, IBootFileResolver),
+            present.observers if observers is None else _named(observers, IBootObserver),
             personas,
-            new_sites,
-            None,
-            self._certificate,
-            self._permanent_plugins,
+            tuple(evolve(site, listen=tuple(sites.get(site.service, site.listen))) for site in present.sites),
         )
+        before = {id(plugin) for _, plugin in (*present.observers, *present.resolvers)}
+        self._give_lookup([each for each in (*new.observers, *new.resolvers) if id(each[1]) not in before])
         # Each step is undone if a later one fails, the latest first. After pop_all() nothing is undone.
         with ExitStack() as undo:
-            self._observer_plugins.start_new(new_observers)
-            undo.callback(self._observer_plugins.drop_new, new_observers)
-            self._backend_plugins.start_new(new_backends)
-            undo.callback(self._backend_plugins.drop_new, new_backends)
+            self._observer_plugins.start_new(new.observers)
+            undo.callback(self._observer_plugins.drop_new, new.observers)
+            self._backend_plugins.start_new(new.backends)
+            undo.callback(self._backend_plugins.drop_new, new.backends)
             if self.leads:
-                self._plugins.start_new(new.used)
-                undo.callback(self._plugins.drop_new, new.used)
+                self._plugins.start_new(self._used(new))
+                undo.callback(self._plugins.drop_new, self._used(new))
             prepared = self._prepared = self._open_new_sockets(new)
             undo.pop_all()
         return prepared
@@ -480,10 +479,11 @@ class BootService(MultiService):
         """Go on as before prepare()."""
         if self._prepared is prepared:
             self._prepared = None
-            self._discard(prepared.opened, prepared.protocols, prepared.made_leasing)
-            self._plugins.drop_new(prepared.configured.used)
-            self._backend_plugins.drop_new(prepared.configured.backends)
-            self._observer_plugins.drop_new(prepared.configured.observers)
+            self._discard(prepared.opened, prepared.replacing, prepared.made_leasing)
+            configured = prepared.protocols.configured
+            self._plugins.drop_new(self._used(configured))
+            self._backend_plugins.drop_new(configured.backends)
+            self._observer_plugins.drop_new(configured.observers)
 
     def commit(self, prepared: "Prepared") -> None:
         """Use what was prepared.
@@ -497,36 +497,36 @@ class BootService(MultiService):
         if self._prepared is not prepared:
             raise StateError("the server is stopping")
         self._prepared = None
-        # Before _configure(), which replaces the attributes that these read.
-        before, observed_by, operations = self._configured(), self._observing(), self._lease_operations()
-        self._configure(prepared.configured)
+        before, observed_by, operations = self._protocols, self._observing(), self._lease_operations()
+        self._protocols, self._configured = prepared.protocols, prepared.protocols.configured
+        settings, settings_before = self.settings, before.configured.settings
         if isinstance(self._publisher, Publisher):
             self._publisher.replace(observed_by, self._observing())
             self._publisher_of_others.replace(observed_by, self._observing_others())
         self._replace_observers()
         for _, recorder in self._recorders:
             if isinstance(recorder, BootRecorder):
-                recorder.use(self._settings.boots, self._backends)
-        self._interfaces.serve(self._settings.interfaces, self._settings.except_interfaces)
-        self._admission.use(self._settings)
-        self._image_sender.use(self._settings.multicast)
-        self._uploads.use(self._settings.multicast)
-        if self._leasing is not None and _dhcp_differs(before.settings, self._settings):
-            self._leasing.use(self._settings.dhcp, self._settings.dhcp6)
+                recorder.use(settings.boots, self.backends)
+        self._interfaces.serve(settings.interfaces, settings.except_interfaces)
+        self._admission.use(settings)
+        self._image_sender.use(settings.multicast)
+        self._uploads.use(settings.multicast)
+        if self._leasing is not None and _dhcp_differs(settings_before, settings):
+            self._leasing.use(settings.dhcp, settings.dhcp6)
             self._plugins.offer(self._lease_operations(), operations)
         self._check_backends()
         close_unused = [
-            *self._backend_plugins.replace(self._backends),
-            *self._plugins.replace(prepared.configured.used),
+            *self._backend_plugins.replace(self.backends),
+            *self._plugins.replace(self._used(self._configured)),
         ]
         # Only transfers and downloads that began before now may use the old plugins, so the plugins are closed when
         # these have ended.
         under_way = self._under_way() if close_unused else set()
         self._retired.add(before.chain, under_way, close_unused)
         self._layers = self._layered()
-        for server in self._file_servers:
+        for server in self._shared.file_servers:
             if isinstance(server, TFTPProtocol):
-                server.use(self._layers, self._watchdog, self._settings.tftp, self._personas)
+                server.use(self._layers, self._configured.watchdog, settings.tftp, self._configured.personas)
             else:
                 server.files.use(self._layers)
         for binding in tuple(self._bindings):
@@ -535,9 +535,9 @@ class BootService(MultiService):
                 self._drop(binding, before.chain, prepared.opened)
             else:
                 binding.optional = wanted.optional
-                if binding.key in prepared.protocols:
-                    self._replace_protocol(binding, prepared.protocols[binding.key], before.chain)
-                self._use(binding, before.settings)
+                if binding.key in prepared.replacing:
+                    self._replace_protocol(binding, prepared.replacing[binding.key], before.chain)
+                self._protocols.apply_to(binding.protocol, binding.address, settings_before)
         self._bindings.check_ready()
         self._retired.close_unused()
         self._apply_role()
@@ -546,7 +546,7 @@ class BootService(MultiService):
     def _replace_observers(self) -> None:
         """Close the observers that are no longer used, and offer the operations of those that are."""
         operations = self._observer_plugins.operations()
-        for close in self._observer_plugins.replace([*self._given_observers, *self._recorders]):
+        for close in self._observer_plugins.replace([*self._configured.observers, *self._recorders]):
             close()
         self._plugins.offer(self._observer_plugins.operations(), operations)
 
@@ -568,57 +568,20 @@ class BootService(MultiService):
 
         self._retired.add(chain, set(), [close])
 
-    def _use(self, wanted: WantedSocket, before: Settings) -> None:
-        """Have the protocol of an open port use the present settings."""
-        settings, protocol = self._settings, wanted.protocol
-        if isinstance(protocol, DHCPPort):
-            family = settings.dhcp if isinstance(protocol.family, IPv4) else settings.dhcp6
-            protocol.use(self._new_chain(), family, self._personas)
-            if isinstance(protocol, Server4):
-                protocol.use_addresses(self._new_leasing().server)
-            elif isinstance(protocol, Server6):
-                server6 = self._new_leasing().server6
-                assert server6 is not None
-                protocol.use_addresses(server6)
-        elif isinstance(protocol, TFTPProtocol) and settings.tftp.ports != before.tftp.ports:
-            protocol.use_ports(self._transfer_ports(wanted.address))
-
-    def _configured(self) -> "_Configured":
-        return _Configured(
-            self._settings,
-            self._watchdog,
-            self._backends,
-            self._resolvers,
-            self._given_observers,
-            self._personas,
-            self._sites,
-            self._chain,
-            self._certificate,
-            self._permanent_plugins,
-        )
-
-    def _configure(self, configured: "_Configured") -> None:
-        self._settings, self._watchdog = configured.settings, configured.watchdog
-        self._backends, self._resolvers = list(configured.backends), list(configured.resolvers)
-        self._given_observers, self._personas = list(configured.observers), configured.personas
-        self._sites, self._chain, self._certificate = configured.sites, configured.chain, configured.certificate
-
-    def _open_new_sockets(self, new: "_Configured") -> "Prepared":
+    def _open_new_sockets(self, new: Configured) -> "Prepared":
         """Open the sockets that *new* wants and the present configuration does not.
 
         :raise StateError, ConfigError: one can't be opened; then all of them are closed again.
         """
-        # _wanted() and what it calls read the settings of this object. The new ones are in place while sockets are
-        # opened, and the old ones again at the end, so that a failure changes nothing.
-        before = self._configured()
+        settings_before = self.settings
         present = {binding.key: binding for binding in self._bindings}
-        self._configure(new)
+        protocols = Protocols(new, self._shared, self._protocols.certificate)
         opened: list[WantedSocket] = []
-        protocols: dict[SocketKey, DHCPPort] = {}
+        replacing: dict[SocketKey, DHCPPort] = {}
         had_leasing = self._leasing is not None
         try:
-            wanted = self._wanted()
-            waits_again = _dhcp_differs(before.settings, new.settings)
+            wanted = protocols.requirements()
+            waits_again = _dhcp_differs(settings_before, new.settings)
             added_requirements = [
                 required
                 for required in wanted.values()
@@ -637,7 +600,7 @@ class BootService(MultiService):
                     if required.protocol is not None
                     else []
                 )
-                opened.append(added := self._wanted_socket(required, beside))
+                opened.append(added := self._wanted_socket(required, protocols.certificate, beside))
                 try:
                     self._bindings.add(added)
                 except CannotListenError as error:
@@ -646,23 +609,21 @@ class BootService(MultiService):
                         reason = f"{reason}; {key_text(beside[0].key)} is open: reload without both first, or restart"
                     raise StateError(f"{key_text(required.key)} can't be opened: {reason}") from error
             # From a proxy to a server or back, on a port that is wanted by both.
-            for service in _changed_modes(before.settings, new.settings):
+            for service in _changed_modes(settings_before, new.settings):
                 for required in wanted.values():
                     if required.key[0] == service and required.key in present and required.protocol is not None:
-                        protocols[required.key] = required.protocol()
+                        replacing[required.key] = required.protocol()
             made_leasing = self._leasing is not None and not had_leasing
-            return Prepared(self._configured(), opened, wanted, waits_again, protocols, made_leasing)
+            return Prepared(protocols, opened, wanted, waits_again, replacing, made_leasing)
         except BaseException:
-            self._discard(opened, protocols, self._leasing is not None and not had_leasing)
+            self._discard(opened, replacing, self._leasing is not None and not had_leasing)
             raise
-        finally:
-            self._configure(before)
 
     def _discard(
-        self, opened: Sequence[WantedSocket], protocols: Mapping[SocketKey, DHCPPort], made_leasing: bool
+        self, opened: Sequence[WantedSocket], replacing: Mapping[SocketKey, DHCPPort], made_leasing: bool
     ) -> None:
         """Undo _open_new_sockets()."""
-        for protocol in protocols.values():
+        for protocol in replacing.values():
             protocol.close()
         for each in opened:
             self._bindings.drop(each)
@@ -734,7 +695,7 @@ class BootService(MultiService):
     def _under_way(self) -> set[Any]:
         """Return every transfer and download that this process serves."""
         under_way: set[Any] = set()
-        for server in self._file_servers:
+        for server in self._shared.file_servers:
             under_way |= server.under_way() if isinstance(server, TFTPProtocol) else server.files.under_way()
         return under_way
 
@@ -770,7 +731,8 @@ class BootService(MultiService):
         :param site: an IProtocolFactory with ``close()``, which may return a Deferred.
         :param optional: an address that can't be bound is an event, and the service starts without it.
         """
-        self._sites = (*self._sites, _AddedSite(service, tuple(listen), site, optional))
+        sites = (*self._configured.sites, Site(service, tuple(listen), site, optional))
+        self._protocols.configured = self._configured = evolve(self._configured, sites=sites)
 
     def add_observer(self, observer: Any, name: str = "") -> None:
         """Deliver the events to one more observer, from now on. With an event_sink they go there and nowhere else.
@@ -797,16 +759,16 @@ class BootService(MultiService):
 
     def _lease_operations(self) -> Mapping[str, Operation]:
         """Return the operations on leases; none for a proxy, even if it has leases from before a reload."""
-        if not self.leads and self._settings.assigns_addresses:
+        if not self.leads and self.settings.assigns_addresses:
             refused = dict.fromkeys(LEASE_OPERATIONS, lambda arguments: self._refuse_as_standby())
             return {**refused, **self._stored_leases()}
-        return self._leasing.operations if self._leasing is not None and self._settings.assigns_addresses else {}
+        return self._leasing.operations if self._leasing is not None and self.settings.assigns_addresses else {}
 
     def _stored_leases(self) -> Mapping[str, Operation]:
         store = self._store
         if not IReadableStore.providedBy(store):
             return {}
-        four, six = self._settings.dhcp.subnets, self._settings.dhcp6.subnets
+        four, six = self.settings.dhcp.subnets, self.settings.dhcp6.subnets
         hosts = [host for subnet in four for host in subnet.hosts]
         hosts += [host.reservation() for subnet in six for host in subnet.hosts]
         seconds, shift = self._reactor.seconds, shift_of(self._reactor)
@@ -820,21 +782,16 @@ class BootService(MultiService):
     @property
     def backends(self) -> Sequence[Named]:
         """The backends, each with its name, in their order."""
-        return self._backends
+        return self._configured.backends
 
     @property
     def leadership(self) -> Mapping[str, object] | None:
         """See Leadership.record(). None: this server is alone."""
         return None if self._leadership is None else self._leadership.record()
 
-    @property
-    def _standing(self) -> Standing | None:
-        """What the store has last answered about the leadership; None: this server is alone."""
-        return None if self._leadership is None else self._leadership.standing
-
     def _stand_for_leader(self) -> None:
         """Stand for leader, if the configuration needs one: for DHCP or resolvers."""
-        if self._leadership is not None and self._uses_resolvers and self._life.state is State.RUNNING:
+        if self._leadership is not None and self._configured.uses_resolvers and self._life.state is State.RUNNING:
             self._leadership.start()
 
     def _lead(self) -> None:
@@ -867,9 +824,7 @@ class BootService(MultiService):
 
         :return: fires when the leases that clients have, and the orders, are stored.
         """
-        if self._chain is not None:
-            self._chain.cancel_all()
-            self._chain = None
+        self._protocols.cancel_resolutions()
         replaced, self._replaced = self._replaced, []
         for protocol in replaced:
             protocol.close()
@@ -905,7 +860,7 @@ class BootService(MultiService):
         wanted = None
         for binding in self._bindings:
             if isinstance(binding.protocol, StandbyPort if self.leads else DHCPPort):
-                wanted = self._wanted() if wanted is None else wanted
+                wanted = self._protocols.requirements() if wanted is None else wanted
                 make = wanted[binding.key].protocol
                 assert make is not None
                 self._replace_protocol_now(binding, make())
@@ -983,7 +938,7 @@ class BootService(MultiService):
         }
 
     def _served_directories(self) -> list[Path]:
-        return [backend.root for _, backend in self._backends if provides(backend, IDirectoryBackend)]
+        return [backend.root for _, backend in self.backends if provides(backend, IDirectoryBackend)]
 
     def summary(self) -> list[Listening]:
         """Return the ports that clients can reach."""
@@ -1045,7 +1000,7 @@ class BootService(MultiService):
             self._cluster.announce_presence()
         if self._cluster is not None and self._cluster.has_successors:
             return Draining(self._reactor, self._running_anywhere, within, self._cluster.latest_transfer)
-        for server in self._file_servers:
+        for server in self._shared.file_servers:
             if isinstance(server, TFTPProtocol):
                 server.drain()
         return Draining(self._reactor, self._running, within)
@@ -1080,9 +1035,7 @@ class BootService(MultiService):
         self._stand_for_leader()
 
     def _close(self) -> None:
-        if self._chain is not None:
-            self._chain.cancel_all()
-            self._chain = None
+        self._protocols.cancel_resolutions()
         self._retired.forget()
         self._prepared = None
         self._prepare_handing_over()
@@ -1117,7 +1070,7 @@ class BootService(MultiService):
             closing.append(decisions)
         else:
             closing += [self._resigned, self._leadership.stop(decisions)]
-        self._certificate = None
+        self._protocols.certificate = None
         stopped = self._stopped = Deferred()
         self._drained = DeferredList(closing).addCallback(self._has_drained, stopped)
 
@@ -1129,7 +1082,7 @@ class BootService(MultiService):
         if self._workers is not None:
             self._workers.hands_over = hands_over
         if hands_over:
-            for server in self._file_servers:
+            for server in self._shared.file_servers:
                 if isinstance(server, TFTPProtocol):
                     server.hand_over()
 
@@ -1181,8 +1134,8 @@ class BootService(MultiService):
             self._backend_plugins.start()
             if self.leads:
                 self._plugins.start()
-            for required in self._wanted().values():
-                self._bindings.add(self._wanted_socket(required))
+            for required in self._protocols.requirements().values():
+                self._bindings.add(self._wanted_socket(required, self._protocols.certificate))
             if self._control is not None:
                 optional = {**self._operations, **self._observer_plugins.operations()}
                 self._plugins.listen(self._control, self._lease_operations() or None, optional)
@@ -1195,19 +1148,22 @@ class BootService(MultiService):
         self._handle(Input.BOUND)
 
     def _check_backends(self) -> None:
-        for name, backend in self._backends:
+        for name, backend in self.backends:
             problem = backend.problem() if ISelfChecking.providedBy(backend) else ""
             if problem:
                 self._publish(BackendProblem(self._reactor.seconds(), name, problem))
 
-    def _wanted_socket(self, required: "_Requirement", beside: Sequence[WantedSocket] = ()) -> WantedSocket:
+    def _wanted_socket(
+        self, required: Requirement, certificate: Any, beside: Sequence[WantedSocket] = ()
+    ) -> WantedSocket:
         """Return a socket that is bound while its interface and address exist.
 
+        :param certificate: for HTTPS.
         :param beside: sockets of the same port that it will replace.
         """
         service, address, device = required.key
         protocol = None if required.protocol is None else required.protocol()
-        opens = None if required.protocol is None else self._opener(required.key, protocol, beside)
+        opens = None if required.protocol is None else self._opener(required.key, protocol, certificate, beside)
         return WantedSocket(
             service,
             address,
@@ -1220,9 +1176,11 @@ class BootService(MultiService):
             protocol,
         )
 
-    def _opener(self, key: SocketKey, protocol: Any, beside: Sequence[WantedSocket] = ()) -> Callable[[], Any]:
+    def _opener(
+        self, key: SocketKey, protocol: Any, certificate: Any = None, beside: Sequence[WantedSocket] = ()
+    ) -> Callable[[], Any]:
         service, address, device = key
-        return partial(self._open, beside, PortSpec(service, address, protocol, device, self._certificate))
+        return partial(self._open, beside, PortSpec(service, address, protocol, device, certificate))
 
     def _open(self, replaced: Sequence[WantedSocket], spec: PortSpec) -> Any:
         """Open a port by SocketSource.listen(), beside those of *replaced* that are open."""
@@ -1236,277 +1194,40 @@ class BootService(MultiService):
             address = wanted.local_address[0], wanted.local_address[1]
             self._urls.update(wanted.service, address, wanted.state is SocketState.BOUND)
 
-    def _wanted(self) -> dict[SocketKey, "_Requirement"]:
-        """Return every socket, network and interface that the settings want."""
-        settings = self._settings
-        requirements = [
-            self._on(service, address, device, protocol)
-            for service, address, protocol in self._wanted_ports()
-            for device in devices_for(self._reactor, service, address, settings.interfaces)
-        ]
-        for added in self._sites:
-            requirements += [
-                self._on(added.service, address, "", added.protocol, added.optional) for address in added.listen
-            ]
-        # Without an address in a network that DHCP serves, its clients get addresses and reach no server.
-        for service, address, missing in required_networks(settings.dhcp, settings.dhcp6):
-            requirements.append(
-                _Requirement((service, address, ""), address[0] in settings.optional, False, missing, None)
-            )
-        # Wait for interfaces that no socket is bound to: every socket has an address of its own.
-        for name in set(settings.interfaces) - {required.key[2] for required in requirements}:
-            key = "interface", ("0.0.0.0", 0), name
-            requirements.append(
-                _Requirement(key, name in settings.optional, False, partial(missing_interface, name), None)
-            )
-        return {required.key: required for required in requirements}
-
-    def _on(
-        self, service: str, address: ListenAddress, device: str, protocol: Callable[[], Any], optional: bool = False
-    ) -> "_Requirement":
-        host = address[0]
-
-        def missing() -> str:
-            return (missing_interface(device) if device else "") or unusable_address(host, self._kernel)
-
-        named = bool({device, host, host.partition("%")[2]} & set(self._settings.optional))
-        return _Requirement((service, address, device), optional or named, optional, missing, protocol)
-
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
         """See Workers.join(). There is no frame cache: the worker will have its own."""
-        protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(service, publish)
-        spec = PortSpec(service, address, protocol, certificate=self._certificate)
+        protocols = self._protocols
+        protocol: Any = (
+            protocols.tftp(address, publish, None) if service == "tftp" else protocols.http(service, publish)
+        )
+        spec = PortSpec(service, address, protocol, certificate=protocols.certificate)
         return protocol, listen_on(self._reactor, spec, sock)
 
-    def _wanted_ports(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
-        settings = self._settings
-        wanted: list[tuple[str, ListenAddress, Callable[[], Any]]] = []
-        dhcp, anywhere = settings.dhcp, "0.0.0.0"
-        if dhcp.mode == "server":
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._or_standby(self._server4)))
-        elif dhcp.mode == "proxy" and self._resolvers:
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._or_standby(self._proxy4)))
-        if dhcp.mode != "off" and self._resolvers:
-            # A client that has shown a boot menu sends its choice here, whichever server assigned its address.
-            boot_server = self._or_standby(partial(self._proxy4, boot_server=True))
-            wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), boot_server))
-        wanted += self._wanted_of_dhcp6()
-        publish = self._publish
-        tftp = partial(self._tftp, publish=publish, frame_cache=self._frame_cache)
-        wanted.extend(("tftp", address, partial(tftp, address)) for address in settings.tftp.listen)
-        wanted.extend(("http", address, partial(self._http, "http", publish)) for address in settings.http.listen)
-        if self._sockets.follow_interfaces:
-            for image in settings.multicast.images:
-                channel = partial(self._image_sender.fixed, image.path, *image.address)
-                wanted.append(("multicast", ("0.0.0.0", image.address[1]), channel))
-        if settings.http.https_listen:
-            if self._certificate is None:
-                self._certificate = renewed_certificate(self._reactor, settings.http, publish, self._urls)
-            wanted.extend(
-                ("https", address, partial(self._http, "https", publish)) for address in settings.http.https_listen
-            )
-        return wanted
-
-    def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
-        settings = self._settings.dhcp6
-        if settings.mode == "server":
-            return [("dhcp6", ("::", settings.server_port), self._or_standby(self._server6))]
-        if settings.mode == "off" or not self._resolvers:
-            return []
-        boot_server = partial(self._proxy6, boot_server=True)
-        return [
-            ("dhcp6", ("::", settings.server_port), self._or_standby(self._proxy6)),
-            ("boot-server6", ("::", settings.boot_server_port), self._or_standby(boot_server)),
-        ]
-
-    def _or_standby(self, make: Callable[[], DHCPPort]) -> Callable[[], DHCPPort | StandbyPort]:
-        """Return a function that creates the protocol of a DHCP port: a standby has one that drops all requests."""
-        leadership = self._leadership
-        return make if leadership is None else lambda: make() if self.leads else StandbyPort(leadership)
-
-    def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
-        proxy = Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
-        if not boot_server:
-            proxy.other_servers = self._other_boot_servers()
-        return proxy
-
-    def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
-        return Proxy6(
-            self._dhcp_services(), IPv6(duid_of(self._standing), self._settings.dhcp6), boot_server=boot_server
-        )
-
-    def _server4(self) -> Server4:
-        leasing = self._new_leasing()
-        leasing.detect_conflicts(self._settings.dhcp)
-        family = IPv4(self._settings.dhcp)
-        server = Server4(
-            self._dhcp_services(),
-            family,
-            leasing.server,
-            leasing.journal,
-            probe=leasing.probe,
-            ping=leasing.ping,
-            renewable_seconds=leasing.renewable_seconds,
-        )
-        server.other_servers = self._other_boot_servers()
-        return server
-
-    def _other_boot_servers(self) -> OtherBootServers | None:
-        """Return the part that detects other boot servers; None: this process has no capability for it."""
-        settings = self._settings.dhcp
-        if not IReactorFDSet.providedBy(self._reactor):
-            return None
-        try:
-            return OtherBootServers(
-                self._reactor, self._publish, self._interfaces, settings.server_port, settings.client_port
-            )
-        except OSError:  # without CAP_NET_RAW; "bootfw doctor --probe-network" finds them, too
-            return None
-
-    def _server6(self) -> Server6:
-        leasing = self._new_leasing()
-        assert leasing.server6 is not None
-        return Server6(
-            self._dhcp_services(),
-            IPv6(duid_of(self._standing), self._settings.dhcp6),
-            leasing.server6,
-            leasing.journal,
-            renewable_seconds=leasing.renewable_seconds,
-        )
-
-    def _dhcp_services(self) -> DHCPServices:
-        return DHCPServices(
-            self._reactor,
-            self._new_chain(),
-            self._publish,
-            interfaces=self._interfaces,
-            personas=self._personas,
-            clients=self._clients,
-            own_urls=self._urls.of,
-            hardware_address=self._kernel.hardware_address,
-            recorder=self._recorder,
-            admission=self._admission,
-            leadership=self._leadership,
-        )
-
-    def _new_chain(self) -> ResolverChain:
-        """Return the chain that all DHCP ports share, so that a stop cancels one."""
-        if self._chain is None:
-            within = self._settings.dhcp.answer_within_seconds
-            self._chain = ResolverChain(self._reactor, self._resolvers, self._publish, within, self._generated)
-        return self._chain
-
-    def _new_leasing(self) -> Leasing:
+    def _new_leasing(self, settings: Settings) -> Leasing:
         """Return the leasing that IPv4 and IPv6 share: they have one store."""
         if self._leasing is None:
             self._verify_store()
-            dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
-            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publish, dhcp6, standing=self._standing)
+            dhcp, dhcp6, standing = settings.dhcp, settings.dhcp6, self._shared.standing
+            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publish, dhcp6, standing=standing)
             if self._cluster is not None:
                 # Clients that have selected an offer of the former leader go on with this one.
                 self._leasing.server.own_addresses.update(self._cluster.addresses_of_others())
         return self._leasing
-
-    def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:
-        settings = self._settings.tftp
-        protocol = TFTPProtocol(
-            self._reactor,
-            self._layers,
-            self._watchdog,
-            publish,
-            settings=settings,
-            listen=self._transfer_ports(address),
-            mtu=self._interfaces.mtu,
-            interfaces=self._interfaces,
-            frame_cache=frame_cache,
-            personas=self._personas,
-            clients=self._clients,
-            adopted=self._adopted_transfers,
-            recorder=self._recorder,
-            admission=self._admission,
-            tags_files=self._tags_files,
-            group_addresses=self._group_addresses,
-        )
-        self._file_servers.add(protocol)
-        return protocol
-
-    def _transfer_ports(self, address: Sequence[Any]) -> Callable[..., Any] | None:
-        """Return a function that opens the ports of transfers; None: transfers have no ports of their own."""
-        ports = self._settings.tftp.ports
-        return None if ports == "single" else opener(self._reactor, address[0], ports)
-
-    def _http(self, service: str, publish: Any) -> BootSite:
-        site = BootSite(self._reactor, self._layers, publish, self._clients, self._admission, self._interfaces, service)
-        self._file_servers.add(site)
-        return site
-
-
-@frozen
-class _Configured:
-    """The attributes of a BootService that a reload changes, as one value."""
-
-    settings: Settings
-    watchdog: Any
-    backends: Sequence[Named]
-    resolvers: Sequence[Named]
-    observers: Sequence[Named]
-    personas: Personas
-    sites: "tuple[_AddedSite, ...]"
-    chain: ResolverChain | None
-    certificate: Any
-    lasting: Sequence[Named]
-    """See BootService."""
-
-    @property
-    def used(self) -> Sequence[Named]:
-        """The plugins to start: the permanent ones, and the resolvers if something calls them."""
-        return [*self.lasting, *(self.resolvers if _uses_resolvers(self.settings, self.resolvers) else [])]
-
-
-@frozen
-class _Requirement:
-    """A socket, network or interface that the settings want."""
-
-    key: SocketKey
-    optional: bool
-    may_be_held: bool
-    missing: Callable[[], str]
-    protocol: Callable[[], Any] | None
-    """Creates the protocol; None: there is no socket, only an address or interface to wait for."""
 
 
 @define(eq=False)
 class Prepared:
     """A configuration that a service can use at once: its plugins are started, and its sockets are open."""
 
-    configured: _Configured
+    protocols: Protocols
     opened: Sequence[WantedSocket]
-    wanted: Mapping[SocketKey, _Requirement]
+    wanted: Mapping[SocketKey, Requirement]
     waits_again: bool
     """Whether ``opened`` has the networks and interfaces to wait for, which replace the present ones."""
-    protocols: Mapping[SocketKey, DHCPPort]
+    replacing: Mapping[SocketKey, DHCPPort]
     """New protocols for sockets that stay open."""
     made_leasing: bool
     """Whether the leases were loaded for it, so that abandon() has to drop them."""
-
-
-@frozen
-class _AddedSite:
-    """See BootService.add_site()."""
-
-    service: str
-    listen: tuple[ListenAddress, ...]
-    site: Any
-    optional: bool
-
-    def protocol(self) -> Any:
-        """Return the site."""
-        return self.site
-
-
-def _uses_resolvers(settings: Settings, resolvers: Sequence[Named]) -> bool:
-    """Return whether something calls the resolvers: DHCP, or a protocol of one of them."""
-    return settings.answers_dhcp or any(provides(resolver, IChainAware) for _, resolver in resolvers)
 
 
 def _of_its_phase(answer: BootFile | BootMenu, request: BootRequest) -> BootFile | Unsuitable:

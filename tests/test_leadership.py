@@ -420,7 +420,7 @@ def test_a_reload_of_a_standby_is_used_when_it_leads(lab: Lab) -> None:
     first, second = lab.nodes
     dhcp = evolve(lab.settings.dhcp, subnets=(subnet(pool=["10.77.0.200"]),))
     for node in (first, second):
-        node.service.reload(evolve(lab.settings, dhcp=dhcp), [], [node.next_boot], node.service._watchdog)
+        node.service.reload(evolve(lab.settings, dhcp=dhcp), [], [node.next_boot], node.service._configured.watchdog)
     assert lab.get_lease(1) == "10.77.0.200"
     first.link.cut = True
     lab.network.advance(TAKEOVER)
@@ -433,7 +433,9 @@ def test_a_reload_that_was_prepared_before_a_takeover_is_committed_after_it(lab:
     first = lab.nodes[0]
     dhcp = evolve(lab.settings.dhcp, subnets=(subnet(pool=["10.77.0.200"]),))
     changed = evolve(lab.settings, dhcp=dhcp)
-    prepared = [node.service.prepare(changed, [], [node.next_boot], node.service._watchdog) for node in lab.nodes]
+    prepared = [
+        node.service.prepare(changed, [], [node.next_boot], node.service._configured.watchdog) for node in lab.nodes
+    ]
     first.link.cut = True
     lab.network.advance(TAKEOVER)
     first.link.cut = False

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from narrowing import present
 from turning import Alongside
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import capturedLogs
@@ -101,7 +100,7 @@ def test_files_that_a_plugin_generates_are_served(failures: list[BaseException])
     network = MemoryNetwork()
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[Resolver()])
     service.startService()
-    present(service._chain).resolve(BootRequest("52:54:00:00:00:01", "discover", "pxe-bios", "x86-bios"))
+    service._protocols.resolver_chain().resolve(BootRequest("52:54:00:00:00:01", "discover", "pxe-bios", "x86-bios"))
     client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69))
     assert network.result_of(client.download("/made.ipxe")).data == b"#!ipxe"
     network.result_of(service.stopService())
