@@ -185,7 +185,7 @@ def test_missing_file_on_another_file_system_is_reported(
             result(backend.open(path, request(path)))
 
 
-@pytest.mark.parametrize("make", [archive, templates, hosts, installed])
+@pytest.mark.parametrize("make", [archive, templates, installed])
 def test_missing_file_of_a_hanging_file_system_is_reported_when_it_answers(
     tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
 ) -> None:
