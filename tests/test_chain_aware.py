@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 from observers import EventList
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from zope.interface import implementer
 
 from bootfw.api import (
@@ -126,3 +126,15 @@ def test_the_answer_of_each_resolver_is_an_event() -> None:
     answers = [(event.resolver, event.request.phase) for event in observer.of(ResolverAnswered)]
     assert answers == [("own", "bootinfo"), ("other", "bootinfo")]
     service.stopService()
+
+
+def test_a_stop_cancels_what_no_resolver_has_answered() -> None:
+    cancelled: list[Deferred[Any]] = []
+    waiting: Deferred[Any] = Deferred(cancelled.append)
+    plugin, service = service_with(waiting)
+    service.startService()
+    results: list[Any] = []
+    plugin.chain(REQUEST).addBoth(results.append)
+    service.stopService()
+    assert cancelled == [waiting]
+    assert results[0].check(CancelledError)

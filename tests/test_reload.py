@@ -479,6 +479,21 @@ def test_the_next_request_is_for_the_new_resolver(site: Site) -> None:
     site.stop()
 
 
+def test_a_stop_cancels_the_requests_that_a_resolver_has_not_answered() -> None:
+    cancelled: list[Any] = []
+    waiting: Deferred[Any] = Deferred(cancelled.append)
+    site = Site([NamingResolver("old", waiting)])
+    site.start()
+    port, discover = dhcp_client(site)
+    discover(9)
+    assert cancelled == []
+    site.stop()
+    assert cancelled == [waiting]
+    port.close()
+    site.network.advance(0)
+    assert site.network.leaks() == []
+
+
 def test_a_request_that_waits_gets_the_answer_of_the_old_resolver() -> None:
     waiting: Deferred[Any] = Deferred()
     old = NamingResolver("old", waiting)

@@ -8,17 +8,20 @@ import firmware
 import pytest
 from attrs import define, evolve
 from leasing import subnet
+from narrowing import present
 from observers import EventList
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings, TFTPSettings
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.subnet import Host, Subnet
+from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import StateError
 from bootfw.events import RequestIgnored
 from bootfw.interfaces import IBootFileResolver
 from bootfw.lease import LeaseState
+from bootfw.net.dhcp.server6 import Server6
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
@@ -382,3 +385,37 @@ def test_a_request_that_waits_is_answered_by_the_proxy_that_got_it(proxy: Lab, s
         proxy.network.advance(2)
     port.close()
     proxy.network.advance(0)
+
+
+@pytest.fixture
+def server6() -> Iterator[BootService]:
+    """A server of DHCPv6 only."""
+    network = MemoryNetwork()
+    settings = Settings(tftp=TFTPSettings(listen=()), dhcp6=dhcp6("fd77::100-fd77::1ff"))
+    service = BootService(network.host("fd77::1", SERVER, rich=True), settings=settings, store=MemoryStore())
+    service.startService()
+    yield service
+    network.result_of(service.stopService())
+    assert network.leaks() == []
+
+
+def dhcp6(pool: str) -> DHCP6Settings:
+    return DHCP6Settings(mode="server", subnets=(Subnet6(network="fd77::/64", pool=[pool]),), foreign_networks=True)
+
+
+def test_a_server_of_dhcpv6_gives_addresses_of_the_new_pool(server6: BootService) -> None:
+    (protocol,) = [binding.protocol for binding in server6._bindings if isinstance(binding.protocol, Server6)]
+    server6.reload(evolve(server6.settings, dhcp6=dhcp6("fd77::300-fd77::3ff")), [], [], Fixed())
+    assert protocol._addresses is present(server6._leasing).server6
+    (subnet6,) = [each for book in protocol._addresses.books for each in book.subnets]
+    assert subnet6 in server6.settings.dhcp6.subnets
+
+
+def test_conflict_detection_begins_when_a_reload_adds_dhcpv4(
+    server6: BootService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detected: list[DHCPSettings] = []
+    monkeypatch.setattr(present(server6._leasing), "detect_conflicts", detected.append)
+    dhcp = DHCPSettings(mode="server", subnets=(subnet(),), foreign_networks=True)
+    server6.reload(evolve(server6.settings, dhcp=dhcp), [], [], Fixed())
+    assert detected == [dhcp]

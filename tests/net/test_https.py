@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 from certificates import Authority
 from narrowing import of_type, present
-from turning import Alongside, TurnUntil
+from turning import Alongside, Result, TurnUntil
 
 from bootfw.events import Event
 
@@ -37,6 +37,7 @@ from bootfw.net.http.certificate import RenewedCertificate, load
 from bootfw.observe.log import LogObserver
 from bootfw.tap import Options
 from bootfw.values import Outcome
+from bootfw.watchdogs.fixed import Fixed
 
 from .webclient import Backend, Reader
 from .webservice import address_of
@@ -213,6 +214,26 @@ def test_a_new_certificate_is_found_without_connections(
     assert service._urls.of("127.0.0.1")[1].startswith("https://127.0.0.1:")
     write(tmp_path, *authority.issue("renewed.example"))
     assert service._urls.of("127.0.0.1")[1].startswith("https://renewed.example:")
+
+
+def test_a_reload_keeps_the_certificate_and_a_start_loads_it(
+    web_service: WebService,
+    alongside: Alongside,
+    result: Result,
+    settings: HTTPSettings,
+    authority: Authority,
+    tmp_path: Path,
+) -> None:
+    service, observer = web_service(Backend(), settings)
+    service.reload(service.settings, service.backends, [], Fixed())
+    alongside(fetch, address_of(service), client_context(authority), "/a")
+    service._publisher.flush()
+    assert len(events_of(observer, CertificateLoaded)) == 1
+    result(service.stopService())
+    write(tmp_path, *authority.issue("127.0.0.1", "renewed.example"))
+    service.startService()
+    service._publisher.flush()
+    assert [event.names[0] for event in events_of(observer, CertificateLoaded)] == ["boot.example", "renewed.example"]
 
 
 def test_certificate_is_logged_once() -> None:
