@@ -1,7 +1,7 @@
 """A bootfw with recorded boots, as a process, for a browser: a fork (tests/forks.py) with a state as its argument.
 
-It prints the port of its pages. Each line of its standard input is a command: ``boot NUMBER COUNT`` begins boots and
-ends them half a second later, ``fail NUMBER`` fails one, ``flood COUNT`` changes boots as fast as events go.
+It prints the port of its pages. Each line of its standard input is a command: ``begin NUMBER COUNT`` begins boots,
+``finish NUMBER COUNT`` ends them, ``fail NUMBER`` fails one, ``flood COUNT`` changes boots as fast as events go.
 """
 
 import sys
@@ -113,6 +113,7 @@ class Commands(LineOnlyReceiver):
         self._boots = boots
         self._site = site
         self._service = service
+        self._begun: dict[int, BootAttempt] = {}
 
     def lineReceived(self, line: bytes) -> None:
         name, *numbers = line.decode().split()
@@ -123,12 +124,15 @@ class Commands(LineOnlyReceiver):
         if reactor.running:
             reactor.stop()
 
-    def boot(self, first: int, count: int) -> None:
+    def begin(self, first: int, count: int) -> None:
         for number in range(first, first + count):
-            begun = recorded.in_progress(number, time.time() - 2.5)
-            self._boots.add(begun)
-            ended = evolve(recorded.booted(number, begun.began), id=begun.id)
-            reactor.callLater(0.5, self._boots.add, ended)
+            self._begun[number] = recorded.in_progress(number, time.time() - 2.5)
+            self._boots.add(self._begun[number])
+
+    def finish(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            begun = self._begun.pop(number)
+            self._boots.add(evolve(recorded.booted(number, begun.began), id=begun.id))
 
     def fail(self, number: int) -> None:
         self._boots.add(recorded.missing_kernel(number, time.time() - 9))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,13 +46,14 @@ def test_boots_appear_as_they_happen(start_server: StartServer, open_tab: OpenTa
     server = start_server("busy")
     tab = open_tab(server)
     tab.row(recorded.mac_of(60)).wait_for()
-    server.send_command("boot 300 2")
-    tab.row(recorded.mac_of(300)).filter(has_text="In progress").wait_for(timeout=30_000)
+    server.send_command("begin 300 2")
+    tab.row(recorded.mac_of(300)).filter(has_text="In progress").wait_for()
     first = tab.page.get_by_role("row").nth(1).inner_text()
     assert recorded.mac_of(300) in first or recorded.mac_of(301) in first, "the newest is on top"
-    tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for(timeout=30_000)
+    server.send_command("finish 300 2")
+    tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for()
     tab.page.get_by_role("button", name="Pause").click()
-    server.send_command("boot 400 1")
+    server.send_command("begin 400 1")
     tab.page.wait_for_timeout(1500)
     assert not tab.row(recorded.mac_of(400)).count(), "the list rests"
     tab.page.get_by_role("button", name="Resume").click()
@@ -61,8 +63,9 @@ def test_boots_appear_as_they_happen(start_server: StartServer, open_tab: OpenTa
 def test_page_follows_a_booting_machine(start_server: StartServer, open_tab: OpenTab) -> None:
     server = start_server("busy")
     tab = open_tab(server, f"#/machine/{recorded.mac_of(500)}")
-    server.send_command("boot 500 1")
+    server.send_command("begin 500 1")
     tab.page.locator(".cause").filter(has_text="In progress").wait_for()
+    server.send_command("finish 500 1")
     tab.page.locator(".cause").filter(has_text="Booted").wait_for()
     assert tab.page.get_by_role("img", name="Timeline of a boot").count() == 1
 
@@ -172,7 +175,8 @@ def test_screen_readers_are_not_flooded(start_server: StartServer, open_tab: Ope
     }""")
     server.send_command("flood 400")
     server.send_command("fail 900")
-    tab.page.wait_for_timeout(6500)
+    tab.page.locator("#news", has_text="failed").wait_for(state="attached")
+    tab.page.wait_for_timeout(1500)
     announcements = tab.page.evaluate("said")
     assert announcements == [f"401 new boots; {recorded.mac_of(900)} failed: {recorded.MISSING.sentence}."]
 
@@ -253,6 +257,7 @@ def test_by_keyboard_only(shared_server: StartServer, open_tab: OpenTab) -> None
     tab.press("Enter")
     tab.page.get_by_role("img", name="Timeline of a boot").wait_for()
     assert tab.focused() == recorded.mac_of(60), "its heading"
+    tab.page.get_by_label("File to boot once").wait_for()
     tab.press("Tab")
     assert tab.focused() == "file"
     tab.page.keyboard.type("install.ipxe")
@@ -269,7 +274,8 @@ def test_the_row_with_the_focus_keeps_it(start_server: StartServer, open_tab: Op
     server = start_server("busy")
     tab = open_tab(server)
     tab.row(recorded.mac_of(60)).get_by_role("link").focus()
-    server.send_command("boot 300 3")
+    server.send_command("begin 300 3")
+    server.send_command("finish 300 3")
     tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for()
     assert tab.focused() == recorded.mac_of(60)
     tab.row(recorded.mac_of(302)).get_by_role("link").focus()
@@ -295,7 +301,7 @@ def test_reduced_motion_is_respected(start_server: StartServer, open_tab: OpenTa
     moving, reduced = (open_tab(server, reduced_motion=motion) for motion in ("no-preference", "reduce"))
     for tab in (moving, reduced):
         tab.row(recorded.mac_of(60)).wait_for()
-    server.send_command("boot 300 1")
+    server.send_command("begin 300 1")
     names = []
     for tab in (moving, reduced):
         row = tab.row(recorded.mac_of(300))
@@ -323,6 +329,36 @@ def test_a_next_boot_is_ordered_and_cancelled(start_server: StartServer, open_ta
     tab.row("install.ipxe").wait_for(state="detached")  # the token is known by now
 
 
+def test_forms_of_a_machine_appear_together(shared_server: StartServer, open_tab: OpenTab) -> None:
+    """Else the one that is loaded later moves the other from under the pointer."""
+    tab = open_tab(shared_server("busy"))
+    held: list[Any] = []
+    tab.page.route("**/api/orders", lambda route: held.append(route))
+    with tab.page.expect_response("**/api/images"), tab.page.expect_response("**/api/machines?*"):
+        tab.page.goto(f"{tab.origin}/#/machine/{recorded.mac_of(7)}")
+    name = tab.page.get_by_label("Name", exact=True)
+    name.wait_for(state="attached")
+    assert not name.is_visible()
+    held.pop().continue_()
+    tab.page.get_by_label("File to boot once").wait_for()
+    assert name.is_visible()
+
+
+def test_a_form_does_not_wait_for_a_server_that_hangs(shared_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(shared_server("busy"))
+    tab.page.route("**/api/images", lambda route: None)
+    tab.page.goto(f"{tab.origin}/#/machine/{recorded.mac_of(7)}")
+    tab.page.get_by_label("File to boot once").wait_for()
+
+
+def test_an_order_that_cannot_be_read_is_an_error(shared_server: StartServer, open_tab: OpenTab) -> None:
+    tab = open_tab(shared_server("busy"))
+    tab.page.route("**/api/orders", lambda route: route.fulfill(status=503, json={"error": "the store is busy"}))
+    tab.page.goto(f"{tab.origin}/#/machine/{recorded.mac_of(7)}")
+    tab.page.get_by_text("The next boot can't be shown: the store is busy.").wait_for()
+    tab.page.get_by_label("Name", exact=True).wait_for()
+
+
 def test_a_machine_is_named_tagged_and_given_an_image(start_server: StartServer, open_tab: OpenTab) -> None:
     machine = recorded.mac_of(7)
     tab = open_tab(start_server("busy"), f"#/machine/{machine}")
@@ -333,14 +369,14 @@ def test_a_machine_is_named_tagged_and_given_an_image(start_server: StartServer,
     tab.page.get_by_text("Name must be a host name").wait_for()
     tab.page.get_by_label("Name", exact=True).fill("web1")
     tab.page.get_by_label("Tags", exact=True).fill("rack1, role=web")
-    tab.page.get_by_label("Image").select_option("debian-12")
+    tab.page.get_by_role("combobox", name="Image").select_option("debian-12")
     assert tab.violations() == []
     tab.page.get_by_role("button", name="Save").click()  # the token is known by now
     tab.page.get_by_text("Saved.").wait_for()
     tab.page.get_by_role("link", name="Machines", exact=True).click()
     row = tab.row(machine).filter(has_text="web1").filter(has_text="rack1, role=web").filter(has_text="debian-12")
     row.get_by_role("link").click()
-    tab.page.get_by_label("Image").select_option("")
+    tab.page.get_by_role("combobox", name="Image").select_option("")
     tab.page.get_by_role("button", name="Save").click()
     tab.page.get_by_text("Saved.").wait_for()
     assert tab.page.get_by_label("Name", exact=True).input_value() == "web1"

@@ -9,6 +9,7 @@ import { causeOf, timelineFigure } from "./timeline.js";
 
 const SHOWN = 30; // boots
 const AGAIN = 1000; // ms between loads while it boots
+const LONGEST = 3000; // ms that one form waits for the other
 
 const STAGES = [
   { name: "At", class: "number" },
@@ -55,6 +56,7 @@ export function machineView(context, name, wantedId) {
   const detail = el("div", { class: "stack" });
   const next = el("div");
   const entry = entryPanel(context, name);
+  const forms = el("div", { class: "stack", hidden: true }, next, entry.node);
   let shown = "";
   let resting = 0; // a timer: no load before it has fired
   let changed = false; // meanwhile
@@ -102,7 +104,13 @@ export function machineView(context, name, wantedId) {
 
   async function loadNext() {
     if (!context.status?.has.includes("orders") || !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(name)) return;
-    const found = await read("orders");
+    let found;
+    try {
+      found = await read("orders");
+    } catch (error) {
+      show(next, el("p", { class: "problem", role: "alert" }, `The next boot can't be shown: ${error.message}.`));
+      return;
+    }
     ordered = found.records.find((each) => each.mac === name) ?? null;
     if (closed) return;
     const can = context.status.can;
@@ -139,12 +147,12 @@ export function machineView(context, name, wantedId) {
     }, AGAIN);
   }
 
-  load();
-  entry.load();
-  loadNext();
+  // One form must not move the other from under the pointer.
+  const loaded = Promise.allSettled([load(), entry.load(), loadNext()]);
+  Promise.race([loaded, new Promise((resolve) => setTimeout(resolve, LONGEST))]).then(() => { forms.hidden = false; });
   return {
     title: name,
-    node: [el("div", { class: "head" }, heading, about), attempts, detail, next, entry.node],
+    node: [el("div", { class: "head" }, heading, about), attempts, detail, forms],
     heading,
     boot(boot) {
       if ([boot.mac, boot.uuid, ...boot.addresses].includes(name)) loadSoon();
