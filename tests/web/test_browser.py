@@ -1,6 +1,6 @@
 """The page in a real browser: live, at phone width, by keyboard, with 10,000 boots; axe-core finds nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +329,53 @@ def test_a_next_boot_is_ordered_and_cancelled(start_server: StartServer, open_ta
     tab.row("install.ipxe").wait_for(state="detached")  # the token is known by now
 
 
+def post(tab: Tab, path: str, **values: str) -> None:
+    """Have the server of a tab do something, as another operator."""
+    headers = {"Authorization": f"Bearer {recorded.TOKEN}"}
+    assert tab.page.request.post(f"{tab.origin}/api/{path}", headers=headers, data=values).ok
+
+
+def test_an_order_that_a_boot_takes_is_shown_no_more(start_server: StartServer, open_tab: OpenTab) -> None:
+    server = start_server("busy")
+    tab = open_tab(server)
+    post(tab, "order", mac=recorded.mac_of(7), file="install.ipxe")
+    tab.page.goto(f"{tab.origin}/#/machine/{recorded.mac_of(7)}")
+    tab.page.get_by_text("Once: install.ipxe").wait_for()
+    post(tab, "cancel", mac=recorded.mac_of(7))
+    server.send_command("begin 7 1")
+    tab.page.get_by_label("File to boot once").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("view", "read", "change", "values", "cells"),
+    [
+        ("server", "orders", "order", {"mac": recorded.mac_of(7), "file": "install.ipxe"}, (recorded.mac_of(7),)),
+        ("machines", "machines?*", "machine", {"mac": recorded.mac_of(7), "name": "web1"}, ("web1",)),
+        ("leases", "leases?*", "release", {"address": "127.77.0.1"}, ("127.77.0.1", "Released system")),
+    ],
+)
+def test_changes_by_others_are_shown_after_a_while(
+    start_server: StartServer,
+    open_tab: OpenTab,
+    view: str,
+    read: str,
+    change: str,
+    values: dict[str, str],
+    cells: Sequence[str],
+) -> None:
+    tab = open_tab(start_server("busy"))
+    tab.page.clock.install()
+    with tab.page.expect_response(f"**/api/{read}"):
+        tab.page.goto(f"{tab.origin}/#/{view}")
+    post(tab, change, **values)
+    row = tab.page.get_by_role("row")
+    for cell in cells:
+        row = row.filter(has=tab.page.get_by_text(cell, exact=True))
+    assert not row.count()
+    tab.page.clock.fast_forward(15_000)
+    row.wait_for()
+
+
 def test_forms_of_a_machine_appear_together(shared_server: StartServer, open_tab: OpenTab) -> None:
     """Else the one that is loaded later moves the other from under the pointer."""
     tab = open_tab(shared_server("busy"))
@@ -357,6 +404,8 @@ def test_an_order_that_cannot_be_read_is_an_error(shared_server: StartServer, op
     tab.page.goto(f"{tab.origin}/#/machine/{recorded.mac_of(7)}")
     tab.page.get_by_text("The next boot can't be shown: the store is busy.").wait_for()
     tab.page.get_by_label("Name", exact=True).wait_for()
+    tab.page.get_by_role("link", name="Server", exact=True).click()
+    tab.page.get_by_text("The orders can't be shown: the store is busy.").wait_for()
 
 
 def test_a_machine_is_named_tagged_and_given_an_image(start_server: StartServer, open_tab: OpenTab) -> None:

@@ -141,6 +141,7 @@ export function machineView(context, name, wantedId) {
     if (resting) return;
     changed = false;
     load();
+    if (ordered) loadNext(); // this boot may be the one that takes it
     resting = setTimeout(() => {
       resting = 0;
       if (changed) loadSoon();

@@ -16,8 +16,6 @@ const SERVICES = {
 };
 const SIGNS = { bound: "booted", failed: "failed", "held by another": "failed", here: "booted", gone: "failed", "not ready": "failed" };
 
-
-
 export function serverView(context) {
   const heading = el("h1", { tabindex: -1 }, "Server");
   const ready = el("div");
@@ -121,7 +119,13 @@ export function serverView(context) {
 
   async function loadOrders() {
     if (!context.status?.has.includes("orders")) return;
-    const found = await read("orders");
+    let found;
+    try {
+      found = await read("orders");
+    } catch (error) {
+      show(ordered, el("p", { class: "problem", role: "alert" }, `The orders can't be shown: ${error.message}.`));
+      return;
+    }
     orders.rows(found.records.map((each) => [each.mac, () => [
       el("a", { class: "mono", href: machineLink(each.mac) }, each.mac), el("span", { class: "file" }, each.file), when(each.ordered),
       context.status.can.includes("cancel") ? el("button", { type: "button", class: "small", "aria-label": `Cancel the order for ${each.mac}`, onclick: () => cancel(each.mac) }, "Cancel") : "",
@@ -132,6 +136,7 @@ export function serverView(context) {
 
   if (context.status) status(context.status);
   loadOrders();
+  const refresh = setInterval(loadOrders, 15000);
   return {
     title: "Server",
     node: [el("div", { class: "head" }, heading), ready, el("section", { class: "panel padded", "aria-label": "About" }, facts),
@@ -139,6 +144,8 @@ export function serverView(context) {
     heading,
     status,
     resync: loadOrders,
-    close() {},
+    close() {
+      clearInterval(refresh);
+    },
   };
 }
