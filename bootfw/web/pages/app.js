@@ -1,4 +1,4 @@
-// The page: which view is shown, and what the server sends to it.
+// The page: it opens the view of the address, and passes on the events of the server.
 
 import { bootsView } from "./boots.js";
 import { el, show } from "./dom.js";
@@ -12,23 +12,23 @@ import { serverView } from "./server.js";
 const main = document.getElementById("main");
 const ready = document.getElementById("ready");
 const news = document.getElementById("news");
-const context = { status: null, throughput: null, say, askToken };
+const context = { status: null, throughput: null, announce, promptForToken };
 let view = null;
 let connected = false;
 
-/** Have a screen reader say something, when it has finished what it says. */
-function say(text) {
+/** Have a screen reader say a text, when it has finished the one before. */
+function announce(text) {
   show(news, text);
 }
 
-/** The token, or null: the viewer does not give it. */
-function askToken(problem) {
+/** Return the token that the viewer enters, or null if it is cancelled. */
+function promptForToken(problem) {
   return new Promise((resolve) => {
     const input = el("input", { type: "password", id: "token", required: true, autocomplete: "off" });
     const dialog = el("dialog", { "aria-labelledby": "token-title" },
       el("form", { method: "dialog" },
         el("h2", { id: "token-title" }, "Token"),
-        el("p", {}, "To change something takes the token of [web] in the configuration. It is forgotten with this page."),
+        el("p", {}, "Changes need the token of [web] in the configuration. It is kept until this page is closed."),
         problem ? el("p", { class: "problem", role: "alert" }, problem) : null,
         el("label", { class: "field", for: "token" }, "Token", input),
         el("div", { class: "buttons" },
@@ -38,7 +38,7 @@ function askToken(problem) {
       dialog.remove();
       resolve(dialog.returnValue === "go" ? input.value : null);
     });
-    // Enter means the button that goes on, not the first one.
+    // Enter submits with the button that continues: the first one cancels.
     input.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && input.value) {
         event.preventDefault();
@@ -58,7 +58,7 @@ function showReady() {
       : status.ready ? ["good", "Ready"] : ["bad", `Not ready: ${count(status.waiting.length, "socket")}`];
   ready.className = `ready ${kind}`;
   if (ready.lastChild.textContent !== text) {
-    if (status !== null) say(`Server: ${text}`);
+    if (status !== null) announce(`Server: ${text}`);
     ready.lastChild.textContent = text;
   }
 }
@@ -84,7 +84,7 @@ function open(path) {
   return [bootsView(context), "boots"];
 }
 
-/** Show what the address names; move the focus to it, unless the page has just been opened. */
+/** Show the view of the address; move the focus to it, unless the page has just been opened. */
 function route(focus = true) {
   view?.close();
   const [opened, current] = open(location.hash.slice(1) || "/boots");
@@ -108,12 +108,12 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", () => route());
 follow({
-  connection(there) {
-    const back = there && !connected && context.status !== null;
-    connected = there;
+  connection(established) {
+    const back = established && !connected && context.status !== null;
+    connected = established;
     showReady();
     if (back) view?.resync();
-    if (there) read("status").then(setStatus, () => {});
+    if (established) read("status").then(setStatus, () => {});
   },
   status: setStatus,
   throughput(value) {

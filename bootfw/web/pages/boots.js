@@ -1,7 +1,7 @@
 // The list of boots, live.
 
 import { el, show, table } from "./dom.js";
-import { bytes, capital, count, duration, machine, machineLink, verdict, verdicts, when } from "./format.js";
+import { bytes, capital, count, duration, machineLink, machineName, timeElement, verdict, verdicts } from "./format.js";
 import { read } from "./remote.js";
 import { throughputFigure } from "./throughput.js";
 
@@ -20,7 +20,7 @@ const COLUMNS = [
   { name: "Loaded", class: "number" },
 ];
 
-function happened(boot) {
+function description(boot) {
   if (boot.cause) return el("span", {}, `${capital(boot.cause.sentence)}.`);
   const last = boot.files.at(-1);
   if (last === undefined) return "";
@@ -29,13 +29,13 @@ function happened(boot) {
 }
 
 function cells(boot) {
-  const name = machine(boot);
+  const name = machineName(boot);
   return [
     name !== "unknown" ? el("a", { class: "mono", href: machineLink(name) }, name) : el("span", { class: "mono" }, name),
     [boot.persona, boot.architecture].filter(Boolean).join(", "),
     verdict(boot.verdict),
-    happened(boot),
-    when(boot.began),
+    description(boot),
+    timeElement(boot.began),
     duration(boot.seconds),
     boot.bytes ? bytes(boot.bytes) : "",
   ];
@@ -54,7 +54,7 @@ export function bootsView(context) {
     verdicts.map((name) => el("option", { value: name }, capital(name))));
   const pause = el("button", { type: "button", "aria-pressed": "false", class: "push" }, "Pause");
   const list = table("Boots, the newest first", COLUMNS, { class: "boots" });
-  const place = el("div", { class: "panel scroll" });
+  const panel = el("div", { class: "panel scroll" });
   const newer = el("button", { type: "button", class: "small" }, "Newer");
   const older = el("button", { type: "button", class: "small" }, "Older");
   const position = el("p", { class: "muted" });
@@ -62,9 +62,9 @@ export function bootsView(context) {
 
   let boots = []; // of the page that is shown, the newest first
   let more = false;
-  let before = []; // where each page began, to go back
+  let pageStarts = []; // where each page began, to go back
   let paused = false;
-  let waiting = new Map(); // id -> boot: changes that are not shown yet
+  let changes = new Map(); // id -> boot: changes that are not shown yet
   let unseen = 0; // boots that began while another page is shown
   let frame = 0;
   let request = 0;
@@ -84,35 +84,35 @@ export function bootsView(context) {
       : [el("strong", {}, "No machine has booted yet"), "Switch one on: it appears here as soon as its first packet arrives."];
     if (boots.length) {
       list.rows(boots.map(row), fresh);
-      if (place.firstChild !== list.node) show(place, list.node, pager);
+      if (panel.firstChild !== list.node) show(panel, list.node, pager);
     } else {
       list.rows([]);
-      show(place, el("div", { class: "empty" }, nothing));
+      show(panel, el("div", { class: "empty" }, nothing));
     }
-    newer.disabled = !before.length;
+    newer.disabled = !pageStarts.length;
     older.disabled = !more;
-    pager.hidden = !before.length && !more;
-    show(position, before.length ? `Page ${before.length + 1}` : "", unseen ? `; ${count(unseen, "new boot")}` : "");
+    pager.hidden = !pageStarts.length && !more;
+    show(position, pageStarts.length ? `Page ${pageStarts.length + 1}` : "", unseen ? `; ${count(unseen, "new boot")}` : "");
   }
 
   async function load(fresh = false) {
-    const mine = ++request;
+    const number = ++request;
     try {
       const { mac, verdict: wanted } = filter();
       // The server finds whole MACs; a part of one is looked for here, in the latest boots.
       const part = mac && !WHOLE.test(mac);
       const found = await read("boots", {
-        machine: part ? "" : mac, verdict: wanted, before: before.at(-1), limit: part ? SEARCHED : PAGE,
+        machine: part ? "" : mac, verdict: wanted, before: pageStarts.at(-1), limit: part ? SEARCHED : PAGE,
       });
-      if (mine !== request) return;
+      if (number !== request) return;
       boots = part ? found.records.filter(matches) : found.records;
       more = part ? boots.length > PAGE : found.more;
       boots.length = Math.min(boots.length, PAGE);
-      waiting.clear();
-      if (!before.length) unseen = 0;
+      changes.clear();
+      if (!pageStarts.length) unseen = 0;
       render(fresh);
     } catch (error) {
-      if (mine === request) show(place, error.status === 404
+      if (number === request) show(panel, error.status === 404
         ? el("div", { class: "empty" }, el("strong", {}, "This server keeps no boots"), "An embedder's service keeps them when it has an attempt store.")
         : el("p", { class: "problem", role: "alert" }, `The boots can't be shown: ${error.message}.`));
     }
@@ -122,30 +122,30 @@ export function bootsView(context) {
   function apply() {
     frame = 0;
     if (paused) return;
-    const changed = waiting;
-    waiting = new Map();
+    const changed = changes;
+    changes = new Map();
     const known = new Map(boots.map((boot) => [boot.id, boot]));
     let began = 0;
     for (const [id, boot] of changed) {
       if (known.has(id)) {
         if (matches(boot)) known.set(id, boot);
         else known.delete(id);
-      } else if (!before.length && matches(boot)) {
+      } else if (!pageStarts.length && matches(boot)) {
         known.set(id, boot);
         began += 1;
-      } else if (before.length && !boot.ended) unseen += 1;
+      } else if (pageStarts.length && !boot.ended) unseen += 1;
     }
     boots = [...known.values()].sort((one, other) => other.began - one.began);
-    if (boots.length > PAGE && !before.length) {
+    if (boots.length > PAGE && !pageStarts.length) {
       boots.length = PAGE;
       more = true;
     }
     render(began < PAGE / 2);
   }
 
-  // News for screen readers: one sentence for all that came meanwhile.
+  // News for screen readers: one sentence for all boots of QUIET ms.
   let news = { began: 0, failed: [] };
-  let speaking = 0;
+  let announcementTimer = 0;
   const seen = new Map(); // id -> verdict, of the latest boots
 
   function announce(boot) {
@@ -154,22 +154,22 @@ export function bootsView(context) {
     if (boot.verdict === "failed" && earlier !== "failed") news.failed.push(boot);
     seen.set(boot.id, boot.verdict);
     if (seen.size > 2000) seen.delete(seen.keys().next().value);
-    if (!speaking && !paused) speaking = setTimeout(speak, QUIET);
+    if (!announcementTimer && !paused) announcementTimer = setTimeout(announceNews, QUIET);
   }
 
-  function speak() {
-    speaking = 0;
+  function announceNews() {
+    announcementTimer = 0;
     const { began, failed } = news;
     news = { began: 0, failed: [] };
     const parts = [];
     if (began) parts.push(`${count(began, "new boot")}`);
-    if (failed.length === 1) parts.push(`${machine(failed[0])} failed: ${failed[0].cause?.sentence ?? "no cause known"}`);
+    if (failed.length === 1) parts.push(`${machineName(failed[0])} failed: ${failed[0].cause?.sentence ?? "no cause known"}`);
     else if (failed.length) parts.push(`${failed.length} boots failed`);
-    if (parts.length) context.say(`${parts.join("; ")}.`);
+    if (parts.length) context.announce(`${parts.join("; ")}.`);
   }
 
   function refilter() {
-    before = [];
+    pageStarts = [];
     load();
   }
 
@@ -186,11 +186,11 @@ export function bootsView(context) {
     if (!paused) load();
   });
   older.addEventListener("click", () => {
-    before.push(boots.at(-1).began);
+    pageStarts.push(boots.at(-1).began);
     load().then(() => heading.focus());
   });
   newer.addEventListener("click", () => {
-    before.pop();
+    pageStarts.pop();
     load().then(() => heading.focus());
   });
 
@@ -213,7 +213,7 @@ export function bootsView(context) {
       el("label", { class: "wide", for: "search" }, "MAC of a machine, or a part of it", search),
       el("label", { for: "verdict" }, "Verdict", chosen),
       pause),
-    place,
+    panel,
   ];
   if (context.status) status(context.status);
   if (context.throughput) throughput(context.throughput);
@@ -226,13 +226,13 @@ export function bootsView(context) {
     throughput,
     boot(boot) {
       announce(boot);
-      waiting.set(boot.id, boot);
+      changes.set(boot.id, boot);
       frame ||= requestAnimationFrame(apply);
     },
     resync: () => load(),
     close() {
       clearTimeout(typing);
-      clearTimeout(speaking);
+      clearTimeout(announcementTimer);
       cancelAnimationFrame(frame);
       request += 1;
     },

@@ -12,14 +12,19 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** An element: el("a", {href: "#/boots"}, "Boots"). A listener is {onclick: call}. */
+/** An element: el("a", {href: "#/boots"}, "Boots"). A listener is {onclick: function}. */
 export function el(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-/** The same of SVG. */
+/** An SVG element; arguments as for el(). */
 export function svg(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
+}
+
+/** A name and a value, as an item of a dl; null without a value. */
+export function fact(name, value) {
+  return value ? el("div", {}, el("dt", {}, name), el("dd", {}, value)) : null;
 }
 
 /**
@@ -36,20 +41,20 @@ export function table(caption, columns, options = {}) {
     el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, head)),
     body,
   );
-  const known = new Map(); // key -> {row, text}
+  const known = new Map(); // key -> {row, signature}
   function rows(list, fresh = false) {
-    const wanted = new Set(list.map(([key]) => key));
+    const keys = new Set(list.map(([key]) => key));
     for (const [key, each] of known) {
-      if (!wanted.has(key)) {
+      if (!keys.has(key)) {
         each.row.remove();
         known.delete(key);
       }
     }
-    let place = body.firstChild;
+    let next = body.firstChild;
     for (const [key, cells, signature] of list) {
       let each = known.get(key);
       if (each === undefined || each.signature !== signature || signature === undefined) {
-        const made = cells().map((cell, index) =>
+        const newCells = cells().map((cell, index) =>
           el(index === (options.header ?? 0) ? "th" : "td", {
             role: index === (options.header ?? 0) ? "rowheader" : "cell",
             scope: index === (options.header ?? 0) ? "row" : null,
@@ -61,17 +66,17 @@ export function table(caption, columns, options = {}) {
         }
         const focused = each.row.contains(document.activeElement);
         each.signature = signature;
-        each.row.replaceChildren(...made);
+        each.row.replaceChildren(...newCells);
         if (focused) each.row.querySelector("a, button")?.focus();
       }
-      if (each.row === place) place = place.nextSibling;
-      else body.insertBefore(each.row, place);
+      if (each.row === next) next = next.nextSibling;
+      else body.insertBefore(each.row, next);
     }
   }
   return { node, rows };
 }
 
-/** Replace what a node holds. */
+/** Replace the children of a node. */
 export function show(node, ...children) {
   node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
 }

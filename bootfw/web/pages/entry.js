@@ -1,43 +1,39 @@
 // What the operator has set for a machine: its name, tags and image, and a form that changes them.
 
-import { el, show } from "./dom.js";
+import { el, fact, show } from "./dom.js";
 import { capital } from "./format.js";
-import { act, read } from "./remote.js";
+import { post, read } from "./remote.js";
 
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 
-const words = (text) => text.split(/[\s,]+/).filter(Boolean);
-
-function fact(name, value) {
-  return value ? el("div", {}, el("dt", {}, name), el("dd", {}, value)) : null;
-}
+const tagsOf = (text) => text.split(/[\s,]+/).filter(Boolean);
 
 export function entryPanel(context, mac) {
   const node = el("div");
-  const problem = el("p", { class: "muted", role: "status" });
+  const message = el("p", { class: "muted", role: "status" });
   let closed = false;
 
   function form(machine, images) {
     const name = el("input", { id: "name", value: machine.name, placeholder: "web1", autocomplete: "off", spellcheck: "false" });
     const tags = el("input", { id: "tags", value: machine.tags.join(" "), placeholder: "rack1 role=web", autocomplete: "off", spellcheck: "false" });
     // An image that is not there any more stays chosen until another one is.
-    const known = images.some((each) => each.name === machine.image) || !machine.image ? images : [{ name: machine.image }, ...images];
+    const choices = images.some((each) => each.name === machine.image) || !machine.image ? images : [{ name: machine.image }, ...images];
     const image = el("select", { id: "image" }, el("option", { value: "" }, "None"),
-      known.map((each) => el("option", { value: each.name, selected: each.name === machine.image }, each.name)));
+      choices.map((each) => el("option", { value: each.name, selected: each.name === machine.image }, each.name)));
 
     async function save(event) {
       event.preventDefault();
-      const given = { name: name.value.trim(), tags: words(tags.value), image: image.value };
+      const values = { name: name.value.trim(), tags: tagsOf(tags.value), image: image.value };
       // What the form does not change stays as it is, such as a name that comes from a host file.
-      const changed = Object.entries(given).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(machine[key]));
-      if (!changed.length) return show(problem, "Nothing was changed.");
+      const changed = Object.entries(values).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(machine[key]));
+      if (!changed.length) return show(message, "Nothing was changed.");
       try {
-        if (await act("machine", { mac, ...Object.fromEntries(changed) }, context.askToken)) {
+        if (await post("machine", { mac, ...Object.fromEntries(changed) }, context.promptForToken)) {
           await load();
-          show(problem, "Saved.");
+          show(message, "Saved.");
         }
       } catch (error) {
-        show(problem, `${capital(error.message)}.`);
+        show(message, `${capital(error.message)}.`);
       }
     }
 
@@ -54,14 +50,14 @@ export function entryPanel(context, mac) {
     const [found, images] = await Promise.all([read("machines", { machine: mac }), can ? read("images") : null]);
     if (closed) return;
     const machine = found.records[0] ?? { name: "", tags: [], image: "", host: "" };
-    show(problem);
+    show(message);
     show(node, el("section", { class: "panel padded stack" },
       el("h2", {}, "Machine"),
       can
         ? form(machine, images.records)
         : el("dl", { class: "facts" }, fact("Name", machine.name || "none"), fact("Tags", machine.tags.join(", ")), fact("Image", machine.image)),
       machine.host ? el("p", { class: "muted" }, `It has the host file or table ${machine.host}; what is set here goes before it.`) : null,
-      problem));
+      message));
   }
 
   return {

@@ -1,4 +1,4 @@
-// Numbers, times and states in words.
+// Numbers, times and states as the viewer reads them.
 
 import { el, svg } from "./dom.js";
 
@@ -8,8 +8,8 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: 
 
 export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
-/** Seconds since the epoch as the viewer's clock has it; the day too, unless it is today. */
-export function when(seconds) {
+/** A time, in seconds since the epoch, in the viewer's time zone; with the day unless it is today. */
+export function timeElement(seconds) {
   const date = new Date(seconds * 1000);
   const today = new Date().toDateString() === date.toDateString();
   const text = today ? clock.format(date) : `${day.format(date)}, ${clock.format(date)}`;
@@ -28,7 +28,7 @@ export function duration(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
 }
 
-/** Seconds since a beginning. */
+/** Seconds since the boot began. */
 export function offset(seconds) {
   if (seconds < 1) return `+${Math.max(0, Math.round(seconds * 1000))} ms`;
   return seconds < 100 ? `+${seconds.toFixed(2)} s` : `+${duration(seconds)}`;
@@ -50,7 +50,7 @@ export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString()} ${number === 1 ? one : many}`;
 }
 
-/** A sentence from what may begin with a small letter; "iPXE" stays as it is. */
+/** The text with a capital first letter; "iPXE" stays as it is. */
 export function capital(text) {
   if (/^.[A-Z]/.test(text)) return text;
   return text.charAt(0).toUpperCase() + text.slice(1);
@@ -75,7 +75,7 @@ const SHAPES = {
   rest: "M2.5 6h7",
 };
 
-/** A verdict as a word with its sign, which has a shape as well as a colour. */
+/** A verdict as a word with a sign, whose kinds differ in shape as well as in colour. */
 export function verdict(name) {
   const kind = VERDICTS[name] ?? "rest";
   const sign = svg(
@@ -90,12 +90,12 @@ export function verdict(name) {
   return el("span", { class: `verdict ${kind}` }, sign, capital(name));
 }
 
-/** What to call the machine of a boot. */
-export function machine(boot) {
+/** The name of a boot's machine: its MAC, else its UUID, else its first IP address. */
+export function machineName(boot) {
   return boot.mac || boot.uuid || boot.addresses[0] || "unknown";
 }
 
-/** The address of its page. */
+/** The link to the page of a machine. */
 export function machineLink(name) {
   return `#/machine/${encodeURIComponent(name)}`;
 }

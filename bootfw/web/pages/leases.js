@@ -1,8 +1,8 @@
 // The leases of the address server.
 
 import { el, show, table } from "./dom.js";
-import { capital, count, machineLink, when } from "./format.js";
-import { act, read } from "./remote.js";
+import { capital, count, machineLink, timeElement } from "./format.js";
+import { post, read } from "./remote.js";
 
 const COLUMNS = [
   { name: "Address" }, { name: "Machine" }, { name: "State", class: "tight" }, { name: "Host name" },
@@ -24,21 +24,21 @@ function byAddress(one, other) {
 export function leasesView(context) {
   const heading = el("h1", { tabindex: -1 }, "Leases");
   const amount = el("p");
-  const who = el("input", { type: "search", id: "who", placeholder: "10.77.0.100", autocomplete: "off", spellcheck: "false" });
+  const search = el("input", { type: "search", id: "search", placeholder: "10.77.0.100", autocomplete: "off", spellcheck: "false" });
   const state = el("select", { id: "state" }, el("option", { value: "" }, "All"), STATES.map((each) => el("option", { value: each }, capital(each))));
-  const problem = el("p", { class: "muted", role: "status" });
-  const place = el("div", { class: "panel scroll" });
+  const message = el("p", { class: "muted", role: "status" });
+  const panel = el("div", { class: "panel scroll" });
   const list = table("Leases, by address", COLUMNS);
   let request = 0;
 
   async function release(lease) {
     try {
-      if (await act("release", { address: lease.address }, context.askToken)) {
-        show(problem, `${lease.address} was released.`);
+      if (await post("release", { address: lease.address }, context.promptForToken)) {
+        show(message, `${lease.address} was released.`);
         load();
       }
     } catch (error) {
-      show(problem, `${capital(error.message)}.`);
+      show(message, `${capital(error.message)}.`);
     }
   }
 
@@ -47,33 +47,33 @@ export function leasesView(context) {
     lease.mac ? el("a", { class: "mono", href: machineLink(lease.mac) }, lease.mac) : el("span", { class: "mono" }, lease.uuid || lease.client_id),
     [capital(lease.state), lease.kind ? el("span", { class: "sub" }, ` ${lease.kind}`) : null],
     lease.hostname,
-    when(lease.granted),
-    lease.expires === null ? "never" : when(lease.expires),
+    timeElement(lease.granted),
+    lease.expires === null ? "never" : timeElement(lease.expires),
     context.status?.can.includes("release") && (lease.state === "active" || lease.state === "declined")
       ? el("button", { type: "button", class: "small", "aria-label": `Release ${lease.address}`, onclick: () => release(lease) }, "Release") : "",
   ];
 
   async function load() {
-    const mine = ++request;
+    const number = ++request;
     try {
-      const found = await read("leases", { who: who.value.trim(), state: state.value, limit: LIMIT });
-      if (mine !== request) return;
+      const found = await read("leases", { who: search.value.trim(), state: state.value, limit: LIMIT });
+      if (number !== request) return;
       const records = found.records.sort(byAddress);
       list.rows(records.map((lease) => [lease.address, () => cells(lease), JSON.stringify(lease)]));
       show(amount, found.more ? `${count(records.length, "lease")} of more: search to narrow them down` : count(records.length, "lease"));
-      show(place, records.length ? list.node : el("div", { class: "empty" }, el("strong", {}, "No lease matches"),
-        who.value || state.value ? "Another client, or another state?" : "No client has been given an address yet."));
+      show(panel, records.length ? list.node : el("div", { class: "empty" }, el("strong", {}, "No lease matches"),
+        search.value || state.value ? "Another client, or another state?" : "No client has been given an address yet."));
     } catch (error) {
-      if (mine !== request) return;
+      if (number !== request) return;
       show(amount);
-      show(place, error.status === 404
+      show(panel, error.status === 404
         ? el("div", { class: "empty" }, el("strong", {}, "This server gives no addresses"), "It leaves them to another DHCP server; [dhcp] mode = \"server\" would change that.")
         : el("p", { class: "problem", role: "alert" }, `The leases can't be shown: ${error.message}.`));
     }
   }
 
   let typing = 0;
-  who.addEventListener("input", () => {
+  search.addEventListener("input", () => {
     clearTimeout(typing);
     typing = setTimeout(load, 300);
   });
@@ -85,8 +85,8 @@ export function leasesView(context) {
     node: [
       el("div", { class: "head" }, heading, amount),
       el("form", { class: "controls", role: "search", onsubmit: (event) => event.preventDefault() },
-        el("label", { class: "wide", for: "who" }, "Address, MAC, UUID or host name", who), el("label", { for: "state" }, "State", state)),
-      problem, place,
+        el("label", { class: "wide", for: "search" }, "Address, MAC, UUID or host name", search), el("label", { for: "state" }, "State", state)),
+      message, panel,
     ],
     heading,
     resync: load,

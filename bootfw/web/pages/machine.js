@@ -1,14 +1,14 @@
 // One machine: its boots, the timeline of one of them, what each resolver decided.
 
-import { el, show, table } from "./dom.js";
-import { bytes, capital, count, duration, machineLink, offset, verdict, when } from "./format.js";
+import { el, fact, show, table } from "./dom.js";
+import { bytes, capital, count, duration, machineLink, offset, timeElement, verdict } from "./format.js";
 import { entryPanel } from "./entry.js";
-import { act, read } from "./remote.js";
-import { decided, described } from "./stages.js";
+import { post, read } from "./remote.js";
+import { decisionText, describe } from "./stages.js";
 import { causeOf, timelineFigure } from "./timeline.js";
 
 const SHOWN = 30; // boots
-const AGAIN = 1000; // ms between loads while it boots
+const RELOAD_PAUSE = 1000; // ms between loads while it boots
 const LONGEST = 3000; // ms that one form waits for the other
 
 const STAGES = [
@@ -19,14 +19,10 @@ const STAGES = [
 
 const DECISIONS = [{ name: "Resolver" }, { name: "Decision", class: "span" }, { name: "At", class: "number" }];
 
-function fact(name, value) {
-  return value ? el("div", {}, el("dt", {}, name), el("dd", {}, value)) : null;
-}
-
 function stagesOf(boot) {
   const list = table("The stages of this boot, in order", STAGES, { header: 1, class: "stages" });
   list.rows(boot.stages.map((stage, index) => {
-    const { title, text, look } = described(stage);
+    const { title, text, look } = describe(stage);
     const again = stage.count > 1 ? `${count(stage.count, "time")} in ${duration(stage.until - stage.at)}` : "";
     return [index, () => [
       offset(stage.at - boot.began),
@@ -43,7 +39,7 @@ function decisionsOf(boot) {
   const list = table("What each resolver decided", DECISIONS);
   list.rows(found.map((stage, index) => [index, () => [
     stage.data.resolver,
-    capital(decided(stage.data)) + (stage.count > 1 ? `; ${count(stage.count, "time")}` : ""),
+    capital(decisionText(stage.data)) + (stage.count > 1 ? `; ${count(stage.count, "time")}` : ""),
     offset(stage.at - boot.began),
   ]]));
   return el("section", { class: "panel" }, el("h2", { class: "padded" }, "What each resolver decided"), list.node);
@@ -58,7 +54,7 @@ export function machineView(context, name, wantedId) {
   const entry = entryPanel(context, name);
   const forms = el("div", { class: "stack", hidden: true }, next, entry.node);
   let shown = "";
-  let resting = 0; // a timer: no load before it has fired
+  let pauseTimer = 0; // a timer: no load before it has fired
   let changed = false; // meanwhile
   let closed = false;
   let ordered = null;
@@ -74,7 +70,7 @@ export function machineView(context, name, wantedId) {
     show(about, [boot.persona, boot.architecture, ...boot.addresses].filter(Boolean).join(", "));
     show(attempts, records.length < 2 ? [] : records.map((each) => el("a", {
       href: `${machineLink(name)}/${encodeURIComponent(each.id)}`, "aria-current": each === boot ? "true" : null,
-    }, when(each.began), verdict(each.verdict))));
+    }, timeElement(each.began), verdict(each.verdict))));
     const signature = JSON.stringify(boot);
     if (signature === shown) return;
     shown = signature;
@@ -83,7 +79,7 @@ export function machineView(context, name, wantedId) {
       el("section", { class: "panel padded stack", "aria-label": "Verdict and timeline" },
         causeOf(boot),
         el("dl", { class: "facts" },
-          fact("Began", when(boot.began)), fact("Took", duration(boot.seconds)),
+          fact("Began", timeElement(boot.began)), fact("Took", duration(boot.seconds)),
           fact("Loaded", boot.bytes ? `${bytes(boot.bytes)} in ${count(boot.files.length, "file")}` : "nothing"),
           fact("Retries", retries), fact("Interface", boot.interface), fact("UUID", boot.uuid)),
         boot.stages.length ? timelineFigure(boot) : null),
@@ -116,9 +112,9 @@ export function machineView(context, name, wantedId) {
     const can = context.status.can;
     const input = el("input", { id: "file", required: true, placeholder: "install.ipxe", autocomplete: "off", spellcheck: "false" });
     const problem = el("p", { class: "muted", role: "status" });
-    async function give(path, body) {
+    async function send(path, body) {
       try {
-        if (await act(path, body, context.askToken)) loadNext();
+        if (await post(path, body, context.promptForToken)) loadNext();
       } catch (error) {
         show(problem, `${capital(error.message)}.`);
       }
@@ -126,11 +122,11 @@ export function machineView(context, name, wantedId) {
     show(next, !ordered && !can.includes("order") ? [] : el("section", { class: "panel padded stack" },
       el("h2", {}, "Next boot"),
       ordered
-        ? el("p", {}, "Once: ", el("span", { class: "file" }, ordered.file), ", ordered ", when(ordered.ordered), ". ",
-          can.includes("cancel") ? el("button", { type: "button", class: "small", onclick: () => give("cancel", { mac: name }) }, "Cancel") : null)
+        ? el("p", {}, "Once: ", el("span", { class: "file" }, ordered.file), ", ordered ", timeElement(ordered.ordered), ". ",
+          can.includes("cancel") ? el("button", { type: "button", class: "small", onclick: () => send("cancel", { mac: name }) }, "Cancel") : null)
         : el("form", { class: "controls", onsubmit: (event) => {
           event.preventDefault();
-          give("order", { mac: name, file: input.value.trim() });
+          send("order", { mac: name, file: input.value.trim() });
         } }, el("label", { class: "wide", for: "file" }, "File to boot once", input), el("button", { class: "main" }, "Order")),
       problem));
   }
@@ -138,14 +134,14 @@ export function machineView(context, name, wantedId) {
   /** Load now, or when the last load was a while ago. */
   function loadSoon() {
     changed = true;
-    if (resting) return;
+    if (pauseTimer) return;
     changed = false;
     load();
     if (ordered) loadNext(); // this boot may be the one that takes it
-    resting = setTimeout(() => {
-      resting = 0;
+    pauseTimer = setTimeout(() => {
+      pauseTimer = 0;
       if (changed) loadSoon();
-    }, AGAIN);
+    }, RELOAD_PAUSE);
   }
 
   // One form must not move the other from under the pointer.
@@ -162,7 +158,7 @@ export function machineView(context, name, wantedId) {
     close() {
       closed = true;
       entry.close();
-      clearTimeout(resting);
+      clearTimeout(pauseTimer);
     },
   };
 }

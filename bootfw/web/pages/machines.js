@@ -1,7 +1,7 @@
 // The machines: what is known of each, its latest boot, and what it boots next.
 
 import { el, show, table } from "./dom.js";
-import { capital, count, machineLink, verdict, when } from "./format.js";
+import { capital, count, machineLink, timeElement, verdict } from "./format.js";
 import { read } from "./remote.js";
 
 const COLUMNS = [
@@ -15,7 +15,7 @@ export function machinesView() {
   const heading = el("h1", { tabindex: -1 }, "Machines");
   const amount = el("p");
   const search = el("input", { type: "search", id: "search", placeholder: "web1", autocomplete: "off", spellcheck: "false" });
-  const place = el("div", { class: "panel scroll" });
+  const panel = el("div", { class: "panel scroll" });
   const list = table("Machines, the one that booted last first", COLUMNS);
   let request = 0;
   let records = [];
@@ -29,34 +29,34 @@ export function machinesView() {
     el("span", { class: "mono" }, machine.addresses.at(-1) ?? ""),
     [machine.persona, machine.architecture].filter(Boolean).join(", "),
     machine.failed ? `${machine.boots}, ${machine.failed} failed` : String(machine.boots),
-    machine.last ? when(machine.last.began) : "never",
+    machine.last ? timeElement(machine.last.began) : "never",
     machine.last ? verdict(machine.last.verdict) : "",
     machine.next ? el("span", { class: "file" }, machine.next) : "",
   ];
 
   function render() {
-    const wanted = search.value.trim().toLowerCase();
+    const text = search.value.trim().toLowerCase();
     const fits = (machine) => [machine.machine, machine.name, machine.image, machine.uuid, ...machine.tags, ...machine.addresses]
-      .some((each) => each.toLowerCase().includes(wanted));
+      .some((each) => each.toLowerCase().includes(text));
     const found = records.filter(fits);
     list.rows(found.map((machine) => [machine.machine, () => cells(machine), JSON.stringify(machine)]));
     show(amount, more ? `the latest ${count(found.length, "machine")}` : count(found.length, "machine"));
-    show(place, found.length ? list.node : el("div", { class: "empty" },
-      el("strong", {}, wanted ? "No machine matches" : "No machine has booted yet"),
-      wanted ? "Another name, tag, address or image?" : "It is listed here from its first packet on."));
+    show(panel, found.length ? list.node : el("div", { class: "empty" },
+      el("strong", {}, text ? "No machine matches" : "No machine has booted yet"),
+      text ? "Another name, tag, address or image?" : "It is listed here from its first packet on."));
   }
 
   async function load() {
-    const mine = ++request;
+    const number = ++request;
     try {
       const found = await read("machines", { limit: LIMIT });
-      if (mine !== request) return;
+      if (number !== request) return;
       [records, more] = [found.records, found.more];
       render();
     } catch (error) {
-      if (mine !== request) return;
+      if (number !== request) return;
       show(amount);
-      show(place, el("p", { class: "problem", role: "alert" }, `${capital(`the machines can't be shown: ${error.message}`)}.`));
+      show(panel, el("p", { class: "problem", role: "alert" }, `${capital(`the machines can't be shown: ${error.message}`)}.`));
     }
   }
 
@@ -69,7 +69,7 @@ export function machinesView() {
       el("div", { class: "head" }, heading, amount),
       el("form", { class: "controls", role: "search", onsubmit: (event) => event.preventDefault() },
         el("label", { class: "wide", for: "search" }, "Name, tag, address, MAC or image", search)),
-      place,
+      panel,
     ],
     heading,
     resync: load,

@@ -1,13 +1,13 @@
-// What the server says: reads, actions, and the stream of events.
+// Requests to the server, and its stream of events.
 
-export class Refused extends Error {
+export class RequestError extends Error {
   constructor(status, reason) {
     super(reason);
     this.status = status;
   }
 }
 
-async function answer(response) {
+async function bodyOf(response) {
   let body = null;
   try {
     body = await response.json();
@@ -15,23 +15,26 @@ async function answer(response) {
     // An error of a proxy in between has another form.
   }
   if (!response.ok || body === null) {
-    throw new Refused(response.status, body?.error ?? `the server answered ${response.status} ${response.statusText}`);
+    throw new RequestError(response.status, body?.error ?? `the server answered ${response.status} ${response.statusText}`);
   }
   return body;
 }
 
-/** What a path of the API returns: read("boots", {mac: "52:54:00:00:00:01"}). Empty values are left out. */
+/** GET a path of the API: read("boots", {mac: "52:54:00:00:00:01"}). Empty values are left out. */
 export async function read(path, query = {}) {
-  const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined && value !== null);
-  const text = new URLSearchParams(given).toString();
-  return answer(await fetch(`api/${path}${text ? `?${text}` : ""}`));
+  const parameters = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined && value !== null);
+  const text = new URLSearchParams(parameters).toString();
+  return bodyOf(await fetch(`api/${path}${text ? `?${text}` : ""}`));
 }
 
 let token = null; // lives as long as the page
 
-/** Have the server do something: act("release", {address: "10.0.0.5"}). ask() gives the token, or null. */
-export async function act(path, body, ask) {
-  token ??= await ask("");
+/**
+ * POST to a path of the API: post("release", {address: "10.0.0.5"}).
+ * promptForToken(problem) returns the token, or null if the viewer cancels; then nothing is sent.
+ */
+export async function post(path, body, promptForToken) {
+  token ??= await promptForToken("");
   if (token === null) return null;
   const response = await fetch(`api/${path}`, {
     method: "POST",
@@ -40,13 +43,13 @@ export async function act(path, body, ask) {
   });
   if (response.status === 401) {
     token = null;
-    token = await ask("The token is wrong.");
-    return token === null ? null : act(path, body, ask);
+    token = await promptForToken("The token is wrong.");
+    return token === null ? null : post(path, body, promptForToken);
   }
-  return answer(response);
+  return bodyOf(response);
 }
 
-/** Call listeners[name](value) for each event, and listeners.connection(whether there is one). */
+/** Call listeners[name](value) for each event, and listeners.connection(true or false) when there is one or none. */
 export function follow(listeners) {
   const source = new EventSource("api/events");
   for (const name of ["boot", "status", "throughput", "resync"]) {

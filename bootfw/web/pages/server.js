@@ -1,8 +1,8 @@
 // The server: its sockets, their states, and what is ordered for next boots.
 
 import { el, show, table } from "./dom.js";
-import { bytes, capital, count, duration, machineLink, verdict, when } from "./format.js";
-import { act, read } from "./remote.js";
+import { bytes, capital, count, duration, machineLink, timeElement, verdict } from "./format.js";
+import { post, read } from "./remote.js";
 
 const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
 const NODES = [{ name: "Node" }, { name: "State", class: "tight" }, { name: "Role", class: "tight" }, { name: "Transfers", class: "number" }, { name: "Heard", class: "tight" }, { name: "Version" }, { name: "Addresses" }, { name: "Serves", class: "span" }];
@@ -21,7 +21,7 @@ export function serverView(context) {
   const ready = el("div");
   const facts = el("dl", { class: "facts" });
   const list = table("Sockets that are wanted, and their states", COLUMNS);
-  const place = el("div", { class: "panel scroll" });
+  const panel = el("div", { class: "panel scroll" });
   const nodes = table("Nodes that share the store", NODES);
   const cluster = el("div");
   const images = table("Images that are sent to many machines", IMAGES);
@@ -54,14 +54,14 @@ export function serverView(context) {
           socket.device ? el("span", { class: "sub" }, ` on ${socket.device}`) : null],
         state(socket.state),
         socket.reason,
-        socket.since ? when(socket.since) : "",
+        socket.since ? timeElement(socket.since) : "",
       ],
       JSON.stringify(socket),
     ]));
     showNodes(value.cluster);
     showImages(value.images);
     showUploads(value.uploads);
-    show(place, value.sockets.length ? list.node : el("div", { class: "empty" }, el("strong", {}, "No socket is wanted"), "The configuration turns every service off."));
+    show(panel, value.sockets.length ? list.node : el("div", { class: "empty" }, el("strong", {}, "No socket is wanted"), "The configuration turns every service off."));
   }
 
   function showImages(values) {
@@ -111,7 +111,7 @@ export function serverView(context) {
 
   async function cancel(mac) {
     try {
-      if (await act("cancel", { mac }, context.askToken)) loadOrders();
+      if (await post("cancel", { mac }, context.promptForToken)) loadOrders();
     } catch (error) {
       show(problem, `${capital(error.message)}.`);
     }
@@ -127,7 +127,7 @@ export function serverView(context) {
       return;
     }
     orders.rows(found.records.map((each) => [each.mac, () => [
-      el("a", { class: "mono", href: machineLink(each.mac) }, each.mac), el("span", { class: "file" }, each.file), when(each.ordered),
+      el("a", { class: "mono", href: machineLink(each.mac) }, each.mac), el("span", { class: "file" }, each.file), timeElement(each.ordered),
       context.status.can.includes("cancel") ? el("button", { type: "button", class: "small", "aria-label": `Cancel the order for ${each.mac}`, onclick: () => cancel(each.mac) }, "Cancel") : "",
     ], JSON.stringify(each)]));
     show(ordered, found.records.length ? el("section", { class: "panel" },
@@ -140,7 +140,7 @@ export function serverView(context) {
   return {
     title: "Server",
     node: [el("div", { class: "head" }, heading), ready, el("section", { class: "panel padded", "aria-label": "About" }, facts),
-      cluster, sending, receiving, el("h2", {}, "Sockets"), place, problem, ordered],
+      cluster, sending, receiving, el("h2", {}, "Sockets"), panel, problem, ordered],
     heading,
     status,
     resync: loadOrders,

@@ -6,7 +6,7 @@ const quoted = (name) => `“${name}”`;
 const programText = (architecture) => (architecture.includes("-") ? `a program for ${architecture}` : architecture);
 const list = (...parts) => parts.filter(Boolean).join(", ");
 
-function offered(data) {
+function offerText(data) {
   return list(
     data.address && `address ${data.address}`,
     data.file && `boot file ${quoted(data.file)}${data.server ? ` on ${data.server}` : ""}`,
@@ -15,7 +15,7 @@ function offered(data) {
   ) || "nothing to boot";
 }
 
-function sender(data) {
+function senderText(data) {
   return list(
     data.stack === "ipxe" ? "iPXE" : data.stack === "http" ? "UEFI HTTP boot" : data.persona,
     data.architecture,
@@ -35,10 +35,10 @@ const OUTCOMES = {
   cancelled: "cancelled on our side",
 };
 
-/** Outcomes that leave the client with what it wanted. */
+/** Outcomes that are no failure. */
 const DONE = new Set(["complete", "unconfirmed", "size_probe"]);
 
-function transferred(stage) {
+function transferText(stage) {
   const data = stage.data;
   const took = data.seconds ?? (stage.until > stage.at ? stage.until - stage.at : null);
   return list(
@@ -52,7 +52,8 @@ function transferred(stage) {
   );
 }
 
-function decided(data) {
+/** What a resolver did, for the table of decisions. */
+export function decisionText(data) {
   const took = data.seconds === undefined ? "" : ` in ${duration(data.seconds).replace("< ", "under ")}`;
   if (data.outcome === "unavailable") return `could not decide: ${data.reason}`;
   if (data.outcome === "too slow") return `was too slow${took}; the next one was called`;
@@ -63,13 +64,13 @@ function decided(data) {
 
 // kind -> [lane, look, title, text]; lane: dhcp, tftp, http or other.
 const KINDS = {
-  discover: (s) => ["dhcp", "from-client", s.data.family === 6 ? "SOLICIT" : "DISCOVER", sender(s.data)],
-  offer: (s) => ["dhcp", "from-server", s.data.family === 6 ? "ADVERTISE" : "OFFER", offered(s.data)],
-  request: (s) => ["dhcp", "from-client", "REQUEST", sender(s.data)],
-  ack: (s) => ["dhcp", "from-server", s.data.family === 6 ? "REPLY" : "ACK", offered(s.data)],
-  "boot-server": (s) => ["dhcp", "from-client", "Request to port 4011", sender(s.data)],
-  "boot-server-reply": (s) => ["dhcp", "from-server", "Reply from port 4011", offered(s.data)],
-  resolver: (s) => ["other", "plain", `Resolver ${s.data.resolver}`, decided(s.data)],
+  discover: (s) => ["dhcp", "from-client", s.data.family === 6 ? "SOLICIT" : "DISCOVER", senderText(s.data)],
+  offer: (s) => ["dhcp", "from-server", s.data.family === 6 ? "ADVERTISE" : "OFFER", offerText(s.data)],
+  request: (s) => ["dhcp", "from-client", "REQUEST", senderText(s.data)],
+  ack: (s) => ["dhcp", "from-server", s.data.family === 6 ? "REPLY" : "ACK", offerText(s.data)],
+  "boot-server": (s) => ["dhcp", "from-client", "Request to port 4011", senderText(s.data)],
+  "boot-server-reply": (s) => ["dhcp", "from-server", "Reply from port 4011", offerText(s.data)],
+  resolver: (s) => ["other", "plain", `Resolver ${s.data.resolver}`, decisionText(s.data)],
   "no-answer": (s) => ["dhcp", "broken", "No answer", s.data.reason],
   "no-file": (s) => ["dhcp", "broken", "No boot file", s.data.reason],
   "no-address": (s) => ["dhcp", "broken", "No address", s.data.reason],
@@ -78,8 +79,8 @@ const KINDS = {
   "address-declined": (s) => ["dhcp", "broken", "Address declined", `another host uses ${s.data.address}`],
   "other-server": (s) => ["dhcp", "aside", "Another DHCP server", `the client accepted the offer of ${s.data.server}`],
   "other-boot-server": (s) => ["dhcp", "aside", "Another boot server", list(`${s.data.server} answers as well`, s.data.file && `boot file ${quoted(s.data.file)}`)],
-  transfer: (s) => [s.data.protocol === "tftp" ? "tftp" : "http", lookOf(s), s.data.file, transferred(s)],
-  upload: (s) => [s.data.protocol === "tftp" ? "tftp" : "http", lookOf(s), `Upload of ${s.data.file}`, transferred(s)],
+  transfer: (s) => [s.data.protocol === "tftp" ? "tftp" : "http", lookOf(s), s.data.file, transferText(s)],
+  upload: (s) => [s.data.protocol === "tftp" ? "tftp" : "http", lookOf(s), `Upload of ${s.data.file}`, transferText(s)],
   refused: (s) => [
     s.data.protocol === "tftp" ? "tftp" : "http", "broken", s.data.file,
     list(`refused with ${s.data.code}: ${s.data.message}`, s.data.detail)
@@ -104,11 +105,8 @@ function lookOf(stage) {
 }
 
 /** {lane, look, title, text} of a stage. */
-export function described(stage) {
+export function describe(stage) {
   const known = KINDS[stage.kind] ?? ((s) => ["other", "plain", s.kind, ""]);
   const [lane, look, title, text] = known(stage);
   return { lane, look, title: title || stage.kind, text: text || "" };
 }
-
-/** What a resolver did, for the table of decisions. */
-export { decided };

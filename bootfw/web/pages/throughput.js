@@ -1,12 +1,12 @@
 // Bytes per second over the last minutes, as a picture.
 
-import { el, svg, show } from "./dom.js";
+import { el, show, svg } from "./dom.js";
 import { bytes, duration } from "./format.js";
 
 const HEIGHT = 72;
 
 /** The next "round" number above: 1, 2 or 5 with zeros. */
-function rounded(value) {
+function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((each) => each * power).find((each) => each >= value);
 }
@@ -15,18 +15,18 @@ export function throughputFigure() {
   const picture = el("div");
   const caption = el("figcaption");
   const node = el("figure", {}, picture, caption);
-  let shown = null;
+  let latest = null;
 
   function draw() {
-    if (shown === null) return;
+    if (latest === null) return;
     const width = Math.max(200, Math.round(node.clientWidth || 320));
-    const values = shown.bytes;
+    const values = latest.bytes;
     const peak = Math.max(...values);
-    const top = rounded(Math.max(peak, 1000));
+    const top = roundUp(Math.max(peak, 1000));
     const x = (index) => (index / (values.length - 1)) * width;
     const y = (value) => HEIGHT - 1 - (value / top) * (HEIGHT - 16);
     const points = values.map((value, index) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`);
-    const span = duration(shown.seconds);
+    const span = duration(latest.seconds);
     const now = values.at(-1);
     const text = peak
       ? `Throughput of the last ${span}: ${bytes(now)} per second now, at most ${bytes(peak)} per second`
@@ -47,7 +47,7 @@ export function throughputFigure() {
   return {
     node,
     update(throughput) {
-      shown = throughput;
+      latest = throughput;
       draw();
     },
   };

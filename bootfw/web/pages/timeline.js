@@ -1,8 +1,8 @@
 // One boot as a picture: its stages on a time axis, a lane for each protocol.
 
-import { el, svg, show } from "./dom.js";
+import { el, show, svg } from "./dom.js";
 import { capital, count, duration, verdict } from "./format.js";
-import { described } from "./stages.js";
+import { describe } from "./stages.js";
 
 const LANES = [["dhcp", "DHCP"], ["tftp", "TFTP"], ["http", "HTTP"], ["other", "Server"]];
 const ROW = 20;
@@ -18,7 +18,7 @@ function step(span, width) {
 const isSpan = (stage) => stage.kind === "transfer" || stage.kind === "upload";
 
 /** Rows of a lane, so that bars which overlap stand below each other. */
-function packed(items) {
+function packRows(items) {
   const ends = [];
   for (const item of items) {
     let row = ends.findIndex((end) => end <= item.from);
@@ -45,28 +45,28 @@ function draw(boot, width) {
   const span = Math.max(last - began, 0.05) * 1.04;
   const left = MARGIN;
   const right = width - 10;
-  const place = (at) => left + ((at - began) / span) * (right - left);
+  const xOf = (at) => left + ((at - began) / span) * (right - left);
   const nodes = [];
   let top = 8;
   for (const [lane, name] of LANES) {
-    const items = boot.stages.map((stage) => ({ stage, ...described(stage) })).filter((item) => item.lane === lane);
+    const items = boot.stages.map((stage) => ({ stage, ...describe(stage) })).filter((item) => item.lane === lane);
     if (!items.length) continue;
     for (const item of items) {
-      item.x = place(item.stage.at);
+      item.x = xOf(item.stage.at);
       const until = Math.max(item.stage.at, item.stage.until);
       item.from = item.x;
-      item.to = place(until);
+      item.to = xOf(until);
     }
     const spans = items.filter((item) => isSpan(item.stage));
     const marks = items.filter((item) => !isSpan(item.stage));
-    const markRow = spans.length ? packed(spans) : 0;
+    const markRow = spans.length ? packRows(spans) : 0;
     const rows = markRow + (marks.length ? 1 : 0);
-    // What the client sends stands above what it is answered, which may follow within a millisecond.
-    const apart = marks.some((item) => item.look === "from-client") && marks.some((item) => item.look === "from-server") ? 6 : 0;
-    const shift = { "from-client": -apart, "from-server": apart };
-    const height = rows * ROW + 8 + 2 * apart;
+    // Packets of the client are drawn above the replies, which may follow within a millisecond.
+    const gap = marks.some((item) => item.look === "from-client") && marks.some((item) => item.look === "from-server") ? 6 : 0;
+    const shift = { "from-client": -gap, "from-server": gap };
+    const height = rows * ROW + 8 + 2 * gap;
     nodes.push(svg("line", { class: "lane", x1: 0, x2: width, y1: top + height, y2: top + height }));
-    nodes.push(svg("text", { x: 0, y: top + ROW / 2 + 8 + (spans.length ? 0 : apart) }, name));
+    nodes.push(svg("text", { x: 0, y: top + ROW / 2 + 8 + (spans.length ? 0 : gap) }, name));
     for (const item of spans) {
       const y = top + 4 + item.row * ROW;
       nodes.push(svg("rect", { class: item.look, x: item.from, y: y + 2, width: Math.max(3, item.to - item.from - 1), height: ROW - 5, rx: 2 }));
@@ -76,9 +76,9 @@ function draw(boot, width) {
       }
     }
     for (const item of marks) {
-      const y = top + 4 + markRow * ROW + ROW / 2 + apart + (shift[item.look] ?? 0);
+      const y = top + 4 + markRow * ROW + ROW / 2 + gap + (shift[item.look] ?? 0);
       if (item.stage.count > 1) {
-        const end = place(Math.max(item.stage.at, item.stage.until));
+        const end = xOf(Math.max(item.stage.at, item.stage.until));
         nodes.push(svg("line", { class: `again ${item.look}`, x1: item.x, x2: end, y1: y, y2: y }));
         nodes.push(svg("line", { class: `again ${item.look}`, x1: end, x2: end, y1: y - 4, y2: y + 4 }));
         nodes.push(svg("text", { class: "label", x: (item.x + end) / 2, y: y - 3, "text-anchor": "middle" }, `×${item.stage.count}`));
@@ -89,12 +89,12 @@ function draw(boot, width) {
   }
   const each = step(span, right - left);
   for (let at = 0; at <= span; at += each) {
-    const x = place(began + at);
+    const x = xOf(began + at);
     nodes.unshift(svg("line", { class: "axis", x1: x, x2: x, y1: 0, y2: top }));
     if (x < right - 14) nodes.push(svg("text", { x, y: top + 14, "text-anchor": at ? "middle" : "start" }, at ? duration(at) : "0"));
   }
   if (boot.ended !== null && boot.stages.length) {
-    nodes.push(svg("line", { class: "end", x1: place(last), x2: place(last), y1: 0, y2: top }));
+    nodes.push(svg("line", { class: "end", x1: xOf(last), x2: xOf(last), y1: 0, y2: top }));
   }
   return { nodes, height: top + 20 };
 }
@@ -113,7 +113,7 @@ const LEGEND = [
 
 export function timelineFigure(boot) {
   const picture = el("div");
-  const looks = new Set(boot.stages.map((stage) => described(stage).look));
+  const looks = new Set(boot.stages.map((stage) => describe(stage).look));
   const legend = el("ul", { class: "legend" }, LEGEND.filter(([look]) => looks.has(look)).map(([look, text]) =>
     el("li", {}, svg("svg", { width: 14, height: 14, "aria-hidden": "true" },
       look === "file" || look === "running"
