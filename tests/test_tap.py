@@ -41,6 +41,8 @@ def run_options(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[in
 
 
 CONFIG = """
+[bootfw]
+state-dir = "state"
 [dhcp]
 mode = "off"
 [tftp]
@@ -430,7 +432,7 @@ def test_as_many_files_may_be_open_as_the_system_allows() -> None:
 def test_check_warns_of_an_interface_that_does_not_exist(
     capsys: pytest.CaptureFixture[str], config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config.write_text('[bootfw]\ninterfaces = ["lo", "eth9"]\n' + config.read_text())
+    config.write_text(config.read_text().replace("[bootfw]", '[bootfw]\ninterfaces = ["lo", "eth9"]'))
     code, out, err = run_options(capsys, "--check", "-c", str(config))
     assert (code, err) == (0, "")
     (line,) = [line for line in out.splitlines() if "WARNING" in line]

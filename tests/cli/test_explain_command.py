@@ -15,19 +15,18 @@ from bootfw.cli.main import main
 
 MAC = "52:54:00:12:34:56"
 
-CONFIG = """
-[bootfw]
-state-dir = "state"
-[http]
+STATE = '[bootfw]\nstate-dir = "state"\n'
+
+CONFIG = f"""{STATE}[http]
 listen = ["0.0.0.0:8069"]
 [[backend]]
 use = "memory"
-files = {"snponly.efi" = "program", "boot.ipxe" = "#!ipxe"}
+files = {{"snponly.efi" = "program", "boot.ipxe" = "#!ipxe"}}
 [[resolver]]
 use = "next-boot"
 [[resolver]]
 use = "by-architecture"
-files = {x86_64-uefi = "snponly.efi", x86-bios = "gone.kpxe", ipxe = "{http}/boot.ipxe"}
+files = {{x86_64-uefi = "snponly.efi", x86-bios = "gone.kpxe", ipxe = "{{http}}/boot.ipxe"}}
 [[resolver]]
 use = "static"
 file = "last.efi"
@@ -170,7 +169,7 @@ def test_output_says_why_each_resolver_has_not_answered(capsys: pytest.CaptureFi
         f'[[resolver]]\nuse = "scripted:plugin"\nbehaviour = "{behaviour}"\n'
         for behaviour in ("raise", "", "x://y", "refuse")
     )
-    (cwd / "bootfw.toml").write_text(tables + '[[resolver]]\nuse = "static"\nfile = "x"\n')
+    (cwd / "bootfw.toml").write_text(STATE + tables + '[[resolver]]\nuse = "static"\nfile = "x"\n')
     sys.path.insert(0, str(cwd))
     try:
         record = explain_json(capsys)
@@ -288,7 +287,7 @@ def boot_api_port() -> Iterator[int]:
 def test_asynchronous_resolver_is_awaited(cwd: Path, boot_api_port: int) -> None:
     """The command runs in its own process, since it runs the reactor."""
     resolver = f'[[resolver]]\nuse = "callout"\nurl = "http://127.0.0.1:{boot_api_port}"\n'
-    (cwd / "bootfw.toml").write_text(f'[http]\nlisten = ["0.0.0.0:8069"]\n{resolver}')
+    (cwd / "bootfw.toml").write_text(f'{STATE}[http]\nlisten = ["0.0.0.0:8069"]\n{resolver}')
     command = [str(Path(sys.executable).with_name("bootfw")), "explain", "-c", "bootfw.toml", "--ipxe", "--json"]
     done = subprocess.run([*command, "--server", "10.77.0.1"], capture_output=True, timeout=60, check=True)
     record = json.loads(done.stdout)

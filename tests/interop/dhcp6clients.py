@@ -9,6 +9,10 @@ from .lab import Host, Program, need
 RENEWAL_SECONDS = 40
 """Three eighths of a lease of 60 seconds, which is the shortest, and what clients add to it at random."""
 
+MAC = "52:54:00:00:00:06"
+"""Of a host that runs one of these clients. dhclient's IAID is its last four bytes, and dhclient can't read its own
+lease file if one of them is a quotation mark or a backslash."""
+
 _SCRIPT = """#!/bin/sh
 case "$reason" in
     BOUND6 | RENEW6 | REBIND6) ip -6 address replace "$new_ip6_address/128" dev "$interface" ;;

@@ -324,18 +324,20 @@ class Lab:
         if self.slot is not None:
             self.slot.give_back()
 
-    def host(self, name: str, *addresses: str, segment: str = "br0") -> Host:
-        """A new host on the segment, with these addresses (``10.77.0.1/24``)."""
+    def host(self, name: str, *addresses: str, segment: str = "br0", mac: str = "") -> Host:
+        """A new host on the segment, with these addresses (``10.77.0.1/24``).
+
+        :param mac: "": a random one.
+        """
         host = self._new_host(name)
-        self._plug(host, name, "eth0", segment)
+        self._plug(host, name, "eth0", segment, mac)
         _address(host, "eth0", addresses)
         return host
 
     def plug_again(self, host: Host, *addresses: str) -> None:
         """A new ``eth0`` for a host whose first one was deleted. It has the same hardware address, as a card has that
         is found again: others know it for half a minute."""
-        self._plug(host, host.name, "eth0", "br0")
-        host.ip("link", "set", "eth0", "address", _PLUGGED_AGAIN)
+        self._plug(host, host.name, "eth0", "br0", _PLUGGED_AGAIN)
         _address(host, "eth0", addresses)
 
     def router(self, name: str, near: str, far: str) -> Host:
@@ -408,9 +410,10 @@ class Lab:
         host.ip("link", "set", "lo", "up")
         return host
 
-    def _plug(self, host: Host, switch_port: str, interface: str, segment: str) -> None:
-        """A cable with its *end* in the switch."""
-        self.switch.ip("link", "add", switch_port, "type", "veth", "peer", "name", interface, "netns", host.namespace)
+    def _plug(self, host: Host, switch_port: str, interface: str, segment: str, mac: str = "") -> None:
+        """A cable from the switch to an interface of a host."""
+        peer = ["name", interface, *(["address", mac] if mac else []), "netns", host.namespace]
+        self.switch.ip("link", "add", switch_port, "type", "veth", "peer", *peer)
         self.switch.ip("link", "set", switch_port, "master", segment, "up")
         host.ip("link", "set", interface, "up")
         # Else the kernel leaves UDP checksums to hardware that is not there, and guests see wrong ones.

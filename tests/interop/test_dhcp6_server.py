@@ -12,7 +12,7 @@ from bootfw.wire.dhcp6 import Message, MessageType, pack
 from bootfw.wire.options6 import Option, uint16s_bytes
 
 from .capture import Capture
-from .dhcp6clients import CLIENTS, RENEWAL_SECONDS
+from .dhcp6clients import CLIENTS, MAC, RENEWAL_SECONDS
 from .dhcpclients import DHCPClient
 from .lab import Host, Lab, Program, need, wait_until
 from .leaselife import LeaseLife
@@ -72,7 +72,7 @@ def test_real_client_gets_renews_and_releases_its_address(
     lab: Lab, server: Host, client: DHCPClient, tmp_path: Path
 ) -> None:
     start(server, lab)
-    host = lab.host("client")
+    host = lab.host("client", mac=MAC)
     wait_until(lambda: has_link_local(host), 10, "the client's link-local address can be used")
     program = client.start(host, tmp_path)
 

@@ -14,7 +14,7 @@ import pytest
 from .lab import Host, Lab, need
 from .machines.uefi import start_uefi_machine
 from .qemu import SECONDS
-from .service import BOOTFW, start_bootfw
+from .service import BOOTFW, OWN_STATE, start_bootfw
 
 pytestmark = pytest.mark.interop
 
@@ -62,9 +62,8 @@ def signature_list(certificate: bytes) -> bytes:
 def test_by_http_without_a_configuration(lab: Lab, server: Host, root: Path, marker: str) -> None:
     """Beside another DHCP server; the operator has put files into /srv/boot, and that is all."""
     start_dhcp_server(lab)
-    mount = f"mount -t tmpfs none /srv; mkdir /srv/boot; mount --bind {root} /srv/boot"
-    mount += "; mkdir -p /var/lib/bootfw; mount -t tmpfs none /var/lib/bootfw"  # other tests use it, too
-    bootfw = server.start(*BOOTFW, name="bootfw", setup_command=mount)
+    mounts = f"mount -t tmpfs none /srv; mkdir /srv/boot; mount --bind {root} /srv/boot; {OWN_STATE}"
+    bootfw = server.start(*BOOTFW, name="bootfw", setup_command=mounts)
     bootfw.wait_until_bound(67, 69, 4011)
     console = start_uefi_machine(lab, pxe4=False)
     console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")

@@ -21,7 +21,7 @@ from .machines.linux import busybox, initramfs, linux_kernel
 from .machines.screen import COLUMNS, Screen
 from .machines.uefi import start_uefi_machine
 from .qemu import SECONDS, Card, start_machine
-from .service import BOOTFW, start_bootfw
+from .service import BOOTFW, OWN_STATE, start_bootfw
 
 pytestmark = pytest.mark.interop
 
@@ -98,7 +98,7 @@ def test_without_a_configuration_there_is_a_menu_of_the_boot_directory(lab: Lab,
     start_address_server(lab)
     start_router(lab)
     host = lab.host("bootfw", "10.77.0.1/24")
-    mounts = f"mount -t tmpfs none /srv; mkdir /srv/boot; mount --bind {root} /srv/boot"
+    mounts = f"mount -t tmpfs none /srv; mkdir /srv/boot; mount --bind {root} /srv/boot; {OWN_STATE}"
     server = host.start(*BOOTFW, name="bootfw", setup_command=mounts)
     server.wait_until_bound(67, 69, 4011)
     console = start_bios_machine(lab, "e1000")

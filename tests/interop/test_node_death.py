@@ -17,7 +17,7 @@ from . import qemu
 from .balancers import SHARED, holder, start_keepalived, start_nodes
 from .capture import Capture
 from .cluster import SECONDS, Cluster, Node, cluster_of
-from .dhcp6clients import CLIENTS
+from .dhcp6clients import CLIENTS, MAC
 from .dhcpclients import DHCPClient
 from .firmware.files import Served
 from .firmware.servers import start_router
@@ -135,7 +135,7 @@ def test_a_client_of_dhcp6_goes_on_with_another_node(cluster: Cluster, tmp_path:
     cluster.start(DHCP6, ports=(69, 547))
     wait_until(lambda: nodes_with_role(cluster, "leading"), SECONDS, "a node leads")
     (first_leader,) = nodes_with_role(cluster, "leading")
-    station = cluster.lab.host("station")
+    station = cluster.lab.host("station", mac=MAC)
     wait_until(lambda: has_link_local(station), SECONDS, "the client's link-local address can be used")
     need("tcpdump")
     tcpdump = station.start("tcpdump", "-l", "-n", "-i", "eth0", "udp port 547")

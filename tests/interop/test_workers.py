@@ -17,7 +17,7 @@ from bootfw.wire.pcapng import read_pcapng
 
 from .clients import CURL
 from .lab import Host, Lab, Program, need, wait_until
-from .service import BOOTFW, start_bootfw
+from .service import BOOTFW, OWN_STATE, start_bootfw
 
 pytestmark = pytest.mark.interop
 
@@ -186,7 +186,7 @@ def test_a_second_server_can_not_bind_the_ports(lab: Lab, server: Host, root: Pa
     start_bootfw(server, lab.directory, configuration(root), 69)
     path = lab.directory / "second.toml"
     path.write_text(configuration(root))
-    second = server.run(*BOOTFW, "-c", path, seconds=20)
+    second = server.run(*BOOTFW, "-c", path, seconds=20, setup_command=OWN_STATE)
     assert second.exit_code == 1
     assert "Address already in use by" in second.output
 
@@ -213,7 +213,8 @@ def test_observers_find_the_client_of_a_transfer(lab: Lab, server: Host, station
     (lab.directory / "watching.py").write_text(OBSERVER)
     path = lab.directory / "observed.toml"
     path.write_text(configuration(root) + '[[observer]]\nuse = "watching:plugin"\n')
-    service = server.start("env", f"PYTHONPATH={lab.directory}", *BOOTFW, "-c", path, name="bootfw")
+    program_path = ("env", f"PYTHONPATH={lab.directory}")
+    service = server.start(*program_path, *BOOTFW, "-c", path, name="bootfw", setup_command=OWN_STATE)
     service.wait_until_bound(69)
     assert start_fetch(station, lab.directory, "small", f"tftp://{SERVER}/small").wait(SECONDS) == 0
     mac = station.run("cat", "/sys/class/net/eth0/address", seconds=5).output.strip()
@@ -240,7 +241,7 @@ def test_transfers_that_began_before_the_workers_were_ready_survive_losses(
     path = lab.directory / "slow.toml"
     path.write_text(configuration(root))
     # Forks (see forks.py) would be ready before a transfer has begun.
-    server.start("env", *BOOTFW, "-c", path, name="bootfw").wait_until_bound(69)
+    server.start("env", *BOOTFW, "-c", path, name="bootfw", setup_command=OWN_STATE).wait_until_bound(69)
     paths = [tmp_path / f"fetched-{number}" for number in range(16)]
     programs = [station.start(*CURL.get((SERVER, 69), "file", path), "--no-buffer") for path in paths]
     deadline = time.monotonic() + SECONDS
