@@ -93,6 +93,8 @@ and its fields are cut too, so that the limit on lines limits the bytes."""
 _LAST_PART = 400
 """Characters that are kept of the end of such a line: it says what happened."""
 
+_RETURN_A_DEFERRED = ": it has to return a Deferred, such as deferToThread makes"
+
 MIN_BACKEND_WAIT = 0.1
 """Seconds. A transfer that waited longer for its backend is logged with that time."""
 
@@ -551,8 +553,9 @@ _LINES: dict[type[Event], _Line] = {
     ),
     PluginBlocked: _line(
         _warn,
-        "{plugin} blocked the server for {seconds:.2f} s in {doing}: "
-        "it has to return a Deferred, such as deferToThread makes",
+        "{plugin} blocked the server for {seconds:.2f} s in {doing}{remedy}",
+        # IStartable.start() returns None.
+        remedy=lambda event: "" if event.doing == "start()" else _RETURN_A_DEFERRED,
     ),
     PluginFailed: _line(_error, "{plugin} failed to {doing}:\n{traceback}"),
     InternalError: _line(_error, "internal error of bootfw, please report it: it failed to {doing}:\n{traceback}"),

@@ -98,13 +98,19 @@ def test_a_resolver_that_blocks_is_named() -> None:
     assert len([event for event in events if isinstance(event, ResolverAnswered)]) == 4
 
 
-def test_log_line_of_a_blocking_plugin_has_a_remedy() -> None:
+@pytest.mark.parametrize(
+    ("call", "remedy"),
+    [
+        ("open('file')", ": it has to return a Deferred, such as deferToThread makes"),
+        ("start()", ""),  # which returns None
+    ],
+)
+def test_log_line_of_a_blocking_plugin_has_a_remedy(call: str, remedy: str) -> None:
     observer = LogObserver()
     with capturedLogs() as lines:
-        observer.observe(PluginBlocked(0.0, "backend slow", "open('file')", 3.0))
+        observer.observe(PluginBlocked(0.0, "backend slow", call, 3.0))
     [line] = [line["log_format"].format(**line) for line in lines]
-    assert line.startswith("backend slow blocked the server for 3.00 s in open('file')")
-    assert "deferToThread" in line
+    assert line == f"backend slow blocked the server for 3.00 s in {call}{remedy}"
 
 
 @implementer(IBackend)
