@@ -145,12 +145,14 @@ def fetch(address: tuple[str, int], name: str, *, seconds: float = 30) -> bytes:
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
     """A port of 127.0.0.1 that is free, another one at each call.
 
-    It is none of those that the kernel gives to sockets without a number: other tests run at the same time, and one of
-    their sockets might get it before the server does.
+    It is none of those that the kernel gives to sockets without a number, and none that another process of the test run
+    chooses: other tests run at the same time, and one of their sockets might get it before the server does.
     """
     highest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(_LOWEST_PORT + process, highest, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     while True:
-        port = _LOWEST_PORT + secrets.randbelow(highest - _LOWEST_PORT)
+        port = secrets.choice(ports)
         if port in _taken_ports:
             continue
         with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
