@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twistd import free_port
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
@@ -206,8 +207,8 @@ def test_http_is_served_where_its_port_is_free(faults: Any, fault: int) -> None:
 
 
 def test_a_tcp_port_is_free_unless_a_program_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = server.getsockname()
+    address = ("127.0.0.1", free_port(socket.SOCK_STREAM))
+    with socket.create_server(address) as server:
         assert defaults._fault(address, socket.SOCK_STREAM) == errno.EADDRINUSE
         with socket.create_connection(address) as client:
             server.accept()[0].close()  # the end that closes first keeps TIME_WAIT

@@ -323,8 +323,8 @@ def test_reload_moves_ports_to_an_overlapping_address_while_transfers_continue(w
 def test_a_port_of_another_program_is_refused_with_its_name(tmp_path: Path) -> None:
     site = Site(tmp_path, 1)
     with running(site) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind(("127.0.0.1", 0))
-        port = other.getsockname()[1]
+        port = free_port()
+        other.bind(("127.0.0.1", port))
         site.configure("new", port)
         result = site.reload()
         assert (result.returncode, result.stdout) == (1, "")

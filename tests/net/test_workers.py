@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import pytest
 from attrs import define, field
 from narrowing import of_type
+from twistd import free_port
 from twisted.internet.error import CannotListenError, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
@@ -364,9 +365,7 @@ def test_restarted_workers_get_the_port_while_the_old_processes_end() -> None:
         workers.join(lambda kind, values: False, publish=lambda event: None, shared_state=list, serve=serve)
         return workers
 
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        address = sock.getsockname()
+    address = ("127.0.0.1", free_port())
     reactor = Reactor()
     workers = workers_on(reactor)
     first = workers.listen(PortSpec("tftp", address, None))
