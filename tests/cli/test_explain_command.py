@@ -17,20 +17,23 @@ MAC = "52:54:00:12:34:56"
 
 STATE = '[bootfw]\nstate-dir = "state"\n'
 
-CONFIG = f"""{STATE}[http]
+CONFIG = (
+    STATE
+    + """[http]
 listen = ["0.0.0.0:8069"]
 [[backend]]
 use = "memory"
-files = {{"snponly.efi" = "program", "boot.ipxe" = "#!ipxe"}}
+files = {"snponly.efi" = "program", "boot.ipxe" = "#!ipxe"}
 [[resolver]]
 use = "next-boot"
 [[resolver]]
 use = "by-architecture"
-files = {{x86_64-uefi = "snponly.efi", x86-bios = "gone.kpxe", ipxe = "{{http}}/boot.ipxe"}}
+files = {x86_64-uefi = "snponly.efi", x86-bios = "gone.kpxe", ipxe = "{http}/boot.ipxe"}
 [[resolver]]
 use = "static"
 file = "last.efi"
 """
+)
 
 SERVER = """
 [dhcp]

@@ -6,7 +6,7 @@ from .firmware.servers import start_address_server, start_router
 from .lab import Lab
 from .machines.bios import start_bios_machine
 from .qemu import SECONDS
-from .service import BOOTFW
+from .service import BOOTFW, OWN_STATE
 
 pytestmark = pytest.mark.interop
 
@@ -16,7 +16,7 @@ def test_without_a_configuration_ipxe_shows_the_default_script_and_boots_the_dis
     start_address_server(lab)
     start_router(lab)
     host = lab.host("bootfw", "10.77.0.1/24")
-    hide_directories = "for root in /srv /var/lib; do mount -t tmpfs none $root; done"
+    hide_directories = f"mount -t tmpfs none /srv; {OWN_STATE}"
     server = host.start(*BOOTFW, name="bootfw", setup_command=hide_directories)
     server.wait_until_bound(67, 69, 4011)
     console = start_bios_machine(lab, "e1000")

@@ -19,7 +19,7 @@ from .lab import Host, Lab, Program, need, wait_until
 from .machines.bios import start_bios_machine
 from .machines.uefi import start_uefi_machine
 from .qemu import SECONDS, Card
-from .service import BOOTFW
+from .service import BOOTFW, OWN_STATE
 
 pytestmark = pytest.mark.interop
 
@@ -43,7 +43,7 @@ def host(lab: Lab) -> Host:
 
 def run(host: Host, served: Served, directory: Path, *command: str) -> Program:
     """A program in *directory*, with what is served in /srv, and a /var/lib of its own."""
-    mounts = f"mount --bind {served.root.parent} /srv && mount -t tmpfs none /var/lib"
+    mounts = f"mount --bind {served.root.parent} /srv && {OWN_STATE}"
     return host.start(*command, name="bootfw", setup_command=mounts, directory=directory)
 
 

@@ -1,7 +1,7 @@
 // The page: it opens the view of the address, and passes on the events of the server.
 
 import { bootsView } from "./boots.js";
-import { el, show } from "./dom.js";
+import { el, failure, show } from "./dom.js";
 import { count, zone } from "./format.js";
 import { leasesView } from "./leases.js";
 import { machineView } from "./machine.js";
@@ -29,7 +29,7 @@ function promptForToken(problem) {
       el("form", { method: "dialog" },
         el("h2", { id: "token-title" }, "Token"),
         el("p", {}, "Changes need the token of [web] in the configuration. It is kept until this page is closed."),
-        problem ? el("p", { class: "problem", role: "alert" }, problem) : null,
+        problem ? failure(problem) : null,
         el("label", { class: "field", for: "token" }, "Token", input),
         el("div", { class: "buttons" },
           el("button", { type: "submit", value: "", formnovalidate: true }, "Cancel"),

@@ -1,13 +1,12 @@
 // The list of boots, live.
 
-import { el, show, table } from "./dom.js";
-import { bytes, capital, count, duration, machineLink, machineName, timeElement, verdict, verdicts } from "./format.js";
+import { el, failure, show, table } from "./dom.js";
+import { bytes, capital, count, duration, MAC, machineLink, machineName, timeElement, verdict, verdicts } from "./format.js";
 import { read } from "./remote.js";
 import { throughputFigure } from "./throughput.js";
 
 const PAGE = 100;
 const SEARCHED = 1000; // of the latest boots, for a part of a MAC
-const WHOLE = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 const QUIET = 5000; // ms between announcements to a screen reader
 
 const COLUMNS = [
@@ -100,7 +99,7 @@ export function bootsView(context) {
     try {
       const { mac, verdict: wanted } = filter();
       // The server finds whole MACs; a part of one is looked for here, in the latest boots.
-      const part = mac && !WHOLE.test(mac);
+      const part = mac && !MAC.test(mac);
       const found = await read("boots", {
         machine: part ? "" : mac, verdict: wanted, before: pageStarts.at(-1), limit: part ? SEARCHED : PAGE,
       });
@@ -114,7 +113,7 @@ export function bootsView(context) {
     } catch (error) {
       if (number === request) show(panel, error.status === 404
         ? el("div", { class: "empty" }, el("strong", {}, "This server keeps no boots"), "An embedder's service keeps them when it has an attempt store.")
-        : el("p", { class: "problem", role: "alert" }, `The boots can't be shown: ${error.message}.`));
+        : failure(`The boots can't be shown: ${error.message}.`));
     }
   }
 

@@ -22,6 +22,11 @@ export function svg(name, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, name), attributes, children);
 }
 
+/** A sentence about something that went wrong. */
+export function failure(text) {
+  return el("p", { class: "problem", role: "alert" }, text);
+}
+
 /** A name and a value, as an item of a dl; null without a value. */
 export function fact(name, value) {
   return value ? el("div", {}, el("dt", {}, name), el("dd", {}, value)) : null;

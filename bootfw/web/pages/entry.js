@@ -1,10 +1,8 @@
 // What the operator has set for a machine: its name, tags and image, and a form that changes them.
 
-import { el, fact, show } from "./dom.js";
-import { capital } from "./format.js";
+import { el, fact, failure, show } from "./dom.js";
+import { capital, MAC } from "./format.js";
 import { post, read } from "./remote.js";
-
-const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 
 const tagsOf = (text) => text.split(/[\s,]+/).filter(Boolean);
 
@@ -62,7 +60,7 @@ export function entryPanel(context, mac) {
 
   return {
     node,
-    load: () => load().catch((error) => show(node, el("p", { class: "problem", role: "alert" }, `${capital(error.message)}.`))),
+    load: () => load().catch((error) => show(node, failure(`${capital(error.message)}.`))),
     close() {
       closed = true;
     },

@@ -95,6 +95,9 @@ export function machineName(boot) {
   return boot.mac || boot.uuid || boot.addresses[0] || "unknown";
 }
 
+/** What a whole MAC looks like in records. */
+export const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
+
 /** The link to the page of a machine. */
 export function machineLink(name) {
   return `#/machine/${encodeURIComponent(name)}`;

@@ -1,8 +1,8 @@
 // The leases of the address server.
 
-import { el, show, table } from "./dom.js";
+import { el, failure, show, table } from "./dom.js";
 import { capital, count, machineLink, timeElement } from "./format.js";
-import { post, read } from "./remote.js";
+import { post, read, REFRESH } from "./remote.js";
 
 const COLUMNS = [
   { name: "Address" }, { name: "Machine" }, { name: "State", class: "tight" }, { name: "Host name" },
@@ -68,7 +68,7 @@ export function leasesView(context) {
       show(amount);
       show(panel, error.status === 404
         ? el("div", { class: "empty" }, el("strong", {}, "This server gives no addresses"), "It leaves them to another DHCP server; [dhcp] mode = \"server\" would change that.")
-        : el("p", { class: "problem", role: "alert" }, `The leases can't be shown: ${error.message}.`));
+        : failure(`The leases can't be shown: ${error.message}.`));
     }
   }
 
@@ -79,7 +79,7 @@ export function leasesView(context) {
   });
   state.addEventListener("change", load);
   load();
-  const refresh = setInterval(load, 15000);
+  const refresh = setInterval(load, REFRESH);
   return {
     title: "Leases",
     node: [

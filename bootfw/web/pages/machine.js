@@ -1,7 +1,7 @@
 // One machine: its boots, the timeline of one of them, what each resolver decided.
 
-import { el, fact, show, table } from "./dom.js";
-import { bytes, capital, count, duration, machineLink, offset, timeElement, verdict } from "./format.js";
+import { el, fact, failure, show, table } from "./dom.js";
+import { bytes, capital, count, duration, MAC, machineLink, offset, timeElement, verdict } from "./format.js";
 import { entryPanel } from "./entry.js";
 import { post, read } from "./remote.js";
 import { decisionText, describe } from "./stages.js";
@@ -94,17 +94,17 @@ export function machineView(context, name, wantedId) {
       const found = await read(`machines/${encodeURIComponent(name)}`, { limit: SHOWN });
       if (!closed) render(found.records);
     } catch (error) {
-      if (!closed) show(detail, el("p", { class: "problem", role: "alert" }, `The boots can't be shown: ${error.message}.`));
+      if (!closed) show(detail, failure(`The boots can't be shown: ${error.message}.`));
     }
   }
 
   async function loadNext() {
-    if (!context.status?.has.includes("orders") || !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(name)) return;
+    if (!context.status?.has.includes("orders") || !MAC.test(name)) return;
     let found;
     try {
       found = await read("orders");
     } catch (error) {
-      show(next, el("p", { class: "problem", role: "alert" }, `The next boot can't be shown: ${error.message}.`));
+      show(next, failure(`The next boot can't be shown: ${error.message}.`));
       return;
     }
     ordered = found.records.find((each) => each.mac === name) ?? null;

@@ -1,8 +1,8 @@
 // The machines: what is known of each, its latest boot, and what it boots next.
 
-import { el, show, table } from "./dom.js";
-import { capital, count, machineLink, timeElement, verdict } from "./format.js";
-import { read } from "./remote.js";
+import { el, failure, show, table } from "./dom.js";
+import { count, machineLink, timeElement, verdict } from "./format.js";
+import { read, REFRESH } from "./remote.js";
 
 const COLUMNS = [
   { name: "Machine" }, { name: "Name" }, { name: "Tags" }, { name: "Image" }, { name: "Address" }, { name: "Client" },
@@ -56,13 +56,13 @@ export function machinesView() {
     } catch (error) {
       if (number !== request) return;
       show(amount);
-      show(panel, el("p", { class: "problem", role: "alert" }, `${capital(`the machines can't be shown: ${error.message}`)}.`));
+      show(panel, failure(`The machines can't be shown: ${error.message}.`));
     }
   }
 
   search.addEventListener("input", render);
   load();
-  const refresh = setInterval(load, 15000);
+  const refresh = setInterval(load, REFRESH);
   return {
     title: "Machines",
     node: [

@@ -1,5 +1,7 @@
 // Requests to the server, and its stream of events.
 
+export const REFRESH = 15000; // ms between loads of a list that has no events
+
 export class RequestError extends Error {
   constructor(status, reason) {
     super(reason);

@@ -1,8 +1,8 @@
 // The server: its sockets, their states, and what is ordered for next boots.
 
-import { el, show, table } from "./dom.js";
+import { el, failure, show, table } from "./dom.js";
 import { bytes, capital, count, duration, machineLink, timeElement, verdict } from "./format.js";
-import { post, read } from "./remote.js";
+import { post, read, REFRESH } from "./remote.js";
 
 const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
 const NODES = [{ name: "Node" }, { name: "State", class: "tight" }, { name: "Role", class: "tight" }, { name: "Transfers", class: "number" }, { name: "Heard", class: "tight" }, { name: "Version" }, { name: "Addresses" }, { name: "Serves", class: "span" }];
@@ -123,7 +123,7 @@ export function serverView(context) {
     try {
       found = await read("orders");
     } catch (error) {
-      show(ordered, el("p", { class: "problem", role: "alert" }, `The orders can't be shown: ${error.message}.`));
+      show(ordered, failure(`The orders can't be shown: ${error.message}.`));
       return;
     }
     orders.rows(found.records.map((each) => [each.mac, () => [
@@ -136,7 +136,7 @@ export function serverView(context) {
 
   if (context.status) status(context.status);
   loadOrders();
-  const refresh = setInterval(loadOrders, 15000);
+  const refresh = setInterval(loadOrders, REFRESH);
   return {
     title: "Server",
     node: [el("div", { class: "head" }, heading), ready, el("section", { class: "panel padded", "aria-label": "About" }, facts),
