@@ -58,6 +58,15 @@ mode = "off"
 """Nodes that answer no DHCP."""
 
 
+def _accepts_connections(control: Path) -> bool:
+    """Return whether a server listens on a control socket, which it has created some time before."""
+    try:
+        RunningServer(control)
+    except OSError:
+        return False
+    return True
+
+
 @define(eq=False)
 class Node:
     """One of the servers, and its host."""
@@ -99,7 +108,7 @@ class Node:
         modules = {"PYTHONPATH": str(self.cluster.directory)}
         self._program = self.start_program(*command, name="bootfw", environment=modules)
         self.program.wait_until_bound(*ports, seconds=SECONDS)
-        self.program.wait_until(control.exists, SECONDS, "its control socket")
+        self.program.wait_until(lambda: _accepts_connections(control), SECONDS, "its control socket")
 
     def start_program(self, *command: str | os.PathLike[str], name: str = "", **options: Any) -> Program:
         """Start a program on the host of this node.
